@@ -1,0 +1,1 @@
+"""Message-passing backbones, one file each; the name in the YAML is the module's name."""

@@ -1,0 +1,198 @@
+"""Typed input of every `python -m model` command; imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model.outcome import CampaignError
+
+Precision = Literal["fp64", "fp32", "bf16"]
+
+
+class Strict(BaseModel):
+    """A frozen record that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Owner(Strict):
+    """Files by which a task knows that it still has an owner, and when to stop."""
+
+    heartbeat: Path = Field(description="JSON file whose `count` grows while the agent lives.")
+    revoked: Path = Field(description="File that appears when the attempt lost its right to have effect.")
+    ttl_s: float = Field(30.0, gt=0, description="Seconds of a standing heartbeat after which a rank ends itself.")
+
+
+class Task(Strict):
+    """What every command's configuration has."""
+
+    seed: int = Field(0, description="Seed of every pseudo-random choice of this task.")
+    precision: Precision = Field("fp32", description="Arithmetic of the model: fp64, fp32 or bf16.")
+    threads: int = Field(1, ge=1, description="CPU threads of each rank.")
+    owner: Owner | None = Field(None, description="Who may end this task; none when run by hand.")
+    stop: Path | None = Field(None, description="File whose appearance asks for a checkpoint and an orderly end.")
+    progress_every_s: float = Field(2.0, gt=0, description="Seconds between two lines of `progress.json`.")
+
+
+class Splits(Strict):
+    """How structures are divided; by hash of seed and canonical identity, the same for all branches and tasks."""
+
+    seed: int = Field(0, description="Seed of the hash.")
+    validation: float = Field(0.1, ge=0, lt=1, description="Share of identities for validation.")
+    test: float = Field(0.1, ge=0, lt=1, description="Share of identities for testing.")
+
+
+class ModelSpec(Strict):
+    """The model: one shared backbone and one head for each branch."""
+
+    backbone: dict[str, Any] = Field(description="`name` of a backbone and its own options.")
+    cutoff: float = Field(5.0, gt=0, description="Cutoff radius in Å.")
+    max_neighbors: int | None = Field(None, ge=1, description="Keep the nearest n neighbours only; forces jump then.")
+    readout: Literal["atom", "graph"] = Field("atom", description="Sum of atomic energies, or pool first (not size-extensive).")
+    forces: Literal["gradient", "head"] = Field("gradient", description="-dE/dx, or a second head.")
+    elements: Literal["embedding", "number"] = Field("embedding", description="Learned vector for each element, or Z as a number.")
+    head_layers: int = Field(2, ge=1, description="Layers of each head.")
+    head_hidden: int = Field(64, ge=1, description="Width of each head.")
+    heads: Literal["branch", "shared"] = Field("branch", description="One head for each branch, or one for all.")
+    charge_spin: bool = Field(False, description="Condition atoms on total charge and spin multiplicity.")
+
+
+class LossSpec(Strict):
+    """Weights of the loss: mean over structures of ΔE/N and mean over components of ΔF."""
+
+    kind: Literal["mae", "mse", "huber"] = Field("mae", description="Form of the penalty.")
+    energy: float = Field(1.0, ge=0, description="Weight of the energy-per-atom term (eV/atom).")
+    forces: float = Field(10.0, ge=0, description="Weight of the force term (eV/Å).")
+
+
+class OptimizerSpec(Strict):
+    """AdamW and its schedule."""
+
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
+    warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="Decay after warm-up.")
+    final_fraction: float = Field(0.01, gt=0, le=1, description="Learning rate at the end over its peak (cosine).")
+    clip_norm: float | None = Field(10.0, gt=0, description="Largest gradient norm; none switches clipping off.")
+    ema: float | None = Field(None, gt=0, lt=1, description="Decay of the averaged weights used for validation; none: off.")
+
+
+class BranchSpec(Strict):
+    """One data set of a training."""
+
+    store: Path = Field(description="Folder of a converted store.")
+    weight: float = Field(1.0, ge=0, description="λ_b, weight of the branch in the loss.")
+    share: float | None = Field(None, gt=0, description="p_b, share of draws; none: proportional to its structures.")
+
+
+class TrainConfig(Task):
+    """Input of `python -m model train`."""
+
+    model: ModelSpec
+    branches: dict[str, BranchSpec] = Field(description="Branches by name.")
+    loss: LossSpec = LossSpec()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    splits: Splits = Splits()
+    batch: int = Field(32, ge=1, description="Structures in a global batch, over all ranks.")
+    epochs: int = Field(10, ge=1, description="Passes over the (fraction of the) training split.")
+    fraction: float = Field(1.0, gt=0, le=1, description="Share of the training split that an epoch draws.")
+    layout: Literal["data", "branch"] = Field("data", description="Every rank holds all branches, or its own only.")
+    checkpoint_every_s: float = Field(300.0, gt=0, description="Seconds between checkpoints within an epoch.")
+    validate_every: int = Field(1, ge=1, description="Epochs between validations.")
+    resume: Path | None = Field(None, description="Checkpoint folder to go on from, exactly; epochs seen count.")
+    init: Path | None = Field(None, description="Checkpoint folder whose weights to start from, counters at zero.")
+    memory_gb: float | None = Field(None, gt=0, description="Memory of one device in GB; more needed ends with cause oom.")
+
+
+class FinetuneConfig(TrainConfig):
+    """Input of `python -m model finetune`: one task, one strategy."""
+
+    strategy: Literal["scratch", "frozen", "unfrozen"] = Field("unfrozen", description="From random weights; heads only; everything.")
+    checkpoint: Path | None = Field(None, description="Trained model to start from; none only for scratch.")
+
+
+class EvaluateConfig(Task):
+    """Input of `python -m model evaluate`: errors of a checkpoint beside baselines."""
+
+    checkpoint: Path = Field(description="Checkpoint folder, or `untrained` beside `model` for a control.")
+    branches: dict[str, BranchSpec]
+    splits: Splits = Splits()
+    split: Literal["train", "validation", "test"] = "test"
+    batch: int = Field(32, ge=1, description="Structures in a batch.")
+    untrained: bool = Field(False, description="Keep the architecture, draw fresh random weights: the control.")
+
+
+class BlendConfig(Task):
+    """Input of `python -m model blend`: branch weights from composition by a small MLP."""
+
+    checkpoint: Path = Field(description="Trained multi-branch checkpoint; stays frozen.")
+    branches: dict[str, BranchSpec]
+    splits: Splits = Splits()
+    hidden: tuple[int, ...] = Field((128, 64, 16), description="Widths of the MLP.")
+    epochs: int = Field(50, ge=1, description="Passes over the training split.")
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate of AdamW.")
+    batch: int = Field(64, ge=1, description="Structures in a batch.")
+
+
+class ScreenConfig(Task):
+    """Input of `python -m model screen`: energies, forces and a ranking of candidates."""
+
+    checkpoint: Path
+    blend: Path | None = Field(None, description="Folder that `blend` wrote; none: mean over the allowed branches.")
+    candidates: Path = Field(description="Store of candidate structures.")
+    score: Literal["residual_per_atom", "largest_force", "branch_spread"] = Field(
+        "residual_per_atom", description="Quantity to rank by; low first (branch_spread: high first)."
+    )
+    top: int = Field(100, ge=1, description="Candidates to keep in the ranking.")
+    batch: int = Field(64, ge=1, description="Structures in a batch.")
+    resume: Path | None = Field(None, description="Folder of an earlier, interrupted run whose finished shards count.")
+
+
+class ConvertConfig(Task):
+    """Input of `python -m model convert`: one branch from published containers to a store."""
+
+    name: str = Field(description="Name of the branch.")
+    reader: dict[str, Any] = Field(description="`name` of a reader and its own options.")
+    sources: tuple[Path, ...] = Field(description="Files or folders to read.")
+    store: Path = Field(description="Folder to write.")
+    shard: int = Field(100_000, ge=1, description="Structures in one shard.")
+    limit: int | None = Field(None, ge=1, description="Stop after so many structures; for trials.")
+    splits: Splits = Splits()
+
+
+COMMANDS: dict[str, type[Task]] = {
+    "train": TrainConfig,
+    "finetune": FinetuneConfig,
+    "evaluate": EvaluateConfig,
+    "blend": BlendConfig,
+    "screen": ScreenConfig,
+    "convert": ConvertConfig,
+}
+
+
+def load(command: str, path: Path) -> Task:
+    """Read and check the configuration file of one command.
+
+    Raises:
+        CampaignError: The file is missing, is no YAML, or breaks the command's types.
+    """
+    try:
+        fields = yaml.safe_load(path.read_text())
+        return COMMANDS[command].model_validate(fields)
+    except FileNotFoundError as error:
+        raise CampaignError("no such file", str(path), "Give the path of a YAML file.") from error
+    except yaml.YAMLError as error:
+        raise CampaignError(f"not valid YAML ({error})", str(path), "Mend the file.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise CampaignError(first["msg"], f"{path}: {key}", f"See `python -m model {command} --help`.") from error
+
+
+def dump(config: Task, path: Path) -> None:
+    """Write a configuration as YAML that `load` reads back."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

@@ -1,0 +1,1 @@
+"""From published containers to batches: readers, store, references, sampling, loader."""

@@ -1,0 +1,1 @@
+"""Readers of published containers, one file each; the name in the YAML is the module's name."""

@@ -1,0 +1,62 @@
+"""One or many structures as a graph of atoms: the tensors that a model sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AtomGraph:
+    """A batch of structures as one graph.
+
+    Attributes:
+        numbers: Atomic numbers, (num_atoms,) int64.
+        positions: Å, (num_atoms, 3).
+        cell: Lattice vectors as rows, Å, (num_graphs, 3, 3); zeros where there is none.
+        edge_index: (2, num_edges) int64, row 0 sender j, row 1 receiver i, sorted by receiver.
+        edge_shift: Integer cell shifts S, (num_edges, 3), in the positions' dtype; the edge vector is
+            r_ij = x_j + S·cell − x_i.
+        graph: Graph of each atom, (num_atoms,) int64, ascending.
+        num_atoms: Atoms of each graph, (num_graphs,) int64.
+        branch: Branch of each graph as an index into the model's branches, (num_graphs,) int64.
+        charge: Total charge, (num_graphs,) int64, `UNLABELLED` where not stated.
+        spin: Multiplicity, (num_graphs,) int64, `UNLABELLED` where not stated.
+        energy: Label: *residual* energy after the branch's per-element references, eV, (num_graphs,); NaN where missing.
+        forces: Label: eV/Å, (num_atoms, 3); NaN where missing.
+    """
+
+    numbers: Tensor
+    positions: Tensor
+    cell: Tensor
+    edge_index: Tensor
+    edge_shift: Tensor
+    graph: Tensor
+    num_atoms: Tensor
+    branch: Tensor
+    charge: Tensor
+    spin: Tensor
+    energy: Tensor
+    forces: Tensor
+
+    @property
+    def num_graphs(self) -> int:
+        """Return the number of structures."""
+        return self.num_atoms.shape[0]
+
+    def edge_vectors(self) -> Tensor:
+        """Return r_ij = x_j + S·cell − x_i in Å, (num_edges, 3); differentiable in positions and cell."""
+        sender, receiver = self.edge_index
+        offset = torch.einsum("ei,eij->ej", self.edge_shift, self.cell[self.graph[receiver]])
+        return self.positions[sender] - self.positions[receiver] + offset
+
+    def with_(self, **changes: Any) -> AtomGraph:
+        """Return a copy with some tensors replaced."""
+        return replace(self, **changes)
+
+    def to(self, device: torch.device | str) -> AtomGraph:
+        """Return a copy on a device."""
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})

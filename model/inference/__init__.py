@@ -1,0 +1,1 @@
+"""Trained models in use: predictor, blended branches, screening, ASE calculator."""

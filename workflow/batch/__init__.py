@@ -1,0 +1,1 @@
+"""Outside an allocation: one batch job per attempt, exactly once."""

@@ -1,0 +1,38 @@
+"""Errors that a user reads: what, where, remedy."""
+
+from model.outcome import CampaignError
+
+__all__ = ["CampaignError", "ConfigError", "JournalError", "LeaseHeld", "SchedulerError", "SiteError", "StageError"]
+
+
+class ConfigError(CampaignError):
+    """The campaign file asks for something that cannot be."""
+
+
+class SiteError(CampaignError):
+    """The site file or the user's overlay is wrong or incomplete."""
+
+
+class StageError(CampaignError):
+    """A stage cannot go on."""
+
+
+class JournalError(CampaignError):
+    """The campaign's record is damaged beyond a torn last line."""
+
+
+class LeaseHeld(CampaignError):
+    """Another driver holds this campaign."""
+
+
+class SchedulerError(CampaignError):
+    """The batch system refused or did not answer.
+
+    Attributes:
+        transient: True where the same request may succeed later.
+        unknown: True where the request may have been carried out all the same.
+    """
+
+    def __init__(self, what: str, where: str = "", remedy: str = "", *, transient: bool = True, unknown: bool = False) -> None:
+        super().__init__(what, where, remedy)
+        self.transient, self.unknown = transient, unknown

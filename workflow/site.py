@@ -1,0 +1,140 @@
+"""A facility as data: scheduler, launcher, node, limits, paths, periods; with the user's overlay merged in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+import workflow
+from model.config import Strict
+from model.registry import require
+from workflow.errors import SiteError
+
+
+class Scheduler(Strict):
+    """The batch system and how gently to ask it."""
+
+    kind: str = Field(description="Name of a module in `workflow/batch`.")
+    options: dict[str, Any] = Field({}, description="What that module needs to know beside the rest.")
+    poll_s: float = Field(60.0, gt=0, description="Seconds between two queries for all jobs.")
+    command_timeout_s: float = Field(60.0, gt=0, description="Seconds after which a scheduler command counts as unanswered.")
+    unknown_window_s: float = Field(120.0, ge=0, description="Seconds an unknown submission is searched for before it counts as absent.")
+    absence_window_s: float = Field(120.0, ge=0, description="Seconds between two absences that together prove one.")
+
+
+class Periods(Strict):
+    """Heartbeats and times to live."""
+
+    heartbeat_s: float = Field(10.0, gt=0, description="Seconds between two counts of a heartbeat.")
+    ttl_s: float = Field(60.0, gt=0, description="Seconds of a standing count after which its writer is taken for dead.")
+    stop_margin_s: float = Field(300.0, ge=0, description="Seconds before the end of an allocation at which tasks must checkpoint.")
+    stalled_s: float = Field(1800.0, gt=0, description="Seconds without a step after which a task counts as stalled.")
+    kill_after_s: float = Field(60.0, gt=0, description="Seconds from asking a task to stop to killing it.")
+
+
+class Node(Strict):
+    """One node."""
+
+    devices: int = Field(ge=1, description="GPUs as the launcher counts them, or CPU ranks.")
+    cores: int = Field(ge=1, description="CPU cores that ranks may use.")
+    device_memory_gb: float = Field(gt=0, description="Memory of one device, GB.")
+    local: str = Field(description="Node-local folder; {user}, {job} and {node} are filled in.")
+    backend: str = Field("gloo", description="torch.distributed backend.")
+
+
+class Queue(Strict):
+    """One queue, partition or size bin."""
+
+    name: str = Field(description="Name as the scheduler knows it.")
+    min_nodes: int = Field(1, ge=1, description="Smallest job.")
+    max_nodes: int = Field(ge=1, description="Largest job.")
+    max_walltime_h: float = Field(gt=0, description="Longest job, hours.")
+    source: str = Field("", description="Where the facility says so.")
+
+
+class Site(Strict):
+    """A facility."""
+
+    name: str = Field(description="Name of the site file.")
+    description: str = Field(description="One line for `campaign sites list`.")
+    scheduler: Scheduler
+    launcher: str = Field(description="Name of a launcher in `workflow/allocation/launch.py`.")
+    nodes: int = Field(ge=1, description="Nodes of the machine.")
+    node: Node
+    queues: tuple[Queue, ...] = Field(description="Queues in the order of preference.")
+    periods: Periods = Periods()
+    account: str | None = Field(None, description="Project to charge; comes from the user's overlay.")
+    paths: dict[str, str] = Field({}, description="Names usable in braces in a campaign's paths, such as {data}.")
+    environment: dict[str, str] = Field({}, description="Environment variables of every task.")
+    setup: tuple[str, ...] = Field((), description="Shell lines at the head of a batch script.")
+
+
+def site_names() -> list[str]:
+    """List the sites that ship and those of the folder `CAMPAIGN_SITES`."""
+    return sorted({path.stem for folder in _folders() for path in folder.glob("*.yaml")})
+
+
+def load_site(name: str) -> Site:
+    """Read a site by name, with the user's overlay merged in.
+
+    `CAMPAIGN_SITES` names a folder of site files that come first; the overlay is
+    `~/.config/campaign/sites/<name>.yaml`.
+
+    Raises:
+        SiteError: No such site, or its file breaks the types.
+    """
+    try:
+        require(name, site_names(), "site", "site")
+    except Exception as error:
+        raise SiteError(f"no site '{name}'", "site", getattr(error, "remedy", "")) from error
+    path = next(f / f"{name}.yaml" for f in _folders() if (f / f"{name}.yaml").is_file())
+    fields = _read(path)
+    overlay = _overlay(name)
+    if overlay.is_file():
+        fields = merge(fields, _read(overlay))
+    try:
+        return Site.model_validate({"name": name, **fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = f"{path} (with {overlay})" if overlay.is_file() else str(path)
+        raise SiteError(first["msg"], f"{where}: {key}", "Mend the site file or the overlay.") from error
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with the values of `over` in place, mapping by mapping."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merge(result[key], value) if both else value
+    return result
+
+
+def packaged(folder: str) -> Path:
+    """Return a folder of packaged data: inside the installed package, or beside it in a checkout."""
+    inside = Path(workflow.__file__).parent / folder
+    return inside if inside.is_dir() else Path(workflow.__file__).parent.parent / folder
+
+
+def _folders() -> list[Path]:
+    own = os.environ.get("CAMPAIGN_SITES")
+    return ([Path(own)] if own else []) + [packaged("sites")]
+
+
+def _overlay(name: str) -> Path:
+    home = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"))
+    return home / "campaign" / "sites" / f"{name}.yaml"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        fields = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise SiteError(f"not valid YAML ({error})", str(path), "Mend the file.") from error
+    if not isinstance(fields, dict):
+        raise SiteError("not a mapping", str(path), "A site file is a mapping of keys to values.")
+    return fields
