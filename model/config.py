@@ -35,6 +35,8 @@ class Task(Strict):
     threads: int = Field(1, ge=1, description="CPU threads of each rank.")
     owner: Owner | None = Field(None, description="Who may end this task; none when run by hand.")
     stop: Path | None = Field(None, description="File whose appearance asks for a checkpoint and an orderly end.")
+    node_variable: str = Field("", description="Environment variable that names a rank's node; empty: the host name.")
+    backend: str = Field("gloo", description="torch.distributed backend: gloo, nccl (also RCCL) or xccl.")
     progress_every_s: float = Field(2.0, gt=0, description="Seconds between two lines of `progress.json`.")
 
 

@@ -45,7 +45,10 @@ class Header(Strict):
     folder: str = Field("runs/{name}", description="The campaign's folder, relative to this file.")
     budget: Budget | None = Field(None, description="Upper limit of the cost; a stage over it is held.")
     splits: Splits = Splits()
-    branches: dict[str, BranchSource] = Field(description="Data sets by name, each with a head of its own.")
+    branches: dict[str, BranchSource] = Field(description="Data sets to train on by name, each with a head of its own.")
+    sources: dict[str, BranchSource] = Field(
+        {}, description="Data sets that no pre-training sees, converted all the same: fine-tuning tasks, screening candidates."
+    )
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,11 @@ class Campaign:
         """Return the campaign's name."""
         return self.header.name
 
-    def sources(self, branch: str) -> tuple[Path, ...]:
-        """Return the files of a branch, braces filled in, relative ones taken from the file's folder."""
-        path = self.header.branches[branch].path
+    def files(self, name: str) -> tuple[Path, ...]:
+        """Return the files of a branch or source, braces filled in, relative ones taken from the file's folder."""
+        path = {**self.header.sources, **self.header.branches}[name].path
         texts = (path,) if isinstance(path, str) else path
-        return tuple(self.path.parent / fill(text, self.site.paths, f"branches.{branch}.path") for text in texts)
+        return tuple(self.path.parent / fill(text, self.site.paths, f"{name}.path") for text in texts)
 
     def instances(self) -> list[Instance]:
         """Return all stage instances, needed ones first."""

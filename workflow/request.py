@@ -30,7 +30,8 @@ class Request:
         nodes: Nodes to be allocated, spares included.
         walltime_s: Seconds asked for.
         site: The resolved site (JSON form of `Site`).
-        branches: The campaign's branches (JSON form), by name.
+        branches: The campaign's branches (JSON form of `BranchSource`, `path` a list of absolute paths), by name.
+        sources: The campaign's further sources, in the same form.
         splits: The campaign's splits (JSON form).
         inputs: Receipts of all stages that this one rests on, directly or not, by stage instance.
         previous: Folders (relative to the campaign) of earlier attempts of this stage instance that
@@ -52,6 +53,7 @@ class Request:
     walltime_s: float
     site: dict[str, Any]
     branches: dict[str, Any]
+    sources: dict[str, Any]
     splits: dict[str, Any]
     inputs: dict[str, Receipt] = field(default_factory=dict)
     previous: tuple[str, ...] = ()
