@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from model.config import Splits, Strict
 from model.registry import require
-from workflow.errors import ConfigError
-from workflow.site import Site, load_site, merge
+from workflow.document import Document, read_document
+from workflow.errors import CampaignError, ConfigError, SiteError
+from workflow.graph import expanded, graph_faults
+from workflow.site import Site, load_site, merge, site_names
 from workflow.stages.base import Stage, StageSpec
+from workflow.validation import Fault, nearest, validate
 
 _STAGES = Path(__file__).parent / "stages"
+_STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SIZES = {"nodes", "devices"}
 
 
 class BranchSource(Strict):
@@ -101,7 +106,7 @@ class Campaign:
 
     def instances(self) -> list[Instance]:
         """Return all stage instances, needed ones first."""
-        return [Instance(*each) for each in _expand(self.stages)]
+        return [Instance(*each) for each in expanded(self.stages)]
 
     def ancestors(self, key: str) -> list[str]:
         """Return the keys of all instances that one rests on, directly or not."""
@@ -114,6 +119,40 @@ class Campaign:
                 found.append(each)
                 queue.extend(needs[each])
         return found
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A campaign file as far as it could be understood.
+
+    Attributes:
+        document: The file.
+        header: None where it has faults.
+        site: None where there is no such site, or it has faults.
+        stages: Those stages that are whole.
+        faults: Everything found wrong.
+    """
+
+    document: Document
+    header: Header | None
+    site: Site | None
+    stages: dict[str, StageSpec]
+    faults: tuple[CampaignError, ...]
+
+    def campaign(self) -> Campaign:
+        """Return the campaign.
+
+        Raises:
+            CampaignError: The first fault; its remedy counts the others.
+        """
+        if self.faults:
+            first, others = self.faults[0], len(self.faults) - 1
+            more = f"\n  {others} more: `campaign check {self.document.path}` lists them." if others else ""
+            raise type(first)(first.what, first.where, first.remedy + more)
+        assert self.header is not None and self.site is not None  # else there were faults
+        path = self.document.path.resolve()
+        folder = fill(self.header.folder, {**self.site.paths, "name": self.header.name}, self.document.where(("folder",)))
+        return Campaign(path, self.header, self.site, self.stages, path.parent / Path(folder).expanduser())
 
 
 def stage_kinds() -> list[str]:
@@ -137,19 +176,27 @@ def load_campaign(path: Path, site: str | None = None) -> Campaign:
         site: Name of a site; none takes the file's.
 
     Raises:
-        ConfigError: Something in the file is wrong; the first fault found is told.
+        ConfigError: Something in the file is wrong; the first fault found is told, with the number of the others.
         SiteError: The site cannot be loaded.
     """
-    fields = _read(path)
-    stages = fields.pop("stages", None)
-    header = _typed(Header, fields, str(path), "")
-    where = load_site(site or header.site)
-    if not isinstance(stages, dict) or not stages:
-        raise ConfigError("no stages", f"{path}: stages", "Name at least one stage: `data: {kind: convert}`.")
-    typed = {str(name): _stage(path, str(name), each, where) for name, each in stages.items()}
-    _check_needs(path, typed)
-    folder = Path(fill(header.folder, {**where.paths, "name": header.name}, "folder")).expanduser()
-    return Campaign(path.resolve(), header, where, typed, (path.resolve().parent / folder))
+    return draft_campaign(path, site).campaign()
+
+
+def draft_campaign(path: Path, site: str | None = None) -> Draft:
+    """Read a campaign file as far as it can be understood, and collect every fault.
+
+    Raises:
+        ConfigError: The file cannot be read as a YAML mapping at all.
+    """
+    document = read_document(path, "Give the path of a campaign file; `campaign init` writes one.")
+    faults: list[CampaignError] = list(document.faults)
+    fields = {key: value for key, value in document.fields.items() if key != "stages"}
+    header, wrong = validate(Header, fields)
+    faults += [document.fault(each.what, each.key, each.remedy) for each in wrong if each.key != ("stages",)]
+    where = _site(document, site, faults)
+    stages = _stages(document, where, faults)
+    faults += graph_faults(document, stages)
+    return Draft(document, header, where, stages, tuple(faults))
 
 
 def fill(text: str, names: dict[str, str], where: str) -> str:
@@ -162,90 +209,71 @@ def fill(text: str, names: dict[str, str], where: str) -> str:
         return text.format(**names)
     except (KeyError, IndexError, ValueError) as error:
         known = ", ".join(sorted(names)) or "none"
-        raise ConfigError(
-            f"'{text}' names a path that the site does not have ({error})", where, f"Put it under `paths:` of your site overlay. Known: {known}."
-        ) from error
+        what = f"'{text}' names a path that the site does not have ({error})"
+        raise ConfigError(what, where, f"Put it under `paths:` of your site overlay. Known: {known}.") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _site(document: Document, override: str | None, faults: list[CampaignError]) -> Site | None:
+    name = override or document.fields.get("site", "local")
     try:
-        fields = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise ConfigError("no such file", str(path), "Give the path of a campaign file; `campaign init` writes one.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid YAML ({error})", str(path), "Mend the file.") from error
-    if not isinstance(fields, dict):
-        raise ConfigError("not a mapping", str(path), "A campaign file is a mapping: name, site, branches, stages.")
-    return fields
+        return load_site(str(name))
+    except SiteError as error:
+        unknown = error.where == "site"
+        where = "--site" if override else document.where(("site",))
+        faults.append(SiteError(error.what, where, error.remedy) if unknown else error)
+        return None
 
 
-def _stage(path: Path, name: str, fields: Any, site: Site) -> StageSpec:
-    where = f"stages.{name}"
+def _stages(document: Document, site: Site | None, faults: list[CampaignError]) -> dict[str, StageSpec]:
+    given = document.fields.get("stages")
+    if not isinstance(given, dict) or not given:
+        faults.append(document.fault("no stages", ("stages",), "Name at least one stage: `data: {kind: convert}`."))
+        return {}
+    typed: dict[str, StageSpec] = {}
+    for name, fields in given.items():
+        try:
+            spec, wrong = _stage(fields, site)
+        except CampaignError as error:
+            wrong = [Fault(error.what, tuple(key for key in error.where.split(".") if key), error.remedy)]
+            spec = None
+        if not _STAGE_NAME.fullmatch(str(name)):
+            remedy = "Use letters, digits, - and _; begin with a letter or digit."
+            wrong.append(Fault(f"'{name}' is no name for a stage", (), remedy))
+        faults += [document.fault(each.what, ("stages", str(name), *each.key), each.remedy) for each in wrong]
+        if spec is not None:
+            typed[str(name)] = spec
+    return typed
+
+
+def _stage(fields: Any, site: Site | None) -> tuple[StageSpec | None, list[Fault]]:
+    """Return a typed stage, resolved for the site, and its faults on every site that its `on:` names."""
     if not isinstance(fields, dict) or "kind" not in fields:
-        raise ConfigError("no kind", f"{path}: {where}", f"Add `kind:`, one of {', '.join(stage_kinds())}.")
-    try:
-        kind = stage_kind(str(fields["kind"]))
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(getattr(error, "what", str(error)), f"{path}: {where}.kind", getattr(error, "remedy", "")) from error
-    here = merge(fields, fields.get("on", {}).get(site.name, {})) if isinstance(fields.get("on", {}), dict) else fields
-    spec = _typed(kind.Spec, here, str(path), where)
-    return spec if kind.on_login else spec.model_copy(update={"nodes": _nodes(spec, site)})
+        raise ConfigError("no kind", "", f"Add `kind:`, one of {', '.join(stage_kinds())}.")
+    kind = stage_kind(str(fields["kind"]))
+    spec, wrong = _on_site(kind, fields, site.name if site else "")
+    for other in fields["on"] if isinstance(fields.get("on"), dict) else ():
+        if other not in site_names():
+            remedy = f"{nearest(str(other), site_names())}Known: {', '.join(site_names())}."
+            wrong.append(Fault(f"no site '{other}'", ("on", str(other)), remedy))
+        elif site is None or other != site.name:
+            wrong += [each for each in _on_site(kind, fields, other)[1] if each not in wrong]
+    if spec is None or kind.on_login:
+        return spec, wrong
+    return spec.model_copy(update={"nodes": _nodes(spec, site)}), wrong
 
 
-def _nodes(spec: StageSpec, site: Site) -> int:
+def _on_site(kind: Stage, fields: dict[str, Any], site: str) -> tuple[StageSpec | None, list[Fault]]:
+    over = fields["on"].get(site, {}) if isinstance(fields.get("on"), dict) else {}
+    over = over if isinstance(over, dict) else {}
+    base = {key: value for key, value in fields.items() if not (key in _SIZES and over.keys() & _SIZES)}
+    here = merge(base, over)
+    spec, wrong = validate(kind.Spec, here)
+    if here.get("nodes") is not None and here.get("devices") is not None:
+        wrong.append(Fault("both nodes and devices are given", ("devices",), "Keep one of the two."))
+    return spec, [replace(each, key=("on", site, *each.key)) if each.key and each.key[0] in over else each for each in wrong]
+
+
+def _nodes(spec: StageSpec, site: Site | None) -> int:
     if spec.devices is not None:
-        return -(-spec.devices // site.node.devices)
+        return -(-spec.devices // (site.node.devices if site else 1))
     return spec.nodes or 1
-
-
-def _typed(kind: type[Any], fields: dict[str, Any], path: str, where: str) -> Any:
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join([where, *(str(part) for part in first["loc"])]).strip(".")
-        known = sorted(kind.model_fields)
-        raise ConfigError(first["msg"], f"{path}: {key}", f"Keys here: {', '.join(known)}.") from error
-
-
-def _check_needs(path: Path, stages: dict[str, StageSpec]) -> None:
-    for name, spec in stages.items():
-        for need in (*spec.needs, *([spec.each] if spec.each else [])):
-            try:
-                require(need, list(stages), "stage", f"{path}: stages.{name}.needs")
-            except Exception as error:
-                raise ConfigError(*error.args) from error
-        if spec.each and stages[spec.each].kind != "promote":
-            raise ConfigError(f"'{spec.each}' selects no models", f"{path}: stages.{name}.each", "Name a stage of kind promote.")
-    _order(path, stages)
-
-
-def _order(path: Path, stages: dict[str, StageSpec]) -> list[str]:
-    done: list[str] = []
-    while len(done) < len(stages):
-        ready = [n for n, s in stages.items() if n not in done and all(d in done for d in (*s.needs, *([s.each] if s.each else [])))]
-        if not ready:
-            left = ", ".join(n for n in stages if n not in done)
-            raise ConfigError(f"these stages need each other: {left}", f"{path}: stages", "Take one of the `needs` away.")
-        done.extend(ready)
-    return done
-
-
-def _expand(stages: dict[str, StageSpec]) -> list[tuple[str, str, int, StageSpec, tuple[str, ...]]]:
-    keys: dict[str, list[str]] = {}
-    rows: list[tuple[str, str, int, StageSpec, tuple[str, ...]]] = []
-    for name in _order(Path(), stages):
-        spec = stages[name]
-        count = _selected(stages, spec.each) if spec.each else 0
-        keys[name] = [f"{name}/{i}" for i in range(1, count + 1)] if spec.each else [name]
-        needs = tuple(key for need in (*spec.needs, *([spec.each] if spec.each else [])) for key in keys[need])
-        rows += [(key, name, int(key.partition("/")[2] or 0), spec, needs) for key in keys[name]]
-    return rows
-
-
-def _selected(stages: dict[str, StageSpec], promote: str) -> int:
-    spec = stages[promote]
-    groups = {getattr(stages[need], "backbone", None) for need in spec.needs} if getattr(spec, "per", None) == "backbone" else {""}
-    return int(getattr(spec, "top", 1)) * len(groups)

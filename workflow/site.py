@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 import workflow
 from model.config import Strict
 from model.registry import require
-from workflow.errors import SiteError
+from workflow.document import read_document
+from workflow.errors import ConfigError, SiteError
+from workflow.validation import validate
 
 
 class Scheduler(Strict):
@@ -22,7 +23,9 @@ class Scheduler(Strict):
     options: dict[str, Any] = Field({}, description="What that module needs to know beside the rest.")
     poll_s: float = Field(60.0, gt=0, description="Seconds between two queries for all jobs.")
     command_timeout_s: float = Field(60.0, gt=0, description="Seconds after which a scheduler command counts as unanswered.")
-    unknown_window_s: float = Field(120.0, ge=0, description="Seconds an unknown submission is searched for before it counts as absent.")
+    unknown_window_s: float = Field(
+        120.0, ge=0, description="Seconds to search for an unknown submission before it counts as absent."
+    )
     absence_window_s: float = Field(120.0, ge=0, description="Seconds between two absences that together prove one.")
 
 
@@ -31,7 +34,7 @@ class Periods(Strict):
 
     heartbeat_s: float = Field(10.0, gt=0, description="Seconds between two counts of a heartbeat.")
     ttl_s: float = Field(60.0, gt=0, description="Seconds of a standing count after which its writer is taken for dead.")
-    stop_margin_s: float = Field(300.0, ge=0, description="Seconds before the end of an allocation at which tasks must checkpoint.")
+    stop_margin_s: float = Field(300.0, ge=0, description="Seconds before an allocation's end at which tasks must checkpoint.")
     stalled_s: float = Field(1800.0, gt=0, description="Seconds without a step after which a task counts as stalled.")
     kill_after_s: float = Field(60.0, gt=0, description="Seconds from asking a task to stop to killing it.")
 
@@ -96,13 +99,13 @@ def load_site(name: str) -> Site:
     overlay = _overlay(name)
     if overlay.is_file():
         fields = merge(fields, _read(overlay))
-    try:
-        return Site.model_validate({"name": name, **fields})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+    site, faults = validate(Site, {"name": name, **fields})
+    if faults:
+        first, others = faults[0], len(faults) - 1
         where = f"{path} (with {overlay})" if overlay.is_file() else str(path)
-        raise SiteError(first["msg"], f"{where}: {key}", "Mend the site file or the overlay.") from error
+        more = f" {others} more like it." if others else ""
+        raise SiteError(first.what, f"{where}: {'.'.join(first.key)}", f"{first.remedy}{more}")
+    return cast(Site, site)
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -132,9 +135,6 @@ def _overlay(name: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        fields = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise SiteError(f"not valid YAML ({error})", str(path), "Mend the file.") from error
-    if not isinstance(fields, dict):
-        raise SiteError("not a mapping", str(path), "A site file is a mapping of keys to values.")
-    return fields
+        return read_document(path, "Write the site file.").fields
+    except ConfigError as error:
+        raise SiteError(error.what, error.where, error.remedy) from error

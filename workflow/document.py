@@ -1,0 +1,102 @@
+"""A YAML file together with the line on which every key stands, so that a fault can be pointed at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workflow.errors import CampaignError, ConfigError
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A mapping read out of a YAML file.
+
+    Attributes:
+        path: The file.
+        fields: Its content.
+        lines: Line number, from 1, of every key, by its way from the top.
+        faults: Keys written twice; YAML itself would silently take the last.
+    """
+
+    path: Path
+    fields: dict[str, Any]
+    lines: dict[Key, int]
+    faults: tuple[ConfigError, ...] = ()
+
+    def where(self, key: Key) -> str:
+        """Return `file:line: dotted.key`; a key that is missing is shown at the line of what should hold it."""
+        line = next((self.lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in self.lines), None)
+        head = str(self.path) if line is None else f"{self.path}:{line}"
+        return f"{head}: {'.'.join(key)}" if key else head
+
+    def fault(self, what: str, key: Key, remedy: str) -> ConfigError:
+        """Return an error that points at a key of this file."""
+        return ConfigError(what, self.where(key), remedy)
+
+
+def read_document(path: Path, missing: str) -> Document:
+    """Read a YAML mapping.
+
+    Args:
+        path: The file.
+        missing: What to do when it is not there.
+
+    Raises:
+        ConfigError: No such file, no YAML, or no mapping.
+    """
+    try:
+        loader = yaml.SafeLoader(path.read_text())
+        node = loader.get_single_node()
+        lines, faults = _walk(path, node)
+        fields = loader.construct_document(node) if node is not None else None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ConfigError("no such file", str(path), missing) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _not_yaml(path, error) from error
+    if not isinstance(fields, dict):
+        raise ConfigError("not a mapping", str(path), "Write keys and values: `name: …`, `stages: …`.")
+    return Document(path, fields, lines, faults)
+
+
+def _not_yaml(path: Path, error: Exception) -> CampaignError:
+    mark = getattr(error, "problem_mark", None)
+    where = str(path) if mark is None else f"{path}:{mark.line + 1}"
+    problem = getattr(error, "problem", None) or str(error)
+    tab = "\\t" in problem
+    remedy = "Mend this line or the one before: indentation, colon, quotes, brackets."
+    remedy = "Indent with spaces; YAML allows no tabs." if tab else remedy
+    return ConfigError(f"not valid YAML: {problem}", where, remedy)
+
+
+def _walk(path: Path, top: yaml.Node | None) -> tuple[dict[Key, int], tuple[ConfigError, ...]]:
+    lines: dict[Key, int] = {}
+    faults: list[ConfigError] = []
+    seen: set[int] = set()  # an alias gives a node a second place, or one inside itself
+    queue: list[tuple[Key, yaml.Node | None]] = [((), top)]
+    while queue:
+        way, node = queue.pop(0)
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        for name, line, value in _entries(node):
+            key = (*way, name)
+            if key in lines:
+                where = f"{path}:{line}: {'.'.join(key)}"
+                faults.append(ConfigError(f"written twice, first on line {lines[key]}", where, "Keep one of the two."))
+            lines.setdefault(key, line)
+            queue.append((key, value))
+    return lines, tuple(faults)
+
+
+def _entries(node: yaml.Node | None) -> list[tuple[str, int, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        return [(str(key.value), key.start_mark.line + 1, value) for key, value in node.value]
+    if isinstance(node, yaml.SequenceNode):
+        return [(str(index), each.start_mark.line + 1, each) for index, each in enumerate(node.value)]
+    return []
