@@ -45,7 +45,7 @@ class Budget(Strict):
 class Header(Strict):
     """The campaign file without its stages, whose types depend on their kinds."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="Name of the campaign; names its folder.")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="Name of the campaign, of letters, digits, - and _; names its folder.")
     site: str = Field("local", description="Site to plan and run on; `--site` overrides.")
     folder: str = Field("runs/{name}", description="The campaign's folder, relative to this file.")
     budget: Budget | None = Field(None, description="Upper limit of the cost; a stage over it is held.")

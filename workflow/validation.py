@@ -113,6 +113,8 @@ def _what(group: list[Any]) -> str:
     if first["type"] == "literal_error":
         allowed = first["ctx"]["expected"]
         return f"found {_shown(first['input'])}, allowed: {allowed}"
+    if first["type"] == "string_pattern_mismatch":
+        return f"found {_shown(first['input'])}, which does not fit"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     must = first["msg"].replace("Input should be", "it must be").replace("String should", "it must")
