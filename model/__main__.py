@@ -1,0 +1,156 @@
+"""`python -m model COMMAND CONFIG`: run one command on all ranks and leave `outcome.json`."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import os
+import platform
+import sys
+import time
+import traceback
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from model import owner, parallel
+from model.config import Task, load
+from model.faults import PeerLost, cause_of, message_of
+from model.outcome import OUTCOME_FILE, Cause, Outcome, Status, read_outcome, write_json, write_outcome
+from model.parallel import Ranks
+
+MODULES = {
+    "train": "model.training.trainer",
+    "finetune": "model.training.finetune",
+    "evaluate": "model.training.evaluate",
+    "blend": "model.inference.blend",
+    "screen": "model.inference.screen",
+    "convert": "model.data.convert",
+}
+"""Where each command's `run(config, folder, ranks) -> Outcome` stands."""
+
+_WITHOUT_TORCH = ("convert",)
+_PACKAGES = ("torch", "numpy", "adios2", "mpi4py", "vesin", "ase")
+_PEER_WORD_S = 3.0
+"""How long a rank that lost a peer waits for that peer's own account of the fault."""
+
+
+def main() -> int:
+    """Run the command and return the exit code: 0 for done or partial, 1 for failed, 2 for wrong usage."""
+    arguments = _parse()
+    if arguments.command == "check":
+        return int(importlib.import_module("model.check").run(arguments.config))
+    start = time.monotonic()
+    folder, ranks = Path.cwd(), parallel.discover()
+    config: Task | None = None
+    try:
+        config = load(arguments.command, arguments.config)
+        ranks = _begin(arguments.command, config, folder, ranks)
+        outcome = importlib.import_module(MODULES[arguments.command]).run(config, folder, ranks)
+    except BaseException as error:
+        return _fail(error, folder, ranks, config)
+    return _finish(outcome, folder, ranks, config, time.monotonic() - start)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m model", description=__doc__)
+    parser.add_argument("command", choices=[*MODULES, "check"], help="what to do")
+    parser.add_argument("config", type=Path, help="YAML file; see model/config.py for its keys")
+    return parser.parse_args()
+
+
+def _begin(command: str, config: Task, folder: Path, ranks: Ranks) -> Ranks:
+    """Start the owner watch, drop an old outcome, set up torch; return the ranks with their nodes' names."""
+    owner.watch(config.owner, folder, ranks.rank)
+    if ranks.is_first and owner.may_commit(config.owner):
+        (folder / OUTCOME_FILE).unlink(missing_ok=True)
+    ranks = ranks.on_nodes(config.node_variable)
+    _keep_freed_memory()
+    if command not in _WITHOUT_TORCH:
+        importlib.import_module("model.device").prepare(config)
+    return ranks
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed blocks: giving each large tensor back to the kernel costs most of a CPU step in page faults."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD; 32 MiB is the largest that glibc takes
+        mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD
+
+
+def _finish(outcome: Outcome, folder: Path, ranks: Ranks, config: Task, seconds: float) -> int:
+    ranks.barrier()
+    if ranks.is_first:
+        owner.require_commit(config.owner)
+        write_outcome(folder, _complete(outcome, ranks, seconds))
+    return 1 if outcome.status is Status.FAILED else 0
+
+
+def _fail(error: BaseException, folder: Path, ranks: Ranks, config: Task | None) -> int:
+    """Leave an outcome for a fault on this rank, then end every rank: the others cannot go on alone."""
+    cause, (message, remedy) = cause_of(error), message_of(error)
+    sys.stderr.write("".join(traceback.format_exception(error)))
+    if isinstance(error, PeerLost) and _peer_has_spoken(folder):
+        ranks.abort()
+    owner.require_commit(config.owner if config else None)
+    if cause is Cause.BUG:
+        (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+        remedy = f"See {folder / 'traceback.txt'}."
+    where = f"rank {ranks.rank}: " if ranks.size > 1 else ""
+    _write_first(folder, _complete(Outcome(Status.FAILED, cause, where + message, remedy), ranks, 0.0))
+    if ranks.size > 1:
+        ranks.abort()
+    return 1
+
+
+def _complete(outcome: Outcome, ranks: Ranks, seconds: float) -> Outcome:
+    return replace(
+        outcome,
+        world_size=ranks.size,
+        hosts=tuple(sorted(set(ranks.hosts))),
+        versions=_versions(),
+        timings_s={**outcome.timings_s, "command": round(seconds, 3)},
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _write_first(folder: Path, outcome: Outcome) -> None:
+    """Write the outcome unless another rank has already told its own: the first fault is the cause, the rest follow."""
+    beside = folder / f".{OUTCOME_FILE}.{platform.node()}.{os.getpid()}"
+    write_json(beside, _as_json(outcome))
+    try:
+        os.link(beside, folder / OUTCOME_FILE)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not (folder / OUTCOME_FILE).exists():
+            os.replace(beside, folder / OUTCOME_FILE)
+    beside.unlink(missing_ok=True)
+
+
+def _as_json(outcome: Outcome) -> dict[str, object]:
+    return dict(vars(outcome))
+
+
+def _peer_has_spoken(folder: Path) -> bool:
+    deadline = time.monotonic() + _PEER_WORD_S
+    while time.monotonic() < deadline:
+        if read_outcome(folder) is not None:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""`python -m model check`: build a model once without memory, to see that its options fit together."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+from pydantic import ValidationError
+
+from model.config import ModelSpec
+from model.multitask import MultiTaskModel, Statistics
+from model.outcome import CampaignError
+
+
+def run(path: Path) -> int:
+    """Build the model of a YAML file (keys of `ModelSpec`) on the meta device; print its size as JSON.
+
+    Returns:
+        0, or 1 where it cannot be built; then the JSON has `what` and `remedy` instead.
+    """
+    try:
+        facts = {"parameters": num_parameters(ModelSpec.model_validate(yaml.safe_load(path.read_text())))}
+    except (CampaignError, ValidationError, yaml.YAMLError, OSError) as error:
+        what, remedy = (error.what, error.remedy) if isinstance(error, CampaignError) else (str(error), "")
+        sys.stdout.write(json.dumps({"what": what, "remedy": remedy}) + "\n")
+        return 1
+    sys.stdout.write(json.dumps(facts) + "\n")
+    return 0
+
+
+def num_parameters(spec: ModelSpec, branches: tuple[str, ...] = ("branch",)) -> int:
+    """Count the parameters of a model that is never given memory."""
+    statistics = Statistics(average_neighbors=1.0, energy_scale=(1.0,) * len(branches), force_scale=1.0)
+    with torch.device("meta"):
+        model = MultiTaskModel(spec, branches, statistics)
+    return sum(parameter.numel() for parameter in model.parameters())
