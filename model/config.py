@@ -59,8 +59,14 @@ class ModelSpec(Strict):
     elements: Literal["embedding", "number"] = Field("embedding", description="Learned vector for each element, or Z as a number.")
     head_layers: int = Field(2, ge=1, description="Layers of each head.")
     head_hidden: int = Field(64, ge=1, description="Width of each head.")
+    head_widths: tuple[int, ...] | None = Field(None, description="Widths of a head's hidden layers where they differ.")
     heads: Literal["branch", "shared"] = Field("branch", description="One head for each branch, or one for all.")
     charge_spin: bool = Field(False, description="Condition atoms on total charge and spin multiplicity.")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the widths of a head's hidden layers."""
+        return self.head_widths or (self.head_hidden,) * self.head_layers
 
 
 class LossSpec(Strict):

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from model.outcome import CampaignError
 
@@ -55,6 +55,22 @@ def backbone_config(name: str) -> type[BaseModel]:
     config: type[BaseModel] = namespace["Config"]
     config.model_rebuild(_types_namespace=namespace)
     return config
+
+
+def backbone_options(options: dict[str, Any]) -> BaseModel:
+    """Check a backbone's options, `name` among them, without importing torch.
+
+    Raises:
+        CampaignError: No such backbone, or an option is unknown or out of range.
+    """
+    name = str(options.get("name", ""))
+    config = backbone_config(name)
+    try:
+        return config.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(["backbone", *(str(part) for part in first["loc"])])
+        raise CampaignError(first["msg"], key, f"Options of {name}: {', '.join(config.model_fields)}.") from error
 
 
 def require(name: str, known: list[str], noun: str, where: str) -> None:

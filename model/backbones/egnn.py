@@ -1,0 +1,81 @@
+"""EGNN: messages from a network of both atoms' features and their distance (Satorras et al., ICML 2021)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.backbones import base
+from model.config import ModelSpec
+from model.graph import AtomGraph
+from model.layers.dense import MLP, Dense
+from model.layers.embedding import AtomEmbedding
+from model.layers.radial import bessel, envelope
+
+
+class Config(BaseModel):
+    """Options of EGNN; `search` gives the range that a search draws from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: Literal["egnn"] = "egnn"
+    layers: int = Field(3, ge=1, description="Message-passing layers.", json_schema_extra={"search": {"low": 2, "high": 6}})
+    hidden: int = Field(
+        64, ge=1, description="Features of an atom.", json_schema_extra={"search": {"low": 100, "high": 3000, "log": True}}
+    )
+    radial: int = Field(
+        8, ge=1, description="Bessel functions of a distance.", json_schema_extra={"search": {"low": 3, "high": 12}}
+    )
+
+    def num_parameters(self, elements: str) -> int:
+        """Count the parameters, embedding of atoms left out."""
+        hidden, narrow = self.hidden, 1 if elements == "number" else self.hidden
+        widen = 2 * hidden if elements == "number" else 0
+        message = 2 * hidden * hidden + hidden + self.radial * hidden + hidden * hidden + hidden
+        update = 2 * hidden * hidden + hidden + hidden * hidden + hidden
+        return widen * narrow + self.layers * (message + update)
+
+
+class Backbone(base.Backbone):
+    """EGNN without the coordinate update, which an energy does not need; geometry enters as distances only."""
+
+    def __init__(self, config: Config, spec: ModelSpec, average_neighbors: float) -> None:
+        super().__init__(config, spec, average_neighbors)
+        self.width, self.radial = config.hidden, config.radial
+        self.embedding = AtomEmbedding(spec.elements, 1 if spec.elements == "number" else self.width, spec.charge_spin)
+        self.widen = Dense(1, self.width) if spec.elements == "number" else None
+        self.layers = nn.ModuleList(Layer(config.hidden, config.radial) for _ in range(config.layers))
+
+    def forward(self, graph: AtomGraph, vectors: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG002 distances only
+        """Return (num_atoms, width); see the contract."""
+        functions = bessel(lengths, self.cutoff, self.radial)
+        weight = (envelope(lengths, self.cutoff) * self.message_scale).unsqueeze(-1)
+        features = self.embedding(graph)
+        if self.widen is not None:
+            features = self.widen(features)
+        for layer in self.layers:
+            features = layer(features, functions, weight, graph.edge_index)
+        return features
+
+
+class Layer(nn.Module):
+    """One round of messages; the first product of the message network is split by atom, so that it is one of atoms."""
+
+    def __init__(self, hidden: int, radial: int) -> None:
+        super().__init__()
+        self.ends = Dense(hidden, 2 * hidden, bias=False)
+        self.distance = Dense(radial, hidden)
+        self.message = Dense(hidden, hidden)
+        self.update = MLP([2 * hidden, hidden, hidden])
+
+    def forward(self, features: Tensor, functions: Tensor, weight: Tensor, edge_index: Tensor) -> Tensor:
+        """Return the new features (num_atoms, hidden)."""
+        sender, receiver = edge_index
+        first, second = self.ends(features).chunk(2, -1)
+        hidden = functional.silu(self.distance(functions) + first.index_select(0, receiver) + second.index_select(0, sender))
+        message = functional.silu(self.message(hidden)) * weight
+        total = base.gather_sum(message, receiver, features.shape[0])
+        return features + self.update(torch.cat([features, total], -1))

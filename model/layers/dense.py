@@ -1,0 +1,70 @@
+"""Affine maps, activation and small networks: everything wide that a model multiplies by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Dense(nn.Linear):
+    """An affine map whose product may run in a lower precision than its input.
+
+    Attributes:
+        product_dtype: Precision of the product (`precision.apply` sets it); None: that of the input. The
+            result always returns in the input's precision.
+    """
+
+    product_dtype: torch.dtype | None = None
+
+    def reset_parameters(self) -> None:
+        """Leave the weights to `initialize`, which knows the seed."""
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw Glorot-uniform weights; biases are zero."""
+        bound = math.sqrt(6.0 / (self.in_features + self.out_features))
+        draw_uniform(self.weight, bound, generator)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, in) to (…, out)."""
+        if self.product_dtype is None:
+            return functional.linear(x, self.weight, self.bias)
+        product = functional.linear(x.to(self.product_dtype), self.weight.to(self.product_dtype)).to(x.dtype)
+        return product if self.bias is None else product + self.bias
+
+
+class MLP(nn.Module):
+    """Dense layers with SiLU between them.
+
+    Args:
+        widths: Width of the input, of each layer, and of the output.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Dense(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, widths[0]) to (…, widths[-1])."""
+        for layer in self.layers[:-1]:
+            x = functional.silu(layer(x))
+        return self.layers[-1](x)
+
+
+def draw_uniform(weight: Tensor, bound: float, generator: torch.Generator) -> None:
+    """Fill `weight` uniformly in ±bound, drawn in FP64 so that every precision starts from the same numbers."""
+    numbers = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        weight.copy_(numbers.mul_(2 * bound).sub_(bound))
+
+
+def draw_normal(weight: Tensor, scale: float, generator: torch.Generator) -> None:
+    """Fill `weight` from a normal distribution of the given width, drawn in FP64."""
+    numbers = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        weight.copy_(numbers.mul_(scale))

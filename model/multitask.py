@@ -1,0 +1,252 @@
+"""The model: one backbone that all branches share, and a head for each branch."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model import registry
+from model.backbones import base
+from model.config import ModelSpec
+from model.graph import AtomGraph
+from model.layers.head import Head, split_by_branch
+from model.layers.initial import initialize
+from model.layers.radial import soft_lengths
+from model.outcome import CampaignError
+
+SHARED = "shared"
+"""Name of the one head of a model with `heads: shared`."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Numbers of the training split by which the network works at unit scale.
+
+    Attributes:
+        average_neighbors: Mean number of neighbours of an atom.
+        energy_scale: For each branch, the energy in eV/atom that a head's unit stands for. A good choice is the RMS force
+            of the branch in eV/Å times 1 Å, because forces are most of the labels.
+        force_scale: eV/Å that a force head's unit stands for.
+    """
+
+    average_neighbors: float
+    energy_scale: tuple[float, ...]
+    force_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about a batch.
+
+    Attributes:
+        energy: Residual energy after the branch's references, eV, (num_graphs,).
+        forces: eV/Å, (num_atoms, 3).
+    """
+
+    energy: Tensor
+    forces: Tensor
+
+
+@dataclass(frozen=True)
+class Blend:
+    """What all branches say about a batch, and their weighted mean.
+
+    Attributes:
+        branches: Residual energy by each branch, eV, (num_branches, num_graphs).
+        energy: Σ_b w_b E_b, eV, (num_graphs,).
+        forces: −dΣ_b w_b E_b/dx, eV/Å, (num_atoms, 3).
+    """
+
+    branches: Tensor
+    energy: Tensor
+    forces: Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch after its one pass through the backbone."""
+
+    graph: AtomGraph
+    vectors: Tensor
+    lengths: Tensor
+    features: Tensor
+
+
+class MultiTaskModel(nn.Module):
+    """A shared backbone with one head for each branch.
+
+    Args:
+        spec: Architecture.
+        branches: Names; `AtomGraph.branch` counts in this order.
+        statistics: Scales, from the training split.
+        seed: Seed of the first weights.
+
+    Raises:
+        CampaignError: The backbone is unknown or its options are wrong, or a branch name cannot name a module.
+    """
+
+    def __init__(self, spec: ModelSpec, branches: tuple[str, ...], statistics: Statistics, *, seed: int = 0) -> None:
+        super().__init__()
+        self.spec, self.seed = spec, seed
+        self.branches: tuple[str, ...] = ()
+        self.backbone = make_backbone(spec, statistics.average_neighbors)
+        self.heads = nn.ModuleDict()
+        if spec.heads == "shared":
+            self.heads[SHARED] = Head(spec, self.backbone.width)
+        self.energy_scale: Tensor
+        self.force_scale: Tensor
+        self.register_buffer("energy_scale", torch.ones(0, dtype=torch.float64))
+        self.register_buffer("force_scale", torch.tensor(statistics.force_scale, dtype=torch.float64))
+        for name, scale in zip(branches, statistics.energy_scale, strict=True):
+            self._append(name, scale)
+        initialize(self, seed)
+
+    def add_branch(self, name: str, energy_scale: float) -> None:
+        """Append a branch with a fresh head; with `heads: shared` the one head serves it too.
+
+        Args:
+            name: Name of the branch.
+            energy_scale: eV/atom that its head's unit stands for.
+
+        Raises:
+            CampaignError: The name is taken or cannot name a module, or the scale differs under a shared head.
+        """
+        self._append(name, energy_scale)
+        if self.spec.heads == "branch":
+            like = next(self.backbone.parameters())
+            initialize(self.heads[name], self.seed, f"heads.{name}.")
+            self.heads[name].to(like.device, like.dtype)
+
+    def parameter_groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
+        """Return the named parameters of `backbone` and of each `head:<branch>` (`head:shared` for one head)."""
+        groups = {"backbone": [(f"backbone.{name}", value) for name, value in self.backbone.named_parameters()]}
+        for head, module in self.heads.items():
+            groups[f"head:{head}"] = [(f"heads.{head}.{name}", value) for name, value in module.named_parameters()]
+        return groups
+
+    def predict(self, graph: AtomGraph, *, training: bool) -> Prediction:
+        """Return energies by each structure's own branch, and forces.
+
+        Args:
+            graph: The batch.
+            training: Keep the result differentiable in the parameters, forces included.
+        """
+        if self.spec.forces == "head":
+            with torch.set_grad_enabled(training):
+                encoded = self._encode(graph)
+                return Prediction(self._own_energy(encoded), self._head_forces(encoded))
+        with torch.enable_grad():
+            encoded = self._encode(_at_leaf(graph))
+            energy = self._own_energy(encoded)
+            forces = _forces(energy, encoded.graph.positions, training)
+        return Prediction(energy if training else energy.detach(), forces)
+
+    def all_branches(self, graph: AtomGraph) -> Tensor:
+        """Return the energy of every structure by every branch, eV, (num_branches, num_graphs), by one backbone pass."""
+        return self._all_energies(self._encode(graph))
+
+    def blend(self, graph: AtomGraph, weights: Tensor) -> Blend:
+        """Return every branch's energy, and energy and forces of their weighted mean, by one backbone pass and one gradient.
+
+        The weights must not depend on the positions (composition is fine): then the gradient is exact.
+
+        Args:
+            graph: The batch.
+            weights: w_b of each structure, (num_graphs, num_branches).
+
+        Raises:
+            CampaignError: The model's forces come from heads, which have no common energy.
+        """
+        if self.spec.forces == "head":
+            raise CampaignError("blended forces need `forces: gradient`", "model.forces", "Train with gradient forces to screen.")
+        with torch.enable_grad():
+            encoded = self._encode(_at_leaf(graph))
+            branches = self._all_energies(encoded)
+            energy = (weights.t().to(branches.dtype) * branches).sum(0)
+            forces = _forces(energy, encoded.graph.positions, training=False)
+        return Blend(branches.detach(), energy.detach(), forces)
+
+    def _encode(self, graph: AtomGraph) -> Encoded:
+        vectors = graph.edge_vectors()
+        lengths = soft_lengths(vectors)
+        return Encoded(graph, vectors, lengths, self.backbone(graph, vectors, lengths))
+
+    def _readout_rows(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        """Return what heads read, (rows, width), and the structure of each row; rows are atoms, or pooled structures."""
+        graph, features = encoded.graph, encoded.features
+        if self.spec.readout == "atom":
+            return features, graph.graph
+        pooled = base.gather_sum(features, graph.graph, graph.num_graphs)
+        return pooled, torch.arange(graph.num_graphs, device=features.device)
+
+    def _own_energy(self, encoded: Encoded) -> Tensor:
+        rows, owner = self._readout_rows(encoded)
+        graph = encoded.graph
+        energy = rows.new_zeros(graph.num_graphs)
+        for name, index in self._by_head(graph.branch[owner]):
+            energy = energy.index_add(0, owner[index], self.heads[name].energy(rows[index]).squeeze(-1))
+        return energy * self.energy_scale[graph.branch]
+
+    def _all_energies(self, encoded: Encoded) -> Tensor:
+        rows, owner = self._readout_rows(encoded)
+        heads = [SHARED] if self.spec.heads == "shared" else list(self.branches)
+        raw = torch.cat([self.heads[name].energy(rows) for name in heads], -1)
+        energy = base.gather_sum(raw, owner, encoded.graph.num_graphs).t()
+        return energy * self.energy_scale.unsqueeze(-1)
+
+    def _head_forces(self, encoded: Encoded) -> Tensor:
+        graph, features = encoded.graph, encoded.features
+        receiver = graph.edge_index[1]
+        forces = features.new_zeros(features.shape[0], 3)
+        for name, index in self._by_head(graph.branch[graph.graph[receiver]]):
+            edges = graph.edge_index[:, index]
+            terms = self.heads[name].forces(features, edges, encoded.vectors[index], encoded.lengths[index])
+            forces = forces.index_add(0, edges[1], terms)
+        return forces * self.force_scale
+
+    def _by_head(self, branch: Tensor) -> list[tuple[str, Tensor | slice]]:
+        if self.spec.heads == "shared":
+            return [(SHARED, slice(None))]
+        return [(self.branches[index], rows) for index, rows in split_by_branch(branch, len(self.branches))]
+
+    def _append(self, name: str, energy_scale: float) -> None:
+        if name in self.branches:
+            raise CampaignError(f"branch '{name}' is there already", "branches", "Give the new branch another name.")
+        shared = self.spec.heads == "shared"
+        if shared and self.branches and energy_scale != float(self.energy_scale[0]):
+            raise CampaignError("one head for all branches needs one energy scale", "model.heads", "Give every branch the same.")
+        if not shared:
+            self._add_head(name)
+        self.branches = (*self.branches, name)
+        self.energy_scale = torch.cat([self.energy_scale, self.energy_scale.new_tensor([energy_scale])])
+
+    def _add_head(self, name: str) -> None:
+        try:
+            self.heads[name] = Head(self.spec, self.backbone.width)
+        except (KeyError, TypeError) as error:
+            raise CampaignError(f"a branch cannot be called '{name}'", "branches", "Use letters, digits and '_'.") from error
+
+
+def make_backbone(spec: ModelSpec, average_neighbors: float) -> base.Backbone:
+    """Build the backbone that `spec` names.
+
+    Raises:
+        CampaignError: No such backbone, or its options are wrong.
+    """
+    checked = registry.backbone_options(spec.backbone).model_dump()
+    module = importlib.import_module(f"model.backbones.{checked['name']}")
+    backbone: base.Backbone = module.Backbone(module.Config.model_validate(checked), spec, average_neighbors)
+    return backbone
+
+
+def _at_leaf(graph: AtomGraph) -> AtomGraph:
+    return graph.with_(positions=graph.positions.detach().requires_grad_(True))
+
+
+def _forces(energy: Tensor, positions: Tensor, training: bool) -> Tensor:
+    """Return −dΣE/dx, (num_atoms, 3); each structure's energy depends on its own atoms only."""
+    (gradient,) = torch.autograd.grad(energy.sum(), positions, create_graph=training)
+    return -gradient
