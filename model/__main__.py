@@ -45,6 +45,7 @@ def main() -> int:
     folder, ranks = Path.cwd(), parallel.discover()
     config: Task | None = None
     try:
+        _drop_old_outcome(folder, ranks)
         config = load(arguments.command, arguments.config)
         ranks = _begin(arguments.command, config, folder, ranks)
         outcome = importlib.import_module(MODULES[arguments.command]).run(config, folder, ranks)
@@ -60,11 +61,16 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _begin(command: str, config: Task, folder: Path, ranks: Ranks) -> Ranks:
-    """Start the owner watch, drop an old outcome, set up torch; return the ranks with their nodes' names."""
-    owner.watch(config.owner, folder, ranks.rank)
-    if ranks.is_first and owner.may_commit(config.owner):
+def _drop_old_outcome(folder: Path, ranks: Ranks) -> None:
+    """Remove what an earlier run of this folder left: from here on an outcome tells of this run."""
+    if ranks.is_first:
         (folder / OUTCOME_FILE).unlink(missing_ok=True)
+    ranks.barrier()
+
+
+def _begin(command: str, config: Task, folder: Path, ranks: Ranks) -> Ranks:
+    """Start the owner watch and set up torch; return the ranks with their nodes' names."""
+    owner.watch(config.owner, folder, ranks.rank)
     ranks = ranks.on_nodes(config.node_variable)
     _keep_freed_memory()
     if command not in _WITHOUT_TORCH:
@@ -135,7 +141,7 @@ def _write_first(folder: Path, outcome: Outcome) -> None:
         pass
     except OSError:  # a file system without hard links
         if not (folder / OUTCOME_FILE).exists():
-            os.replace(beside, folder / OUTCOME_FILE)
+            beside.replace(folder / OUTCOME_FILE)
     beside.unlink(missing_ok=True)
 
 

@@ -8,15 +8,15 @@ import sys
 from model.outcome import CampaignError, Cause
 
 
-class Diverged(Exception):
+class Diverged(Exception):  # noqa: N818 named after the cause class
     """Training met a loss or gradient that is not finite; all ranks raise this together."""
 
 
-class OutOfDeviceMemory(Exception):
+class OutOfDeviceMemory(Exception):  # noqa: N818
     """The task needs more memory than its device has."""
 
 
-class PeerLost(Exception):
+class PeerLost(Exception):  # noqa: N818
     """A collective failed because another rank is gone: the fault is that rank's."""
 
 

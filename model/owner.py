@@ -72,7 +72,7 @@ class StopFlag:
             self._asked = self._stop.exists()
         return self._asked
 
-    def _on_signal(self, number: int, frame: object) -> None:
+    def _on_signal(self, _number: int, _frame: object) -> None:
         self._asked = True
 
 
