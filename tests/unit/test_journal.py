@@ -1,0 +1,201 @@
+"""The journal: chain, torn lines, damage, lease, thawed writers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from workflow.chained import ChainedFile, read_chain
+from workflow.errors import JournalError, LeaseHeld
+from workflow.journal import Journal, is_driven, read_events
+from workflow.rundir import RunDir
+from workflow.site import Periods
+
+PERIODS = Periods(heartbeat_s=0.05, ttl_s=0.3)
+
+
+def names(rundir: RunDir) -> list[str]:
+    return [line["event"] for line in read_events(rundir)]
+
+
+def killed_driver(root: Path, then: str) -> None:
+    """Let a process of its own take the lease, do `then` and die without a word."""
+    code = f"""
+import os
+from pathlib import Path
+from workflow.journal import Journal
+from workflow.rundir import RunDir
+from workflow.site import Periods
+journal = Journal.take(RunDir(Path({str(root)!r})), Periods(heartbeat_s=0.05, ttl_s=0.3))
+{then}
+os.kill(os.getpid(), 9)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60)
+    assert result.returncode == -9, result.stderr
+
+
+def test_chained_file_gives_back_what_was_appended(tmp_path: Path) -> None:
+    file = ChainedFile(tmp_path / "r.jsonl")
+    file.append("ask", point={"x": 1.5, "name": 'a "b"\n'})
+    file.close()
+    again = ChainedFile(tmp_path / "r.jsonl")
+    again.append("tell", value=2)
+    events = read_chain(tmp_path / "r.jsonl").events
+    assert [(e["seq"], e["event"]) for e in events] == [(0, "ask"), (1, "tell")]
+    assert events[0]["point"] == {"x": 1.5, "name": 'a "b"\n'}
+    assert events == again.events
+
+
+def test_torn_last_line_is_cut_and_noted(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    ChainedFile(path).append("one")
+    whole = path.read_bytes()
+    for cut in range(1, len(whole)):
+        path.write_bytes(whole + whole[:cut])
+        assert len(read_chain(path).events) == 1
+        file = ChainedFile(path)
+        assert file.torn == cut
+        assert path.read_bytes() == whole
+        file.close()
+
+
+@pytest.mark.parametrize("line", [0, 1, 2])
+def test_every_flipped_byte_of_a_whole_line_is_found(tmp_path: Path, line: int) -> None:
+    path = tmp_path / "r.jsonl"
+    file = ChainedFile(path)
+    for number in range(3):
+        file.append("x", number=number)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for position in range(0, len(lines[line]) - 1, 7):
+        bad = bytearray(lines[line])
+        bad[position] ^= 1
+        path.write_bytes(b"".join([*lines[:line], bytes(bad), *lines[line + 1 :]]))
+        with pytest.raises(JournalError) as error:
+            read_chain(path)
+        assert "r.jsonl: line" in error.value.where and error.value.remedy
+
+
+def test_a_dropped_or_swapped_line_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    file = ChainedFile(path)
+    for number in range(4):
+        file.append("x", number=number)
+    a, b, c, d = path.read_bytes().splitlines(keepends=True)
+    for bad in ([a, c, d], [a, c, b, d], [b, c, d]):
+        path.write_bytes(b"".join(bad))
+        with pytest.raises(JournalError):
+            read_chain(path)
+
+
+def test_epochs_follow_each_other(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    for number in range(3):
+        journal = Journal.take(rundir, PERIODS)
+        journal.commit("created" if not number else "stage", number=number)
+        journal.close()
+    assert names(rundir) == ["lease", "created", "driver_ended", *["lease", "stage", "driver_ended"] * 2]
+    events = read_events(rundir)
+    assert [e["seq"] for e in events] == list(range(9))
+    assert [e["epoch"] for e in events] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_a_living_driver_keeps_the_lease(tmp_path: Path) -> None:
+    journal = Journal.take(RunDir(tmp_path), PERIODS)
+    assert is_driven(RunDir(tmp_path)) is None
+    with pytest.raises(LeaseHeld) as error:
+        Journal.take(RunDir(tmp_path), PERIODS)
+    assert str(os.getpid()) in str(error.value)
+    journal.close()
+    assert is_driven(RunDir(tmp_path)) is False
+    Journal.take(RunDir(tmp_path), PERIODS).close()
+
+
+def test_a_killed_driver_is_replaced_at_once_on_the_same_host(tmp_path: Path) -> None:
+    killed_driver(tmp_path, "journal.commit('created', a=1)")
+    slow = Periods(heartbeat_s=0.05, ttl_s=3600)
+    journal = Journal.take(RunDir(tmp_path), slow)
+    assert [e["event"] for e in journal.events] == ["lease", "created", "lease"]
+    journal.close()
+
+
+def test_a_silent_driver_of_another_host_is_replaced_after_its_time_to_live(tmp_path: Path) -> None:
+    killed_driver(tmp_path, "journal.commit('created')")
+    beat = tmp_path / "journal" / "1.beat"
+    beat.write_text(beat.read_text().replace('"boot": "', '"boot": "another'))
+    journal = Journal.take(RunDir(tmp_path), PERIODS)
+    assert journal.epoch == 2
+    journal.close()
+
+
+def test_a_torn_last_line_is_noted_by_the_next_driver(tmp_path: Path) -> None:
+    killed_driver(tmp_path, "journal.commit('created'); os.write(journal._file._handle, b'{\"seq\":2,\"ev')")
+    assert names(RunDir(tmp_path)) == ["lease", "created"]
+    journal = Journal.take(RunDir(tmp_path), PERIODS)
+    lease = journal.events[-1]
+    assert (lease["before"], lease["torn"]) == (1, 12)
+    journal.close()
+
+
+def test_what_a_thawed_writer_adds_has_no_effect(tmp_path: Path) -> None:
+    frozen = Journal.take(RunDir(tmp_path), PERIODS)
+    frozen.commit("created")
+    frozen._beat.stop()  # as if stopped: its count stands still
+    beat = tmp_path / "journal" / "1.beat"
+    beat.write_text(beat.read_text().replace('"boot": "', '"boot": "another'))
+    newer = Journal.take(RunDir(tmp_path), PERIODS)
+    with pytest.raises(LeaseHeld):
+        frozen.commit("intent", token="late")
+    frozen._file.append("intent", token="later still")  # thawed between check and write
+    newer.commit("stage", stage="data")
+    newer.close()
+    assert names(RunDir(tmp_path)) == ["lease", "created", "lease", "stage", "driver_ended"]
+    Journal.take(RunDir(tmp_path), PERIODS).close()
+
+
+def test_a_driver_that_died_before_its_first_line_is_passed_over(tmp_path: Path) -> None:
+    killed_driver(tmp_path, "journal.commit('created')")
+    (tmp_path / "journal" / "2.jsonl").write_bytes(b'{"torn')
+    journal = Journal.take(RunDir(tmp_path), PERIODS)
+    assert journal.epoch == 3
+    assert [e["event"] for e in journal.events] == ["lease", "created", "lease"]
+    journal.close()
+
+
+def test_a_shortened_segment_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
+    for _ in range(2):
+        Journal.take(RunDir(tmp_path), PERIODS).close()
+    first = tmp_path / "journal" / "1.jsonl"
+    first.write_bytes(first.read_bytes().splitlines(keepends=True)[0])
+    before = sorted(p.name for p in first.parent.glob("*.jsonl"))
+    for attempt in (lambda: read_events(RunDir(tmp_path)), lambda: Journal.take(RunDir(tmp_path), PERIODS)):
+        with pytest.raises(JournalError):
+            attempt()
+    assert sorted(p.name for p in first.parent.glob("*.jsonl")) == before
+    first.unlink()
+    with pytest.raises(JournalError):
+        read_events(RunDir(tmp_path))
+
+
+def test_of_many_that_take_at_once_one_wins(tmp_path: Path) -> None:
+    killed_driver(tmp_path, "pass")
+    won: list[Journal] = []
+    lost: list[LeaseHeld] = []
+
+    def take() -> None:
+        try:
+            won.append(Journal.take(RunDir(tmp_path), PERIODS))
+        except LeaseHeld as error:
+            lost.append(error)
+
+    threads = [threading.Thread(target=take) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 5)
+    won[0].close()

@@ -1,0 +1,268 @@
+"""The campaign's record: one segment for each driver, whose creation is the lease."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.outcome import read_json, sync_folder, write_json
+from workflow.chained import GENESIS, Chain, ChainedFile, read_chain
+from workflow.errors import CampaignError, JournalError, LeaseHeld
+from workflow.process import ProcessId
+from workflow.rundir import RunDir
+from workflow.site import Periods
+
+__all__ = ["ChainedFile", "Journal", "is_driven", "read_events"]
+
+_LOOKS_PER_BEAT = 4
+
+
+class Journal:
+    """The lease on a campaign and the right to write its record.
+
+    A segment's first line names the earlier segment, and up to which length and hash it is accepted. What a
+    frozen and thawed driver adds to its own segment later is so without effect; it learns of it at its next commit.
+    """
+
+    def __init__(self, file: ChainedFile, earlier: list[dict[str, Any]], period_s: float) -> None:
+        self._file, self._earlier = file, earlier
+        self._lock = threading.Lock()
+        self._beat = _Beat(_beat_path(file.path.parent, file.epoch), period_s)
+
+    @staticmethod
+    def take(rundir: RunDir, periods: Periods) -> Journal:
+        """Take the lease, waiting up to one time to live for a silent former driver.
+
+        Raises:
+            LeaseHeld: Another driver lives, or was faster.
+            JournalError: The record is damaged.
+        """
+        folder = rundir.journal
+        folder.mkdir(parents=True, exist_ok=True)
+        newest = max(_epochs(folder), default=0)
+        _await_silence(folder, newest, periods)
+        _accepted(folder, newest)  # a damaged record is found before anything is made
+        path = _segment(folder, newest + 1)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError as error:
+            raise _held(folder, newest + 1) from error
+        sync_folder(folder)
+        return Journal._begin(folder, newest + 1, periods)
+
+    @staticmethod
+    def _begin(folder: Path, epoch: int, periods: Periods) -> Journal:
+        # The former segment is read only after ours stands: a driver that finds no newer segment behind its
+        # commit knows therefore that this commit is read here.
+        earlier, last = _accepted(folder, epoch - 1)
+        file = ChainedFile(_segment(folder, epoch), epoch=epoch, start=last.hash, seq=len(earlier))
+        journal = Journal(file, earlier, periods.heartbeat_s)
+        accepts = {"before": last.epoch, "length": last.length, "accepted": last.hash, "torn": last.torn}
+        journal._beat.start()
+        journal.commit("lease", **accepts, process=ProcessId.own().fields())
+        return journal
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """All accepted lines of all epochs, in order."""
+        return self._earlier + self._file.events
+
+    @property
+    def epoch(self) -> int:
+        """Number of this driver among the campaign's."""
+        return self._file.epoch
+
+    def commit(self, event: str, **fact: Any) -> dict[str, Any]:
+        """Write one line and fsync it.
+
+        Raises:
+            LeaseHeld: A newer driver has taken over; the line has no effect and the caller must stop.
+        """
+        with self._lock:
+            self.check()
+            line = self._file.append(event, **fact)
+            self.check()
+            return line
+
+    def check(self) -> None:
+        """Make sure that no newer driver has taken over; call it before every act on the world.
+
+        Raises:
+            LeaseHeld: One has.
+        """
+        if _segment(self._file.path.parent, self.epoch + 1).exists():
+            raise LeaseHeld("a newer driver has taken this campaign over", str(self._file.path), "This one stops; the other goes on.")
+
+    def close(self) -> None:
+        """Say that this driver has ended, so that the next one need not wait for silence."""
+        try:
+            self.commit("driver_ended")
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Stop the heartbeat and close the file without a word."""
+        self._beat.stop()
+        self._file.close()
+
+
+def read_events(rundir: RunDir) -> list[dict[str, Any]]:
+    """Return the accepted events without taking the lease; a torn last line is left out.
+
+    Raises:
+        JournalError: The record is damaged.
+    """
+    folder = rundir.journal
+    return _accepted(folder, max(_epochs(folder), default=0))[0] if folder.is_dir() else []
+
+
+def is_driven(rundir: RunDir) -> bool | None:
+    """Say at one glance whether a driver holds the campaign: no (False), or not known without waiting (None)."""
+    folder = rundir.journal
+    return False if not folder.is_dir() or _is_ended(folder, max(_epochs(folder), default=0)) else None
+
+
+@dataclass(frozen=True)
+class _Last:
+    """Where the accepted record ends."""
+
+    epoch: int
+    length: int
+    hash: str
+    torn: int
+
+
+class _Beat:
+    """Writes a growing count, so that others see that this process lives."""
+
+    def __init__(self, path: Path, period_s: float) -> None:
+        self._path, self._period_s = path, period_s
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="driver-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Write the first count and go on writing in a thread."""
+        self._write(0)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._end.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        count = 1
+        while not self._end.wait(self._period_s):
+            try:
+                self._write(count)
+            except OSError:  # a full or stuck file system: the count stands still, which is the truth
+                continue
+            count += 1
+
+    def _write(self, count: int) -> None:
+        write_json(self._path, {"count": count, "t": time.time(), **ProcessId.own().fields()})
+
+
+def _accepted(folder: Path, newest: int) -> tuple[list[dict[str, Any]], _Last]:
+    """Read what is accepted of the epochs up to `newest`, walking back from the last with a first line."""
+    while newest and _first_line(folder, newest) is None:
+        newest -= 1  # its driver died between making the segment and its first line: without effect
+    parts: list[list[dict[str, Any]]] = []
+    last: _Last | None = None
+    length: int | None = None
+    accepted: str | None = None
+    while newest:
+        chain, first = _read_segment(folder, newest, length)
+        if accepted not in (None, chain.hash):
+            raise _missing(folder, newest, "ends otherwise than the next driver accepted it")
+        last = last or _Last(newest, chain.length, chain.hash, chain.torn)
+        parts.append(chain.events)
+        newest, length, accepted = first["before"], first["length"], first["accepted"]
+    return [line for part in reversed(parts) for line in part], last or _Last(0, 0, GENESIS, 0)
+
+
+def _read_segment(folder: Path, epoch: int, length: int | None) -> tuple[Chain, dict[str, Any]]:
+    first = _first_line(folder, epoch)
+    if first is None:
+        raise _missing(folder, epoch, "is missing or empty")
+    return read_chain(_segment(folder, epoch), str(first.get("accepted")), length), first
+
+
+def _first_line(folder: Path, epoch: int) -> dict[str, Any] | None:
+    path = _segment(folder, epoch)
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        line = file.readline()
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        fields: dict[str, Any] = json.loads(line)
+        return {"before": int(fields["before"]), "length": int(fields["length"]), "accepted": str(fields["accepted"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise _missing(folder, epoch, f"has a damaged first line ({error!r})") from error
+
+
+def _missing(folder: Path, epoch: int, why: str) -> JournalError:
+    return JournalError(
+        f"segment {epoch} of the journal {why}",
+        str(_segment(folder, epoch)),
+        "Restore the file from a copy (a snapshot of the file system); nothing was changed or submitted.",
+    )
+
+
+def _await_silence(folder: Path, epoch: int, periods: Periods) -> None:
+    """Return once the driver of this epoch is known to be dead; clocks of other hosts are never looked at."""
+    if not epoch:
+        return
+    seen, since = _count(folder, epoch), time.monotonic()
+    while not _is_ended(folder, epoch) and time.monotonic() - since < periods.ttl_s:
+        if _count(folder, epoch) != seen:
+            raise _held(folder, epoch)
+        time.sleep(min(periods.heartbeat_s, periods.ttl_s) / _LOOKS_PER_BEAT)
+
+
+def _is_ended(folder: Path, epoch: int) -> bool:
+    """Say whether the driver of this epoch said goodbye, or is proven dead on this very host."""
+    if not epoch:
+        return True
+    lines = [line for line in _segment(folder, epoch).read_bytes().split(b"\n")[:-1] if line]
+    if lines and b'"event":"driver_ended"' in lines[-1]:
+        return True
+    fields = _beat_fields(folder, epoch)
+    return bool(fields) and ProcessId(**{k: fields[k] for k in ("host", "boot", "space", "pid", "start")}).is_proven_dead()
+
+
+def _held(folder: Path, epoch: int) -> LeaseHeld:
+    by = _beat_fields(folder, epoch)
+    who = f"the driver on {by['host']} with pid {by['pid']}" if by else f"driver {epoch}"
+    return LeaseHeld(f"{who} runs this campaign", str(_segment(folder, epoch)), "Watch it with `campaign status --watch`, or end that driver; its jobs go on.")
+
+
+def _count(folder: Path, epoch: int) -> int | None:
+    return _beat_fields(folder, epoch).get("count")
+
+
+def _beat_fields(folder: Path, epoch: int) -> dict[str, Any]:
+    try:
+        return read_json(_beat_path(folder, epoch)) or {}
+    except CampaignError:  # damaged by a full disk: says nothing about its writer
+        return {}
+
+
+def _epochs(folder: Path) -> list[int]:
+    return sorted(int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdigit())
+
+
+def _segment(folder: Path, epoch: int) -> Path:
+    return folder / f"{epoch}.jsonl"
+
+
+def _beat_path(folder: Path, epoch: int) -> Path:
+    return folder / f"{epoch}.beat"
