@@ -102,7 +102,8 @@ class Campaign:
         """Return the files of a branch or source, braces filled in, relative ones taken from the file's folder."""
         path = {**self.header.sources, **self.header.branches}[name].path
         texts = (path,) if isinstance(path, str) else path
-        return tuple(self.path.parent / fill(text, self.site.paths, f"{name}.path") for text in texts)
+        where = f"{self.path}: {'branches' if name in self.header.branches else 'sources'}.{name}.path"
+        return tuple(self.path.parent / Path(fill(text, self.site.paths, where)).expanduser() for text in texts)
 
     def instances(self) -> list[Instance]:
         """Return all stage instances, needed ones first."""

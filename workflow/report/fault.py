@@ -1,0 +1,53 @@
+"""Tell an error on the terminal as what, where, remedy; the traceback goes to a file."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from workflow.errors import CampaignError
+
+
+def tell(error: Exception, folder: Path | None) -> None:
+    """Print an error on stderr and keep its traceback.
+
+    Args:
+        error: What was raised.
+        folder: The campaign's folder, where known; else the traceback goes to the user's state folder.
+    """
+    kept = _keep(error, folder)
+    if isinstance(error, CampaignError):
+        tell_problem(error)
+        return
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    click.secho(f"error: {what}", fg="red", bold=True, err=True)
+    click.echo("  This is a fault of the program, not of your file.", err=True)
+    click.echo(f"  The traceback is in {kept}; please send it with the campaign file." if kept else _text(error), err=True)
+
+
+def tell_problem(error: CampaignError) -> None:
+    """Print what, where and remedy on stderr, without keeping anything."""
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(f"{error.where}: {error.what}" if error.where else error.what, err=True)
+    for line in error.remedy.splitlines():
+        click.echo(f"  {line.strip()}", err=True)
+
+
+def _keep(error: Exception, folder: Path | None) -> Path | None:
+    state = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "campaign"
+    path = (folder if folder is not None and folder.is_dir() else state) / "traceback.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a") as file:
+            file.write(f"--- {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} pid {os.getpid()}\n{_text(error)}\n")
+    except OSError:
+        return None  # a full or foreign disk must not hide the error itself
+    return path
+
+
+def _text(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))

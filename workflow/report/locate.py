@@ -1,0 +1,56 @@
+"""Find a campaign's folder from what a user names: its file, its folder, or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from workflow.document import read_document
+from workflow.errors import ConfigError
+
+_RECORD = "campaign.json"
+
+
+def locate(target: Path | None) -> Path:
+    """Return the folder of a campaign; it need not stand there yet when the file is given.
+
+    Raises:
+        ConfigError: Nothing or more than one campaign fits.
+    """
+    if target is None:
+        return _only_one(Path.cwd())
+    if target.is_dir():
+        return target if _is_campaign(target) else _only_one(target)
+    if not target.is_file():
+        raise ConfigError("no such file or folder", str(target), "Give a campaign's YAML file or its folder.")
+    return _folder_of(target)
+
+
+def _only_one(here: Path) -> Path:
+    if _is_campaign(here):
+        return here
+    found = sorted({path.parent for pattern in (f"*/{_RECORD}", f"runs/*/{_RECORD}") for path in here.glob(pattern)})
+    if not found:
+        raise ConfigError("no campaign here", str(here), "Give its YAML file or its folder; `campaign run FILE` starts one.")
+    if len(found) > 1:
+        names = ", ".join(str(path.relative_to(here)) for path in found)
+        raise ConfigError(f"{len(found)} campaigns here: {names}", str(here), "Name one of them.")
+    return found[0]
+
+
+def _is_campaign(folder: Path) -> bool:
+    return (folder / _RECORD).is_file() or (folder / "journal").is_dir()
+
+
+def _folder_of(file: Path) -> Path:
+    """Return the folder that a campaign file names, without the cost of checking the whole file."""
+    fields: dict[str, Any] = read_document(file, "").fields
+    template = str(fields.get("folder", "runs/{name}"))
+    names = {"name": str(fields.get("name", ""))}
+    try:
+        text = template.format(**names)
+    except KeyError:  # a path of the site: only then is the site worth reading
+        from workflow.campaign import load_campaign
+
+        return load_campaign(file).folder
+    return file.resolve().parent / Path(text).expanduser()
