@@ -1,0 +1,238 @@
+"""What must hold for every backbone, found by itself: the physics of an energy of atoms."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import pytest
+import torch
+from graphs import System, graph_of, molecule, one_atom, supercell, triclinic
+
+from model import registry
+from model.config import ModelSpec
+from model.multitask import MultiTaskModel, Statistics
+
+CUTOFF = 3.2
+SYSTEMS = {"molecule": molecule(), "triclinic": triclinic(), "one_atom": one_atom()}
+BACKBONES = registry.backbones()
+ELEMENTS = ["embedding", "number"]
+
+
+def make(backbone: str, **changes) -> MultiTaskModel:
+    options = {"name": backbone, "layers": 2, "hidden": 12}
+    spec = ModelSpec.model_validate({"backbone": options, "cutoff": CUTOFF, "head_hidden": 8, **changes})
+    model = MultiTaskModel(spec, ("first", "second"), Statistics(8.0, (0.7, 1.3)), seed=3).double()
+    model.requires_grad_(False)
+    return model
+
+
+@pytest.fixture(scope="module", params=[f"{b}-{e}" for b in BACKBONES for e in ELEMENTS])
+def model(request) -> MultiTaskModel:
+    backbone, elements = request.param.split("-")
+    return make(backbone, elements=elements)
+
+
+@pytest.fixture(params=SYSTEMS)
+def system(request) -> System:
+    return SYSTEMS[request.param]
+
+
+def predict(model, systems):
+    return model.predict(graph_of(systems, CUTOFF), training=False)
+
+
+def energy(model, system) -> float:
+    return float(predict(model, system).energy)
+
+
+def assert_close(left, right, tolerance=1e-10):
+    torch.testing.assert_close(left, right, rtol=tolerance, atol=tolerance)
+
+
+def test_it_sees_its_neighbours(model, system):
+    """Without this, a constant would pass every other test."""
+    squeezed = System(system.numbers, 0.97 * system.positions, None if system.cell is None else 0.97 * system.cell)
+    assert abs(energy(model, system) - energy(model, squeezed)) > 1e-6
+
+
+@pytest.mark.parametrize("handedness", [1, -1], ids=["rotation", "reflection"])
+def test_turning(model, system, handedness):
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    turn = turn * torch.sign(torch.linalg.det(turn)) * handedness
+    before = predict(model, system)
+    after = predict(model, System(system.numbers, system.positions @ turn, None if system.cell is None else system.cell @ turn))
+    assert_close(after.energy, before.energy)
+    assert_close(after.forces, before.forces @ turn)
+
+
+def test_translation_with_wrapping(model, system):
+    before = predict(model, system)
+    positions = system.positions + torch.tensor([1.7, -2.9, 0.6], dtype=torch.float64)
+    if system.cell is not None:
+        positions = (positions @ torch.linalg.inv(system.cell) % 1.0) @ system.cell
+    after = predict(model, system.moved(positions))
+    assert_close(after.energy, before.energy)
+    assert_close(after.forces, before.forces)
+
+
+def test_renumbering(model, system):
+    order = torch.randperm(len(system.numbers), generator=torch.Generator().manual_seed(2))
+    before = predict(model, system)
+    after = predict(model, System(system.numbers[order], system.positions[order], system.cell))
+    assert_close(after.energy, before.energy)
+    assert_close(after.forces, before.forces[order])
+
+
+def test_a_batch_is_its_singles(model):
+    systems = [*SYSTEMS.values(), molecule(3, seed=5, branch=1), molecule(1, branch=1)]
+    together = predict(model, systems)
+    singles = [predict(model, system) for system in systems]
+    assert_close(together.energy, torch.cat([s.energy for s in singles]))
+    assert_close(together.forces, torch.cat([s.forces for s in singles]))
+
+
+def test_forces_are_the_slope_of_the_energy(model, system):
+    forces, step = predict(model, system).forces, 1e-4
+    for atom in range(min(3, len(system.numbers))):
+        for axis in range(3):
+            shift = torch.zeros_like(system.positions)
+            shift[atom, axis] = step
+            there, back = (energy(model, system.moved(system.positions + sign * shift)) for sign in (1, -1))
+            assert float(forces[atom, axis]) == pytest.approx(-(there - back) / (2 * step), abs=2e-6, rel=1e-6)
+
+
+def test_second_derivatives(model):
+    graph = graph_of(molecule(4), CUTOFF)
+
+    def total(positions):
+        moved = graph.with_(positions=positions)
+        return model.all_branches(moved).sum()
+
+    assert torch.autograd.gradgradcheck(total, graph.positions.clone().requires_grad_(True), fast_mode=True)
+
+
+def test_gradients_of_the_force_loss_reach_the_parameters(model):
+    """Every parameter of the backbone takes part: one that never learns is dead weight."""
+    trained = make(model.spec.backbone["name"], elements=model.spec.elements).requires_grad_(True)
+    prediction = trained.predict(graph_of([molecule(), molecule(5, seed=1, branch=1)], CUTOFF), training=True)
+    (prediction.energy.square().sum() + prediction.forces.square().sum()).backward()
+    dead = [name for name, p in trained.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
+    assert not dead
+
+
+def test_far_molecules_add(model):
+    left, right = molecule(6, seed=1), molecule(4, seed=2)
+    numbers = torch.cat([left.numbers, right.numbers])
+    both = System(numbers, torch.cat([left.positions, right.positions + 50.0]))
+    assert energy(model, both) == pytest.approx(energy(model, left) + energy(model, right), abs=1e-10)
+
+
+@pytest.mark.parametrize("name", ["triclinic", "one_atom"])
+def test_supercells_add(model, name):
+    repeats = (2, 1, 3)
+    assert energy(model, supercell(SYSTEMS[name], repeats)) == pytest.approx(
+        6 * energy(model, SYSTEMS[name]), rel=1e-10, abs=1e-10
+    )
+
+
+def test_smooth_at_the_cutoff(model):
+    """An atom crosses the cutoff of two others: energy and forces close up as fast as the steps shrink."""
+    steps = [1e-2, 1e-3, 1e-4]
+    jumps = []
+    for step in steps:
+        sides = [predict(model, _at_distance(CUTOFF + sign * step)) for sign in (-1, 1)]
+        jumps.append((float((sides[0].energy - sides[1].energy).abs()), float((sides[0].forces - sides[1].forces).abs().max())))
+    for step, (energy_jump, force_jump) in zip(steps, jumps, strict=True):
+        assert energy_jump <= 0.1 * step
+        assert force_jump <= 3.0 * step
+    assert jumps[2][0] < 1e-2 * jumps[0][0] + 1e-12
+
+
+def _at_distance(distance: float) -> System:
+    positions = torch.tensor([[0.0, 0, 0], [0, 1.1, 0.3], [distance, 0, 0], [distance, 1.0, 0.4]], dtype=torch.float64)
+    return System(torch.tensor([6, 1, 8, 1]), positions)
+
+
+def test_isolated_atom(model):
+    prediction = predict(model, [molecule(1), molecule()])
+    assert torch.isfinite(prediction.energy).all()
+    assert torch.equal(prediction.forces[0], torch.zeros(3, dtype=torch.float64))
+    assert torch.equal(predict(model, molecule(1)).forces, torch.zeros(1, 3, dtype=torch.float64))
+
+
+def test_coincident_and_collinear_atoms_train(model):
+    """Two atoms at one place, and three on a line: first and second derivatives stay finite."""
+    trained = make(model.spec.backbone["name"], elements=model.spec.elements).requires_grad_(True)
+    places = torch.tensor([[0.0, 0, 0], [0, 0, 0], [1.1, 0, 0], [2.2, 0, 0]], dtype=torch.float64)
+    prediction = trained.predict(graph_of(System(torch.tensor([8, 1, 6, 1]), places), CUTOFF), training=True)
+    (prediction.energy.sum() + prediction.forces.square().sum()).backward()
+    assert torch.isfinite(prediction.forces).all()
+    assert all(torch.isfinite(p.grad).all() for p in trained.backbone.parameters())
+
+
+def test_all_elements(model):
+    numbers = torch.arange(1, 119)
+    positions = torch.stack([1.5 * numbers, 0 * numbers, 0 * numbers], -1).double()
+    prediction = predict(model, System(numbers, positions))
+    assert torch.isfinite(prediction.energy).all()
+    assert torch.isfinite(prediction.forces).all()
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_fp32_follows_fp64(backbone):
+    exact, single = make(backbone), make(backbone).float()
+    graph = graph_of([molecule(), triclinic()], CUTOFF)
+    left, right = exact.predict(graph, training=False), single.predict(_single(graph), training=False)
+    assert right.energy.dtype == right.forces.dtype == torch.float32
+    torch.testing.assert_close(right.energy.double(), left.energy, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(right.forces.double(), left.forces, rtol=1e-3, atol=1e-3)
+
+
+def _single(graph):
+    return graph.with_(**{name: getattr(graph, name).float() for name in ("positions", "cell", "edge_shift", "energy", "forces")})
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_graph_readout_is_not_additive(backbone):
+    model = make(backbone, readout="graph")
+    left, right = molecule(6, seed=1), molecule(4, seed=2)
+    both = System(torch.cat([left.numbers, right.numbers]), torch.cat([left.positions, right.positions + 50.0]))
+    assert abs(energy(model, both) - energy(model, left) - energy(model, right)) > 1e-6
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_charge_and_spin(backbone):
+    """Charge and spin matter, a source that does not state them has rows of its own, and their parameters learn."""
+    model = make(backbone, charge_spin=True).requires_grad_(True)
+    states = [{}, {"charge": 0, "spin": 1}, {"charge": 1, "spin": 2}, {"charge": -1, "spin": 2}, {"charge": 0, "spin": 3}]
+    prediction = model.predict(graph_of([molecule(**state) for state in states], CUTOFF), training=True)
+    assert len({round(float(e), 9) for e in prediction.energy.detach()}) == len(states)
+    prediction.energy.square().sum().backward()
+    condition = [p for name, p in model.parameter_groups()["backbone"] if "condition" in name]
+    assert len(condition) == 2
+    assert all(bool(p.grad.abs().sum() > 0) for p in condition)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_force_head(backbone):
+    """Forces from a head turn with the atoms, vanish on isolated ones, and train."""
+    model = make(backbone, forces="head").requires_grad_(True)
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    systems = [molecule(), molecule(5, seed=4, branch=1), molecule(1)]
+    turned = [system.moved(system.positions @ turn) for system in systems]
+    before = model.predict(graph_of(systems, CUTOFF), training=True)
+    assert_close(predict(model, turned).forces, before.forces @ turn)
+    assert not before.forces[-1].any()
+    before.forces.square().sum().backward()
+    assert all(bool(p.grad.abs().sum() > 0) for p in model.heads["second"].forces.parameters())
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_config_is_known_without_torch(backbone):
+    """What a login node reads is what the full import gives."""
+    imported = importlib.import_module(f"model.backbones.{backbone}").Config
+    read = registry.backbone_config(backbone)
+    assert json.dumps(read.model_json_schema()) == json.dumps(imported.model_json_schema())
+    assert read().model_dump() == imported().model_dump()
+    assert read().name == backbone
