@@ -1,0 +1,94 @@
+"""Name small organic molecules and make their geometries: the G2 set and substituted derivatives of it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from ase import Atoms
+from ase.build import molecule as g2_molecule
+from ase.data import covalent_radii
+from numpy.typing import NDArray
+
+from model.data.quickstart.physics import relax
+
+# Closed-shell molecules of C, H, N, O in the G2/97 set (Curtiss et al., J. Chem. Phys. 106, 1063 (1997)), and
+# derivatives `parent:i+group`: a hydrogen on heavy atom i of the parent is replaced by the group.
+PRETRAINING = (
+    "C2H6 C3H8 trans-butane isobutane C2H4 C3H6_Cs isobutene butadiene C2H2 C3H4_C3v 2-butyne C3H4_D2d "
+    "cyclobutane C3H6_D3h C6H6 CH3OH CH3CH2OH C2H6CHOH CH3OCH3 CH3CH2OCH3 CH2OCH2 H2CO CH3CHO CH3COCH3 OCHCHO "
+    "HCOOH CH3COOH HCOOCH3 CH3CONH2 H3CNH2 CH3CH2NH2 C2H6NH C3H9N CH2NHCH2 CH3CN H2CCHCN C4H4O C4H4NH C5H5N CH4 "
+    "C3H8:1+OH C3H8:0+NH2 C3H8:1+NH2 isobutane:0+OH C2H4:0+OH C2H4:0+NH2 C3H6_Cs:5+OH C3H6_Cs:5+NH2 C3H6_Cs:5+CH3 "
+    "C3H6_Cs:0+CH3 CH3CH2OH:1+OH CH3CH2OH:0+OH CH3OCH3:0+OH CH3CHO:3+CH3 CH3CHO:3+NH2 CH3COCH3:2+CH3 CH3COCH3:2+OH "
+    "CH3CONH2:3+CH3 H2CO:1+NH2 CH3COOH:4+CH3 C6H6:0+CH3 C6H6:0+OH C6H6:0+NH2 C4H4O:1+CH3 C4H4O:2+OH C5H5N:1+CH3 "
+    "C5H5N:2+NH2 CH3CN:0+CH3 CH3CN:0+NH2 cyclobutane:0+OH C3H6_D3h:0+CH3 C3H6_D3h:0+OH CH2OCH2:0+CH3 H3CNH2:0+OH"
+).split()
+SCARCE = "CH3CH2OH CH3OCH3 CH3COOH CH3CONH2 CH3CH2NH2 C3H6_Cs CH3CN C6H6".split()
+TASK = "CH3CONH2:2+CH3 CH3COOH:4+NH2 CH3CH2OH:0+NH2 CH3CHO:3+OH CH3COCH3:2+NH2 C5H5N:2+OH".split()
+CANDIDATES = (
+    "CH3COOH:4+OH CH2OCH2:0+OH C4H4O:1+NH2 cyclobutane:0+NH2 cyclobutane:0+CH3 C3H6_D3h:0+NH2 CH3CN:0+OH CH3OCH3:0+NH2 "
+    "CH3CONH2:3+OH trans-butane:0+OH isobutane:0+NH2 C4H4NH:2+CH3 C5H5N:3+CH3 CH2NHCH2:0+CH3 HCOOCH3:4+CH3 CH3COOH:2+CH3"
+).split()
+
+# Atoms of a group with the first at the origin and the bond to the parent along -z, Å.
+_GROUPS = {
+    "OH": Atoms("OH", [(0, 0, 0), (0.93, 0, 0.26)]),
+    "NH2": Atoms("NHH", [(0, 0, 0), (0.95, 0, 0.36), (-0.47, 0.82, 0.36)]),
+    "CH3": Atoms("CHHH", [(0, 0, 0), (1.03, 0, 0.36), (-0.51, 0.89, 0.36), (-0.51, -0.89, 0.36)]),
+}
+# A pair closer than this multiple of the sum of covalent radii is bonded.
+BOND = 1.25
+
+
+@cache
+def geometry(name: str) -> Atoms:
+    """Return a molecule near its equilibrium.
+
+    Args:
+        name: A name of the G2 set, or `parent:i+group`.
+    """
+    parent, _, rest = name.partition(":")
+    atoms = g2_molecule(parent)
+    if rest:
+        site, _, group = rest.partition("+")
+        atoms = relax(substituted(atoms, int(site), group), "gfn1")
+    atoms.info = {"molecule": name}
+    return atoms
+
+
+def substituted(parent: Atoms, site: int, group: str) -> Atoms:
+    """Replace the first hydrogen on atom `site` by a group, turned so that it keeps clear of the parent."""
+    hydrogen = next(j for i, j in _directed(parent) if i == site and parent[j].symbol == "H")
+    axis = parent.positions[hydrogen] - parent.positions[site]
+    axis /= np.linalg.norm(axis)
+    rest = parent.copy()
+    del rest[hydrogen]
+    new = _GROUPS[group].copy()
+    length = covalent_radii[parent.numbers[site]] + covalent_radii[new.numbers[0]]
+    new.rotate("z", axis)
+    new.translate(parent.positions[site] + length * axis)
+    turned = [_turned(new, axis, angle) for angle in range(0, 360, 30)]
+    return rest + max(turned, key=lambda each: _clearance(rest, each))
+
+
+def bonds(atoms: Atoms) -> NDArray[np.int64]:
+    """Return bonded pairs i < j by covalent radii, (num_bonds, 2)."""
+    radii = covalent_radii[atoms.numbers]
+    near = atoms.get_all_distances() < BOND * (radii[:, None] + radii)
+    return np.argwhere(np.triu(near, 1))
+
+
+def _directed(atoms: Atoms) -> list[tuple[int, int]]:
+    pairs = [(int(i), int(j)) for i, j in bonds(atoms)]
+    return pairs + [(j, i) for i, j in pairs]
+
+
+def _turned(group: Atoms, axis: NDArray[np.float64], angle: float) -> Atoms:
+    copy = group.copy()
+    copy.rotate(angle, axis, center=copy.positions[0])
+    return copy
+
+
+def _clearance(parent: Atoms, group: Atoms) -> float:
+    apart = parent.positions[:, None] - group.positions[None, 1:]
+    return float(np.linalg.norm(apart, axis=2).min())

@@ -1,0 +1,80 @@
+"""Label structures with real physics codes: GFN1-xTB and GFN2-xTB by tblite, and ASE's effective medium theory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.optimize import BFGS
+from ase.units import Bohr, Hartree
+
+METHODS = {"gfn1": "GFN1-xTB", "gfn2": "GFN2-xTB"}
+
+
+class ExtendedTightBinding(Calculator):
+    """GFN1-xTB or GFN2-xTB of a neutral closed-shell molecule, as an ASE calculator.
+
+    Args:
+        method: `gfn1` or `gfn2`.
+    """
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, method: str) -> None:
+        """Keep the method; the code itself is set up with the first molecule."""
+        super().__init__()
+        self._method, self._molecule = method, ()
+        self._code: Any = None
+
+    def calculate(self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
+        """Fill `results` with energy in eV and forces in eV/Å.
+
+        Raises:
+            RuntimeError: The self-consistent cycle did not converge.
+        """
+        super().calculate(atoms, properties, system_changes)
+        answer = self._code_of(self.atoms).singlepoint()
+        self.results = {
+            "energy": float(answer.get("energy")) * Hartree,
+            "forces": -np.asarray(answer.get("gradient")) * (Hartree / Bohr),
+        }
+
+    def _code_of(self, atoms: Atoms) -> Any:
+        from tblite.interface import Calculator as Tblite
+
+        molecule = tuple(atoms.numbers)
+        if molecule != self._molecule:
+            self._molecule, self._code = molecule, Tblite(METHODS[self._method], atoms.numbers, atoms.positions / Bohr)
+            self._code.set("verbosity", 0)
+        self._code.update(atoms.positions / Bohr)
+        return self._code
+
+
+def calculator(method: str) -> Calculator:
+    """Return the ASE calculator of `gfn1`, `gfn2` or `emt`."""
+    if method == "emt":
+        from ase.calculators.emt import EMT
+
+        return EMT()
+    return ExtendedTightBinding(method)
+
+
+def label(atoms: Atoms, code: Calculator) -> Atoms:
+    """Return a copy that carries energy (eV) and forces (eV/Å) of `code`, frozen."""
+    copy = atoms.copy()
+    copy.calc = code
+    energy, forces = copy.get_potential_energy(), copy.get_forces()
+    copy.calc = SinglePointCalculator(copy, energy=energy, forces=forces)
+    return copy
+
+
+def relax(atoms: Atoms, method: str, force: float = 0.1, steps: int = 100) -> Atoms:
+    """Return a copy whose forces are below `force` in eV/Å, or that has taken `steps` steps."""
+    copy = atoms.copy()
+    copy.calc = calculator(method)
+    BFGS(copy, logfile=None).run(fmax=force, steps=steps)
+    copy.calc = None
+    return copy
