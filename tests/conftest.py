@@ -1,0 +1,70 @@
+"""What tests of whole campaigns share: a site of their own, and the command as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT.parent / "shared" / "samples"
+
+
+@dataclass
+class Command:
+    """The `campaign` command in a world of its own: site files, spool, node-local folders, home."""
+
+    folder: Path
+    environment: dict[str, str]
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def __call__(self, *args: str | Path, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run to the end."""
+        done = subprocess.run(self._argv(args), capture_output=True, text=True, timeout=timeout, env=self.environment, cwd=self.folder)
+        if check:
+            assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def start(self, *args: str | Path) -> subprocess.Popen[str]:
+        """Start, in a session of its own, and go on."""
+        log = (self.folder / "driver.log").open("a")
+        process = subprocess.Popen(
+            self._argv(args), stdout=log, stderr=log, text=True, env=self.environment, cwd=self.folder, start_new_session=True
+        )
+        self.started.append(process)
+        return process
+
+    def _argv(self, args: tuple[str | Path, ...]) -> list[str]:
+        return [sys.executable, "-m", "workflow", *map(str, args)]
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Iterator[Command]:
+    """Give the command with a `local` site whose spool, node-local folders and times to live are the test's own."""
+    sites = tmp_path / "sites"
+    sites.mkdir()
+    fields = yaml.safe_load((ROOT / "sites" / "local.yaml").read_text())
+    fields["scheduler"] |= {"options": {"spool": str(tmp_path / "spool")}, "poll_s": 0.2}
+    fields["node"] |= {"local": str(tmp_path / "node-local" / "{job}" / "{node}")}
+    (sites / "local.yaml").write_text(yaml.safe_dump(fields))
+    home = {"CAMPAIGN_SITES": str(sites), "XDG_CONFIG_HOME": str(tmp_path / "config"), "OMP_NUM_THREADS": "1"}
+    command = Command(tmp_path, {**os.environ, "PYTHONPATH": str(ROOT), **home})
+    yield command
+    for process in command.started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def samples() -> Path:
+    """Give the folder of real records, or skip."""
+    if not SAMPLES.is_dir():
+        pytest.skip("the real records (../shared/samples) are not here")
+    return SAMPLES
