@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
+from model.data.quickstart.containers import write
 from model.data.quickstart.files import FILES, make
 
 
@@ -21,7 +25,26 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:
         for number, file in enumerate(FILES):
-            make(file, arguments.folder, (arguments.seed, number), pool.map)
+            path = arguments.folder / file.name
+            if path.exists():
+                say(f"{path}: kept\n")
+                continue
+            began = time.monotonic()
+            structures = make(file, (arguments.seed, number), pool.map, partial(progress, path))
+            write(path, structures, file.write)
+            say(f"{path}: {len(structures)} structures, {file.purpose}, {time.monotonic() - began:.1f} s\n")
+
+
+def progress(path: Path, done: int, total: int) -> None:
+    """Show how far a file is, where someone looks."""
+    if sys.stdout.isatty():
+        say(f"{path}: {done} of {total} groups")
+
+
+def say(text: str) -> None:
+    """Write over the line that stands there, at once."""
+    sys.stdout.write(("\r\x1b[K" if sys.stdout.isatty() else "") + text)
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
@@ -18,8 +15,9 @@ from model.data.quickstart.distortions import distorted
 from model.data.quickstart.molecules import CANDIDATES, PRETRAINING, SCARCE, TASK, geometry
 from model.data.quickstart.physics import calculator, label
 
-CLEAR = "\r\x1b[K" if sys.stdout.isatty() else ""
 Share = tuple[str, str, int, tuple[int, ...], bool]
+Spread = Callable[..., Iterable[list[Atoms]]]
+Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -54,20 +52,22 @@ FILES = (
 )
 
 
-def make(file: DataFile, folder: Path, seed: tuple[int, ...], spread: Callable[..., Iterable[list[Atoms]]] = map) -> None:
-    """Make one file unless it stands; groups are spread over processes and kept in order."""
-    if (folder / file.name).exists():
-        print(f"{file.name}: kept")
-        return
-    began, structures = time.monotonic(), []
+def make(file: DataFile, seed: tuple[int, ...], spread: Spread = map, report: Report | None = None) -> list[Atoms]:
+    """Make the structures of one file; groups are spread over processes and kept in order.
+
+    Args:
+        file: What to make.
+        seed: Seed of this file.
+        spread: A `map`, of one process or of many.
+        report: Called with groups done and groups in all.
+    """
     shares = [(file.method, name, file.each, (*seed, i), file.labelled) for i, name in enumerate(file.groups)]
+    structures: list[Atoms] = []
     for done, group in enumerate(spread(structures_of, shares), start=1):
         structures += group
-        if sys.stdout.isatty():
-            print(f"\r{file.name}: {done}/{len(shares)} groups, {len(structures)} structures", end="", flush=True)
-    structures += [] if file.labelled else metal_candidates(seed)
-    containers.write(folder / file.name, structures, file.write)
-    print(f"{CLEAR}{file.name}: {len(structures)} structures ({file.purpose}), {time.monotonic() - began:.1f} s", flush=True)
+        if report is not None:
+            report(done, len(shares))
+    return structures + ([] if file.labelled else unlike_any(seed))
 
 
 def structures_of(share: Share) -> list[Atoms]:
@@ -83,7 +83,7 @@ def structures_of(share: Share) -> list[Atoms]:
     return [label(each, code) if labelled else each for each in made]
 
 
-def metal_candidates(seed: tuple[int, ...]) -> list[Atoms]:
+def unlike_any(seed: tuple[int, ...]) -> list[Atoms]:
     """Return alloys without labels, and a few molecules with an element that no branch knows, which screening must flag."""
     random = np.random.default_rng((*seed, 1))
     alloys = [strained(alloy(random), random) for _ in range(120)]

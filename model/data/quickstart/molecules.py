@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 
 from model.data.quickstart.physics import relax
 
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 # Closed-shell molecules of C, H, N, O in the G2/97 set (Curtiss et al., J. Chem. Phys. 106, 1063 (1997)), and
 # derivatives `parent:i+group`: a hydrogen on heavy atom i of the parent is replaced by the group.
-PRETRAINING = (
+PRETRAINING = _names(
     "C2H6 C3H8 trans-butane isobutane C2H4 C3H6_Cs isobutene butadiene C2H2 C3H4_C3v 2-butyne C3H4_D2d "
     "cyclobutane C3H6_D3h C6H6 CH3OH CH3CH2OH C2H6CHOH CH3OCH3 CH3CH2OCH3 CH2OCH2 H2CO CH3CHO CH3COCH3 OCHCHO "
     "HCOOH CH3COOH HCOOCH3 CH3CONH2 H3CNH2 CH3CH2NH2 C2H6NH C3H9N CH2NHCH2 CH3CN H2CCHCN C4H4O C4H4NH C5H5N CH4 "
@@ -22,13 +27,13 @@ PRETRAINING = (
     "C3H6_Cs:0+CH3 CH3CH2OH:1+OH CH3CH2OH:0+OH CH3OCH3:0+OH CH3CHO:3+CH3 CH3CHO:3+NH2 CH3COCH3:2+CH3 CH3COCH3:2+OH "
     "CH3CONH2:3+CH3 H2CO:1+NH2 CH3COOH:4+CH3 C6H6:0+CH3 C6H6:0+OH C6H6:0+NH2 C4H4O:1+CH3 C4H4O:2+OH C5H5N:1+CH3 "
     "C5H5N:2+NH2 CH3CN:0+CH3 CH3CN:0+NH2 cyclobutane:0+OH C3H6_D3h:0+CH3 C3H6_D3h:0+OH CH2OCH2:0+CH3 H3CNH2:0+OH"
-).split()
-SCARCE = "CH3CH2OH CH3OCH3 CH3COOH CH3CONH2 CH3CH2NH2 C3H6_Cs CH3CN C6H6".split()
-TASK = "CH3CONH2:2+CH3 CH3COOH:4+NH2 CH3CH2OH:0+NH2 CH3CHO:3+OH CH3COCH3:2+NH2 C5H5N:2+OH".split()
-CANDIDATES = (
+)
+SCARCE = _names("CH3CH2OH CH3OCH3 CH3COOH CH3CONH2 CH3CH2NH2 C3H6_Cs CH3CN C6H6")
+TASK = _names("CH3CONH2:2+CH3 CH3COOH:4+NH2 CH3CH2OH:0+NH2 CH3CHO:3+OH CH3COCH3:2+NH2 C5H5N:2+OH")
+CANDIDATES = _names(
     "CH3COOH:4+OH CH2OCH2:0+OH C4H4O:1+NH2 cyclobutane:0+NH2 cyclobutane:0+CH3 C3H6_D3h:0+NH2 CH3CN:0+OH CH3OCH3:0+NH2 "
     "CH3CONH2:3+OH trans-butane:0+OH isobutane:0+NH2 C4H4NH:2+CH3 C5H5N:3+CH3 CH2NHCH2:0+CH3 HCOOCH3:4+CH3 CH3COOH:2+CH3"
-).split()
+)
 
 # Atoms of a group with the first at the origin and the bond to the parent along -z, Å.
 _GROUPS = {

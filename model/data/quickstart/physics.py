@@ -14,7 +14,7 @@ from ase.units import Bohr, Hartree
 METHODS = {"gfn1": "GFN1-xTB", "gfn2": "GFN2-xTB"}
 
 
-class ExtendedTightBinding(Calculator):
+class ExtendedTightBinding(Calculator):  # type: ignore[misc]  # ASE ships no types
     """GFN1-xTB or GFN2-xTB of a neutral closed-shell molecule, as an ASE calculator.
 
     Args:
