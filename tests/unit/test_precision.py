@@ -1,0 +1,81 @@
+"""Which arithmetic runs where."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from graphs import graph_of, molecule
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from model import precision
+from model.config import ModelSpec
+from model.multitask import MultiTaskModel, Statistics
+
+PRODUCTS = {"aten.mm.default", "aten.addmm.default", "aten.bmm.default"}
+
+
+class Watch(TorchDispatchMode):
+    """Note the precision of every operation that runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[str, torch.dtype]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.is_floating_point():
+            self.seen.add((str(func), out.dtype))
+        return out
+
+
+def make(name: str, backbone: str = "painn") -> MultiTaskModel:
+    spec = ModelSpec(backbone={"name": backbone, "hidden": 16, "layers": 2}, forces="gradient")
+    return precision.apply(MultiTaskModel(spec, ("a",), Statistics(6.0, (1.0,))), name)
+
+
+def graph_in(dtype: torch.dtype):
+    return graph_of([molecule(), molecule(5, seed=1)], 5.0, dtype)
+
+
+@pytest.mark.parametrize("name", ["fp64", "fp32"])
+def test_one_precision_throughout(name):
+    dtype = precision.POLICIES[name].dtype
+    model, graph = make(name), graph_in(dtype)
+    with Watch() as watch:
+        prediction = model.predict(graph, training=True)
+        (prediction.forces.square().sum() + prediction.energy.sum()).backward()
+    assert {seen for _, seen in watch.seen} == {dtype}
+
+
+@pytest.mark.parametrize("backbone", ["painn", "egnn"])
+def test_bf16_lowers_wide_products_and_nothing_else(backbone):
+    model, graph = make("bf16", backbone), graph_in(torch.float32)
+    with Watch() as watch:
+        prediction = model.predict(graph, training=True)
+        (prediction.forces.square().sum() + prediction.energy.sum()).backward()
+    lowered = {op for op, dtype in watch.seen if dtype == torch.bfloat16}
+    assert lowered & PRODUCTS
+    moves = {"aten._to_copy.default", "aten.t.default", "aten.view.default", "aten._unsafe_view.default", "aten.transpose.int"}
+    assert lowered - PRODUCTS <= moves | {"aten.add.Tensor", "aten.sum.dim_IntList", "aten.detach.default"}
+    assert prediction.energy.dtype == prediction.forces.dtype == torch.float32
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+def test_bf16_stays_near_fp32():
+    exact, low = make("fp32"), make("bf16")
+    graph = graph_in(torch.float32)
+    left, right = exact.predict(graph, training=False), low.predict(graph, training=False)
+    assert 0 < float((left.forces - right.forces).abs().max()) < 0.1 * float(left.forces.abs().max())
+
+
+def test_the_last_layer_stays_high():
+    assert make("bf16").heads["a"].energy.layers[-1].product_dtype is None
+    assert make("bf16").heads["a"].energy.layers[0].product_dtype == torch.bfloat16
+
+
+def test_precision_can_be_changed_back():
+    model = make("fp64")
+    before = model.predict(graph_in(torch.float64), training=False)
+    precision.apply(precision.apply(model, "bf16"), "fp64")
+    after = model.predict(graph_in(torch.float64), training=False)
+    torch.testing.assert_close(before.energy, after.energy, rtol=1e-6, atol=1e-6)
