@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from workflow import __version__
-from workflow.errors import CampaignError
+from workflow.face import Face, Where, examples
 
-_EXIT_CODES = "\n\nExit codes: 0 done, 1 a stage failed, 2 wrong input, 3 held, 4 unfinished."
 _SITE = click.option("--site", metavar="SITE", help="Site to use instead of the file's own.")
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 _TARGET = click.argument("target", type=click.Path(path_type=Path), required=False)
@@ -26,44 +24,10 @@ _WHICH = click.option(
 )
 
 
-@dataclass
-class Where:
-    """Where a traceback would go.
-
-    Attributes:
-        folder: The campaign's folder, as soon as it is known.
-    """
-
-    folder: Path | None = None
-
-
-def _examples(*lines: str, exit_codes: bool = False) -> str:
-    """Return help text that keeps its line breaks."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) + (_EXIT_CODES if exit_codes else "")
-
-
-class _Face(click.Group):
-    """The group that tells errors as what, where, remedy, and ends with exit code 2."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
-        except Exception as error:  # the last one to know what to say
-            from workflow.report.fault import tell
-
-            tell(error, ctx.obj.folder)
-            ctx.exit(2)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's signature; in the order of use
-        return list(self.commands)
-
-
 @click.group(
-    cls=_Face,
+    cls=Face,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=_examples(
+    epilog=examples(
         "campaign init quickstart --into my.yaml   write a commented file",
         "campaign check my.yaml                    find what is wrong before anything waits in a queue",
         "campaign plan my.yaml                     see what it costs",
@@ -84,7 +48,7 @@ def campaign(ctx: click.Context) -> None:
 
 @campaign.command(
     short_help="Write a commented campaign file to start from.",
-    epilog=_examples(
+    epilog=examples(
         "campaign init                             list the templates",
         "campaign init quickstart                  write quickstart.yaml",
         "campaign init hpo --into search.yaml      write under another name",
@@ -107,7 +71,7 @@ def init(template: str | None, into: Path | None, force: bool) -> None:
 
 @campaign.command(
     short_help="Find what is wrong in FILE before anything waits in a queue.",
-    epilog=_examples(
+    epilog=examples(
         "campaign check my.yaml",
         "campaign check my.yaml --site frontier --elsewhere",
     ),
@@ -132,7 +96,7 @@ def check(file: Path, site: str | None, elsewhere: bool, no_models: bool) -> Non
 
 @campaign.command(
     short_help="Show jobs, node-hours, queues and refusals of FILE on a site.",
-    epilog=_examples(
+    epilog=examples(
         "campaign plan my.yaml",
         "campaign plan my.yaml --site perlmutter",
     ),
@@ -167,7 +131,7 @@ def _drive_options(command: Any) -> Any:
 
 @campaign.command(
     short_help="Carry FILE through, or go on from wherever it is.",
-    epilog=_examples(
+    epilog=examples(
         "campaign run my.yaml",
         "campaign run my.yaml --once               from cron, where no process may stay",
         "nohup campaign run my.yaml --plain &      on a login node, for days",
@@ -186,7 +150,7 @@ def run(where: Where, file: Path, site: str | None, once: bool, plain: bool) -> 
 
 @campaign.command(
     short_help="Go on, and try failed stages again from their checkpoints.",
-    epilog=_examples(
+    epilog=examples(
         "campaign resume my.yaml",
         exit_codes=True,
     ),
@@ -209,7 +173,7 @@ def _drive(where: Where, file: Path, site: str | None, *, once: bool, plain: boo
 
 @campaign.command(
     short_help="Show where a campaign stands; reads files only.",
-    epilog=_examples(
+    epilog=examples(
         "campaign status my.yaml",
         "campaign status runs/gfm --watch",
         "campaign status my.yaml --json | jq .state",
@@ -239,7 +203,7 @@ def status(where: Where, target: Path | None, as_json: bool, watch: bool) -> Non
 
 @campaign.command(
     short_help="Ask a stage, or all, to end.",
-    epilog=_examples(
+    epilog=examples(
         "campaign cancel painn -c my.yaml",
         "campaign cancel -c runs/gfm --yes",
     ),
@@ -264,7 +228,7 @@ def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> N
 
 @campaign.command(
     short_help="Print the logs of a stage's newest attempt.",
-    epilog=_examples(
+    epilog=examples(
         "campaign logs train/1 -c my.yaml",
         "campaign logs painn --task trial-0007 -f",
     ),
@@ -286,7 +250,7 @@ def logs(where: Where, stage: str, target: Path | None, task: str | None, follow
 
 @campaign.command(
     short_help="Write one HTML file about a campaign.",
-    epilog=_examples(
+    epilog=examples(
         "campaign report my.yaml",
         "campaign report runs/gfm --into ~/gfm.html",
     ),
@@ -311,6 +275,3 @@ def report(where: Where, target: Path | None, into: Path | None) -> None:
 def main() -> None:
     """Run the command."""
     campaign(prog_name="campaign")
-
-
-__all__ = ["CampaignError", "campaign", "main"]
