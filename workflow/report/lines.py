@@ -1,0 +1,68 @@
+"""One line in human words for each event of the journal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from workflow.plan import walltime_text
+
+
+class Narrator:
+    """Tells events one by one; it remembers which attempt a token stands for."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def tell(self, event: dict[str, Any]) -> str | None:
+        """Return a line, or None for an event that is nothing to a person."""
+        name = str(event.get("event"))
+        if name == "intent":
+            self._names[str(event["token"])] = _attempt_name(event)
+        words = _WORDS.get(name)
+        if words is None:
+            return None
+        subject = self._names.get(str(event.get("token")), str(event.get("stage", "")))
+        time = datetime.fromtimestamp(float(event.get("t", 0))).strftime("%H:%M:%S")
+        return f"{time} {words(subject, event)}"
+
+
+def _attempt_name(event: dict[str, Any]) -> str:
+    again = f", attempt {event['attempt']}" if int(event.get("attempt", 1)) > 1 else ""
+    link = f" link {event['link']}" if int(event.get("link", 1)) > 1 or again else ""
+    return f"{event['stage']}{link}{again}"
+
+
+def _intent(subject: str, event: dict[str, Any]) -> str:
+    nodes = int(event.get("nodes") or 0)
+    return f"{subject}: asking for {nodes} node{'s' * (nodes != 1)} for {walltime_text(float(event.get('walltime_s') or 0))}"
+
+
+def _settled(subject: str, event: dict[str, Any]) -> str:
+    hours = f" ({float(event.get('node_hours') or 0):.3g} node-hours)"
+    status = str(event.get("status"))
+    if status == "partial":
+        return f"{subject}: stopped in order with a checkpoint, more remains{hours}"
+    if status == "failed":
+        return f"{subject}: failed, {event.get('cause')}: {event.get('message')}{hours}"
+    return f"{subject}: {status}{hours}"
+
+
+def _stage(_: str, event: dict[str, Any]) -> str:
+    why = ", ".join(str(event[key]) for key in ("cause", "message") if event.get(key))
+    return f"stage {event.get('stage')}: {event.get('state')}{f' ({why})' if why else ''}"
+
+
+_WORDS = {
+    "created": lambda _, e: f"campaign {e.get('name')} begins",
+    "intent": _intent,
+    "submitted": lambda s, e: f"{s}: queued as job {e.get('job_id')}",
+    "submit_unknown": lambda s, e: f"{s}: the batch system did not answer, looking for the job ({e.get('message')})",
+    "submit_rejected": lambda s, e: f"{s}: refused by the batch system ({e.get('message')})",
+    "started": lambda s, _: f"{s}: running",
+    "settled": _settled,
+    "revoked": lambda s, _: f"{s}: revoked, it can have no effect any more",
+    "cancel_requested": lambda _, e: f"cancel asked for: {e.get('stage') or 'every stage'}",
+    "stage": _stage,
+    "driver_ended": lambda _, e: "driver ended",  # noqa: ARG005 same form as its neighbours
+}
