@@ -37,6 +37,11 @@ class Mesh:
             self._start(backend, dict.fromkeys(members))
 
     @property
+    def rank(self) -> int:
+        """Return this rank."""
+        return self._ranks.rank
+
+    @property
     def world(self) -> tuple[int, ...]:
         """Return the set of all ranks."""
         return tuple(range(self._ranks.size))

@@ -1,0 +1,86 @@
+"""Global batches, and the part of each that this rank computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from model.config import TrainConfig
+from model.data.block import Block
+from model.data.loader import collate
+from model.data.sampling import Batch, Sampler, divide
+from model.graph import AtomGraph
+from model.training.branches import BranchData, Data, cost_of
+
+
+class Batches:
+    """This rank's part of every global batch, as a pure function of epoch and step.
+
+    Branches that the same ranks hold are divided together, so that a batch is balanced by cost whatever
+    branches its structures belong to.
+
+    Args:
+        config: Batch size, shares, seed, fraction.
+        data: What this rank holds.
+        rank: This rank.
+        dtype: Floating type of the graphs.
+        device: Device of the graphs.
+    """
+
+    def __init__(self, config: TrainConfig, data: Data, rank: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._data, self._rank = data, rank
+        self._spec, self._batch = config.model, config.batch
+        self._dtype, self._device = dtype, device
+        shares = {b: config.branches[name].share for b, name in enumerate(data.names)}
+        sizes = {b: summary.num_train for b, summary in enumerate(data.summaries)}
+        self.sampler = Sampler(sizes, shares, config.batch, config.seed, config.fraction)
+        self._train_costs = {b: cost_of(branch.train) for b, branch in data.own.items()}
+        self._references = [data.own[b].summary.references for b in sorted(data.own)]
+
+    def graph(self, epoch: int, step: int) -> AtomGraph | None:
+        """Return this rank's part of a training batch; None where it has none."""
+        return self._collate(self._part(self.sampler.batch(epoch, step), self._train_costs), "train")
+
+    def size(self, epoch: int, step: int) -> int:
+        """Return the structures of a global batch."""
+        return sum(len(indices) for indices in self.sampler.batch(epoch, step).values())
+
+    def ids(self, epoch: int, step: int) -> list[str]:
+        """Name the structures of this rank's part, in the order of the graph: `branch/id`."""
+        part = self._part(self.sampler.batch(epoch, step), self._train_costs)
+        return [f"{self._data.names[b]}/{i}" for b in sorted(part) for i in self._data.own[b].train.take(part[b]).ids]
+
+    def validation(self) -> Iterator[AtomGraph]:
+        """Yield this rank's part of the validation split in batches."""
+        costs = {b: cost_of(branch.validation) for b, branch in self._data.own.items()}
+        whole = {b: np.arange(len(cost)) for b, cost in costs.items()}
+        part = self._part(whole, costs)
+        for b in sorted(part):
+            for start in range(0, len(part[b]), self._batch):
+                graph = self._collate({b: part[b][start : start + self._batch]}, "validation")
+                if graph is not None:
+                    yield graph
+
+    def _part(self, batch: Batch, costs: dict) -> Batch:
+        part: Batch = {}
+        holders = self._data.layout.holders
+        for members in sorted({holders[b] for b in self._data.own}):
+            ours = {b: batch[b] for b in self._data.own if holders[b] == members and b in batch}
+            weights = {b: costs[b][indices] for b, indices in ours.items()}
+            part |= divide(ours, weights, len(members))[members.index(self._rank)]
+        return part
+
+    def _collate(self, part: Batch, split: str) -> AtomGraph | None:
+        if not part:
+            return None
+        local = {b: k for k, b in enumerate(sorted(self._data.own))}
+        blocks = [(local[b], self._block(self._data.own[b], split).take(part[b])) for b in sorted(part)]
+        graph = collate(blocks, self._spec.cutoff, self._spec.max_neighbors, self._references, self._dtype)
+        return graph.to(self._device)
+
+    @staticmethod
+    def _block(branch: BranchData, split: str) -> Block:
+        return branch.train if split == "train" else branch.validation
+

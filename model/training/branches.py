@@ -1,0 +1,181 @@
+"""The data of a training: each branch's splits in memory, its scales, and what all ranks know of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import BranchSpec, ModelSpec, Splits, TrainConfig
+from model.data import references as reference_energies
+from model.data import splits as splitting
+from model.data.block import Block
+from model.data.loader import with_edges
+from model.data.references import Moments, References
+from model.data.store import Store
+from model.outcome import CampaignError
+from model.parallel import Ranks
+from model.training.layout import Layout, branch_parallel, data_parallel
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What every rank knows of a branch, whether it holds it or not.
+
+    Attributes:
+        num_train: Structures of the training split.
+        num_validation: Structures of the validation split.
+        num_atoms: Atoms of the training split.
+        num_edges: Edges of the training split within the cutoff.
+        references: Per-element energies fitted on the training split; None without energies.
+        sigma_energy: Spread of the residual energy per atom on the training split, eV/atom; None without energies.
+        rms_force: RMS force component of the training split, eV/Å; None without forces.
+        fingerprint: Hash of the whole branch's physics.
+    """
+
+    num_train: int
+    num_validation: int
+    num_atoms: int
+    num_edges: int
+    references: References | None
+    sigma_energy: float | None
+    rms_force: float | None
+    fingerprint: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; `from_json` is the inverse, bit for bit."""
+        return vars(self) | {"references": self.references.to_json() if self.references else None}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Summary:
+        """Rebuild what `to_json` gave."""
+        known = fields["references"]
+        return cls(**{**fields, "references": References.from_json(known) if known else None})
+
+
+@dataclass(frozen=True)
+class BranchData:
+    """A branch that this rank holds.
+
+    Attributes:
+        train: Training split, neighbour lists built.
+        validation: Validation split, neighbour lists built.
+        summary: See `Summary`.
+    """
+
+    train: Block
+    validation: Block
+    summary: Summary
+
+
+@dataclass(frozen=True)
+class Data:
+    """All branches of a training, as this rank sees them.
+
+    Attributes:
+        names: All branches, in the order of the configuration.
+        layout: Which rank holds which.
+        own: Data of the branches that this rank holds, by index into `names`.
+        summaries: Of all branches, in the order of `names`.
+    """
+
+    names: tuple[str, ...]
+    layout: Layout
+    own: dict[int, BranchData]
+    summaries: tuple[Summary, ...]
+
+
+def load(config: TrainConfig, ranks: Ranks) -> Data:
+    """Read this rank's branches and exchange the summaries.
+
+    Raises:
+        CampaignError: A store is missing or damaged, or a branch has nothing to train on.
+    """
+    names = tuple(config.branches)
+    layout = _layout(config, ranks)
+    own = {b: load_branch(config.branches[names[b]], config.model, config.splits) for b in layout.branches_of(ranks.rank)}
+    shared = ranks.allgather({b: data.summary for b, data in own.items() if layout.holders[b][0] == ranks.rank})
+    merged = {b: summary for part in shared for b, summary in part.items()}
+    return Data(names, layout, own, tuple(merged[b] for b in range(len(names))))
+
+
+def load_branch(spec: BranchSpec, model: ModelSpec, splits: Splits) -> BranchData:
+    """Read one branch, divide it, and build its neighbour lists.
+
+    Raises:
+        CampaignError: The training split is empty.
+    """
+    store = Store.open(spec.store)
+    block = store.load()
+    place = splitting.split(block.identity, splits)
+    train, validation = (
+        with_edges(block.take(place == which), model.cutoff, model.max_neighbors)
+        for which in (splitting.TRAIN, splitting.VALIDATION)
+    )
+    if len(train) == 0:
+        raise CampaignError("no structure in the training split", str(spec.store), "Convert more data, or change `splits`.")
+    references = references_of(store, block, splits)
+    summary = _summarize(train, len(validation), references)
+    return BranchData(train, validation, replace(summary, fingerprint=fingerprint(block)))
+
+
+def references_of(store: Store, block: Block, splits: Splits) -> References | None:
+    """Return the store's references where they were fitted on this very training split, otherwise fit them anew."""
+    known = store.references
+    if known is not None and known.splits == splits:
+        return known
+    return reference_energies.fit(block, splits)
+
+
+def fingerprint(block: Block) -> str:
+    """Hash the physics of a block, in its order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (block.offsets, block.numbers, block.positions, block.cell, block.energy, block.forces, block.identity):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def cost_of(block: Block) -> NDArray[np.int64]:
+    """Return what a structure costs in a step, in arbitrary units: its edges, and its atoms for the dense layers."""
+    edges = np.diff(block.edges.offsets) if block.edges is not None else 0
+    return edges + 4 * block.num_atoms
+
+
+def select(config_branches: Mapping[str, BranchSpec], splits: Splits, split: str) -> dict[str, tuple[Block, References | None]]:
+    """Read one split of each branch, with references fitted on the training split; for evaluation."""
+    chosen = {}
+    for name, spec in config_branches.items():
+        store = Store.open(Path(spec.store))
+        block = store.load()
+        part = block.take(splitting.split(block.identity, splits) == splitting.NAMES.index(split))
+        chosen[name] = (part, references_of(store, block, splits))
+    return chosen
+
+
+def _layout(config: TrainConfig, ranks: Ranks) -> Layout:
+    if config.layout == "data":
+        return data_parallel(len(config.branches), ranks.size)
+    stores = [Store.open(spec.store) for spec in config.branches.values()]
+    draws = [spec.share or store.num_structures for spec, store in zip(config.branches.values(), stores, strict=True)]
+    mean_atoms = [store.num_atoms / max(store.num_structures, 1) for store in stores]
+    return branch_parallel([d * a for d, a in zip(draws, mean_atoms, strict=True)], ranks.size)
+
+
+def _summarize(train: Block, num_validation: int, references: References | None) -> Summary:
+    moments = Moments.of(train)
+    rms = (moments.force_sum / moments.force_count) ** 0.5 if moments.force_count else None
+    return Summary(
+        num_train=len(train),
+        num_validation=num_validation,
+        num_atoms=len(train.numbers),
+        num_edges=int(train.edges.offsets[-1]) if train.edges else 0,
+        references=references,
+        sigma_energy=references.sigma_energy if references else None,
+        rms_force=rms,
+        fingerprint="",
+    )

@@ -1,0 +1,114 @@
+"""Errors in meV/atom and meV/Å beside what knows nothing, and the objective by which trials compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from model.graph import AtomGraph
+from model.multitask import MultiTaskModel
+from model.training.loss import Deviations
+
+COLUMNS = 10
+_MILLI = 1000.0
+
+
+class Scales(Protocol):
+    """The spreads of a branch's training split."""
+
+    @property
+    def sigma_energy(self) -> float | None:
+        """Spread of the residual energy per atom, eV/atom."""
+
+    @property
+    def rms_force(self) -> float | None:
+        """RMS force component, eV/Å."""
+
+
+def error_sums(
+    model: MultiTaskModel, graphs: Iterable[AtomGraph], own: Sequence[int], num_branches: int, between: Callable[[], None]
+) -> Tensor:
+    """Add up errors over graphs: (num_branches, COLUMNS) float64; sums of ranks add up.
+
+    Args:
+        model: With the branches `own`.
+        graphs: Batches.
+        own: Index of each of the model's branches among all branches.
+        num_branches: Number of all branches.
+        between: Called after every graph.
+    """
+    sums = torch.zeros(num_branches, COLUMNS, dtype=torch.float64)
+    for graph in graphs:
+        deviations = Deviations(model.predict(graph, training=False), graph)
+        sums[list(own)] += _sums_of(deviations, graph, len(own)).cpu()
+        between()
+    return sums
+
+
+def metrics_of(row: Tensor) -> dict[str, Any]:
+    """Turn one branch's sums (COLUMNS,) into metrics with units in their names; None where there are no labels.
+
+    The energy baseline is the per-element linear fit alone (the label is the residual after it); the force
+    baseline is zero.
+    """
+    energies, forces = float(row[0]), float(row[5])
+    return {
+        "energy_mae_mev_per_atom": _mean(row[1], energies),
+        "energy_rmse_mev_per_atom": _root_mean(row[2], energies),
+        "energy_baseline_mev_per_atom": _mean(row[3], energies),
+        "force_mae_mev_per_angstrom": _mean(row[6], forces),
+        "force_rmse_mev_per_angstrom": _root_mean(row[7], forces),
+        "force_baseline_mev_per_angstrom": _mean(row[8], forces),
+        "num_structures": int(row[4]),
+        "num_energies": int(energies),
+        "num_force_components": int(forces),
+    }
+
+
+def objective_of(metrics: Mapping[str, Mapping[str, Any]], scales: Mapping[str, Scales]) -> float | None:
+    """Return the mean over branches of ½(E-MAE/σ_E + F-MAE/σ_F); a branch with one kind of label counts by that one alone.
+
+    None where no branch has a label to compare with; not finite where the model is not.
+    """
+    terms = []
+    for branch, values in metrics.items():
+        pairs = (
+            (values["energy_mae_mev_per_atom"], scales[branch].sigma_energy),
+            (values["force_mae_mev_per_angstrom"], scales[branch].rms_force),
+        )
+        ratios = [error / (_MILLI * scale) for error, scale in pairs if error is not None and scale]
+        if ratios:
+            terms.append(sum(ratios) / len(ratios))
+    return sum(terms) / len(terms) if terms else None
+
+
+def is_finite(metrics: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Say whether every metric that has labels is a finite number."""
+    return all(math.isfinite(value) for values in metrics.values() for value in values.values() if value is not None)
+
+
+def _sums_of(deviations: Deviations, graph: AtomGraph, num_branches: int) -> Tensor:
+    """Return (num_branches, COLUMNS): count, |·|, ², baseline |·| of energies; structures; the same of forces; spare."""
+    per_atom = torch.where(deviations.has_energy, graph.energy / graph.num_atoms, 0.0)
+    labels = torch.where(deviations.has_forces, graph.forces, 0.0)
+    columns = [
+        (deviations.has_energy, deviations.has_forces),
+        (deviations.energy.abs(), deviations.forces.abs()),
+        (deviations.energy.square(), deviations.forces.square()),
+        (per_atom.abs(), labels.abs()),
+        (torch.ones_like(per_atom), torch.zeros_like(labels)),
+    ]
+    sums = [deviations.sums(e.to(torch.float64), f.to(torch.float64), num_branches) for e, f in columns]
+    return torch.cat([torch.stack([s[0] for s in sums], 1), torch.stack([s[1] for s in sums], 1)], 1)
+
+
+def _mean(total: Tensor, count: float) -> float | None:
+    return _MILLI * float(total) / count if count else None
+
+
+def _root_mean(total: Tensor, count: float) -> float | None:
+    return _MILLI * math.sqrt(float(total) / count) if count else None
