@@ -1,0 +1,59 @@
+"""Say before a launch whether a trial fits into a device's memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from model.config import TrainConfig
+
+_ATOMS_PER_A3 = 0.1
+"""Dense matter: copper has 0.085 atoms in a cubic Å, carbon's diamond 0.18, organic molecules and oxides about 0.1."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one device sees of a global batch.
+
+    Attributes:
+        atoms: Atoms.
+        edges: Edges, both directions counted.
+    """
+
+    atoms: int
+    edges: int
+
+
+def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) -> Batch:
+    """Estimate a rank's part of a global batch from what the conversion counted.
+
+    Args:
+        config: The training.
+        facts: By branch: `structures` and `atoms` of its store, and `edges_per_atom` where it was counted.
+        ranks: Ranks that divide the batch.
+    """
+    share = {name: branch.share or facts[name]["structures"] for name, branch in config.branches.items()}
+    structures = math.ceil(config.batch / ranks)
+    atoms = edges = 0.0
+    for name in config.branches:
+        size = facts[name]["atoms"] / max(1, facts[name]["structures"])
+        part = structures * share[name] / (sum(share.values()) or 1) * size
+        atoms += part
+        edges += part * _neighbors(config, size)
+    return Batch(math.ceil(atoms), math.ceil(edges))
+
+
+def refusal(config: TrainConfig, batch: Batch, memory_gb: float) -> str:
+    """Return why a training cannot run within `memory_gb` of a device; empty where it can."""
+    from model.feasibility import peak_memory_gb
+
+    need = peak_memory_gb(config.model, len(config.branches), batch.atoms, batch.edges, config.precision)
+    if need <= memory_gb:
+        return ""
+    return f"needs about {need:.1f} GB for {batch.atoms} atoms and {batch.edges} edges; a device has {memory_gb:g} GB"
+
+
+def _neighbors(config: TrainConfig, atoms: float) -> float:
+    sphere = 4 / 3 * math.pi * config.model.cutoff**3 * _ATOMS_PER_A3
+    return min(sphere, atoms - 1, config.model.max_neighbors or math.inf)

@@ -1,0 +1,114 @@
+"""What a stage trains: the keys of a campaign file made into a model's and a training's typed configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from model.config import BranchSpec, ModelSpec, Splits, Task, TrainConfig
+from model.outcome import CampaignError
+from model.registry import backbone_config
+from workflow.request import Request
+from workflow.site import merge
+from workflow.stages._inputs import StoreInput
+from workflow.validation import validate
+
+Problem = tuple[str, str, str]
+"""What is wrong, the dotted key below the stage, the remedy."""
+
+OWN_KEYS = frozenset(
+    {"model", "branches", "splits", "epochs", "owner", "stop", "resume", "init", "checkpoint", "strategy"}
+    | {"threads", "node_variable", "backend", "memory_gb"}
+)
+"""Keys of a training's configuration that the stage or the agent sets, and a campaign file does not."""
+
+INHERITED = ("loss", "optimizer", "batch", "precision")
+"""What a promoted model's further training takes over from the training that made it, unless told otherwise."""
+
+T = TypeVar("T", bound=Task)
+
+
+def model_fields(backbone: str | dict[str, Any] | None, keys: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a `ModelSpec` out of a stage's `backbone` and `model`."""
+    chosen = {"name": backbone} if isinstance(backbone, str) else dict(backbone or {})
+    return {**keys, "backbone": {**keys.get("backbone", {}), **chosen}}
+
+
+def model_problems(fields: dict[str, Any]) -> list[Problem]:
+    """Say what keeps `fields` from being a model: unknown backbone, unknown options, values out of range."""
+    _, wrong = validate(ModelSpec, fields)
+    found = [(each.what, ".".join(("model", *each.key)), each.remedy) for each in wrong]
+    return found + backbone_problems(fields["backbone"])
+
+
+def backbone_problems(backbone: dict[str, Any]) -> list[Problem]:
+    """Say what is wrong with a backbone's name and options."""
+    if "name" not in backbone:
+        return [("no backbone is named", "backbone", "Add `backbone:` with a name.")]
+    options = {key: value for key, value in backbone.items() if key != "name"}
+    try:
+        _, wrong = validate(backbone_config(str(backbone["name"])), options)
+    except CampaignError as error:
+        return [(error.what, "backbone", error.remedy)]
+    return [(each.what, ".".join(("backbone", *each.key)), each.remedy) for each in wrong]
+
+
+def config_problems(
+    kind: type[Task], keys: dict[str, Any], under: str, given: dict[str, Any], own_keys: frozenset[str] = OWN_KEYS
+) -> list[Problem]:
+    """Say what is wrong with a partial configuration.
+
+    Args:
+        kind: Type of the whole configuration.
+        keys: The part that the campaign file gives.
+        under: Key of the stage that holds it.
+        given: What the stage itself will set, as stand-ins.
+        own_keys: Keys that have no place in it.
+    """
+    own = [(f"'{key}' is set by the stage itself", f"{under}.{key}", "Take it out here.") for key in keys if key in own_keys]
+    _, wrong = validate(kind, {**{key: value for key, value in keys.items() if key not in own_keys}, **given})
+    return own + [(each.what, ".".join((under, *each.key)), each.remedy) for each in wrong if each.key and each.key[0] in keys]
+
+
+def training_problems(keys: dict[str, Any], kind: type[Task] = TrainConfig) -> list[Problem]:
+    """Say what is wrong with a stage's `training`."""
+    return config_problems(kind, keys, "training", {"model": {"backbone": {}}, "branches": {}})
+
+
+def inherited(training: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
+    """Return a stage's `training` over what an earlier training of the same model used."""
+    return merge({key: training[key] for key in INHERITED if key in training}, keys)
+
+
+def configuration(kind: type[T], request: Request, fields: dict[str, Any]) -> T:
+    """Build a command's configuration, with the site's backend filled in.
+
+    Raises:
+        CampaignError: A key has no place there or a value does not fit.
+    """
+    config, wrong = validate(kind, {"backend": request.site.get("node", {}).get("backend", "gloo"), **fields})
+    if wrong:
+        raise CampaignError(wrong[0].what, ".".join(wrong[0].key), wrong[0].remedy)
+    typed: T = config  # type: ignore[assignment]  # no fault: a record
+    return typed
+
+
+def branches(request: Request, needed: Mapping[str, StoreInput], local: Path) -> dict[str, BranchSpec]:
+    """Return the branches of a training: where their stores lie, their weights and shares of draws.
+
+    Args:
+        request: Holds weights and shares.
+        needed: Stores by branch.
+        local: Folder that the stores were staged into.
+    """
+    known = {**request.sources, **request.branches}
+    return {
+        name: BranchSpec(store=local / store.folder, weight=known[name].get("weight", 1.0), share=known[name].get("share"))
+        for name, store in needed.items()
+    }
+
+
+def splits(request: Request) -> Splits:
+    """Return the campaign's splits, the same for every stage."""
+    return Splits.model_validate(request.splits)

@@ -1,0 +1,122 @@
+"""Convert published containers into stores: one task for each branch and source, packed on the nodes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from model.config import ConvertConfig
+from model.outcome import CampaignError, Outcome, Status
+from model.registry import reader
+from workflow.receipt import Output
+from workflow.request import Request
+from workflow.rundir import RunDir
+from workflow.stages._inputs import earlier_tasks, finished
+from workflow.stages._recipe import Problem, configuration, splits
+from workflow.stages._tries import Work, carry_out, verdict
+from workflow.stages.base import Allocation, Stage, StageResult, StageSpec
+from workflow.validation import nearest, validate
+
+
+class ConvertSpec(StageSpec):
+    """Keys of a stage of kind `convert`."""
+
+    only: tuple[str, ...] = Field((), description="Branches and sources to convert; empty: all.")
+    shard: int = Field(100_000, ge=1, description="Structures in one shard of a store.")
+
+
+class Kind(Stage):
+    """Make a store of each branch and source, resumable at the shard, deterministic whatever the ranks."""
+
+    Spec = ConvertSpec
+
+    def problems(self, spec: ConvertSpec, campaign: Any) -> list[Problem]:
+        """Check names, readers, the readers' options and that the files are there."""
+        sources = {**campaign.header.sources, **campaign.header.branches}
+        twice = [
+            (f"'{name}' is a branch and a source", "only", "Give one of the two another name.")
+            for name in campaign.header.sources
+            if name in campaign.header.branches
+        ]
+        unknown = [
+            (f"no branch or source '{name}'", "only", f"{nearest(name, list(sources))}Known: {', '.join(sources) or 'none'}.")
+            for name in spec.only
+            if name not in sources
+        ]
+        chosen = [name for name in sources if name in spec.only or not spec.only]
+        return twice + unknown + [problem for name in chosen for problem in _source_problems(name, sources[name], campaign)]
+
+    def work(self, allocation: Allocation) -> StageResult:
+        """Convert what no earlier attempt has finished; vouch for all stores."""
+        request = allocation.request
+        spec = ConvertSpec.model_validate(request.spec)
+        sources = {**request.sources, **request.branches}
+        names = [name for name in sources if name in spec.only or not spec.only]
+        done = {name: old[1] for name in names if (old := _finished(allocation, name)) is not None}
+        missing = [name for name in names if name not in done]
+        allocation.progress(sources={"total": len(names), "done": len(done)})
+        share = max(1, allocation.num_nodes // max(1, len(missing)))
+        works = [_work(allocation, spec, name, min(share, len(sources[name]["path"]))) for name in missing]
+        results = carry_out(allocation, works, spec.attempts)
+        verdict_ = verdict(list(results.values()), allocation)
+        done |= {name: r.outcome for name in missing if (r := results[f"convert-{name}"]).status is Status.DONE and r.outcome}
+        allocation.progress(sources={"total": len(names), "done": len(done)})
+        return _result(allocation, verdict_, done)
+
+
+def store_folder(campaign: Path, request: Request, name: str) -> Path:
+    """Return where a store is made: the same place for all attempts, so that finished shards count.
+
+    The name carries a digest of what is converted and how: another source or option is another store.
+    """
+    what = json.dumps([{**request.sources, **request.branches}[name], request.splits, request.spec.get("shard")], sort_keys=True)
+    return RunDir(campaign).stage(request.stage) / "stores" / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+
+
+def _source_problems(name: str, source: Any, campaign: Any) -> list[Problem]:
+    try:
+        module = reader(source.reader)
+        paths = campaign.files(name)
+    except CampaignError as error:
+        return [(f"{name}: {error.what}", "", error.remedy)]
+    config, wrong = validate(module.Config, source.options)
+    found = [(f"{name}: {each.what}", ".".join(("options", *each.key)), each.remedy) for each in wrong]
+    gone = [path for path in paths if not path.exists() and not list(path.parent.glob(path.name))]
+    return found + [(f"{name}: no such file or folder {path}", "", "Mend the path, or fetch the data first.") for path in gone]
+
+
+def _finished(allocation: Allocation, name: str) -> tuple[Path, Outcome] | None:
+    earlier = finished(earlier_tasks(allocation.campaign, allocation.request, f"convert-{name}"))
+    return earlier if store_folder(allocation.campaign, allocation.request, name).is_dir() else None
+
+
+def _work(allocation: Allocation, spec: ConvertSpec, name: str, nodes: int) -> Work:
+    request = allocation.request
+    source = {**request.sources, **request.branches}[name]
+    store = store_folder(allocation.campaign, request, name)
+    store.parent.mkdir(parents=True, exist_ok=True)
+    fields = {
+        "name": name,
+        "reader": {"name": source["reader"], **source.get("options", {})},
+        "sources": source["path"],
+        "store": store,
+        "shard": spec.shard,
+        "limit": source.get("limit"),
+        "splits": splits(request),
+    }
+    return Work(f"convert-{name}", "convert", lambda _: configuration(ConvertConfig, request, fields), nodes)
+
+
+def _result(allocation: Allocation, summary: StageResult, done: dict[str, Outcome]) -> StageResult:
+    outputs: list[Output] = []
+    facts: dict[str, Any] = {}
+    for name, outcome in done.items():
+        store = store_folder(allocation.campaign, allocation.request, name)
+        outputs += allocation.vouch(f"store:{name}", store)
+        facts[name] = {**outcome.result, "store": str(store.relative_to(allocation.campaign))}
+    evidence = summary.evidence
+    return StageResult(summary.status, summary.cause, summary.message, tuple(outputs), {"branches": facts}, evidence)

@@ -1,0 +1,125 @@
+"""Train one model on all nodes, over as many links as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from model.config import Task, TrainConfig
+from model.outcome import Outcome, Status
+from workflow.stages._inputs import Model, earlier_tasks, finished, newest_checkpoint, stage_in, stores, upstream
+from workflow.stages._recipe import (
+    Problem,
+    branches,
+    configuration,
+    inherited,
+    model_fields,
+    model_problems,
+    splits,
+    training_problems,
+)
+from workflow.stages._tries import Work, carry_out, verdict
+from workflow.stages._upstream import converted_problems, model_stage
+from workflow.stages.base import Allocation, Stage, StageResult, StageSpec, TaskResult
+
+
+class TrainSpec(StageSpec):
+    """Keys of a stage of kind `train`."""
+
+    backbone: str | dict[str, Any] | None = Field(
+        None, description="Backbone by name, or `name` with its options; none where a promotion gives the model."
+    )
+    model: dict[str, Any] = Field({}, description="Keys of the model beside its backbone: cutoff, head_layers, readout, ….")
+    training: dict[str, Any] = Field({}, description="Keys of the training: optimizer, loss, batch, precision, layout, seed, ….")
+    epochs: int = Field(10, ge=1, description="Epochs to train in all links together.")
+    suffices: int | None = Field(None, ge=1, description="Epochs that count as done when the links run out; none: all of them.")
+    start: Literal["checkpoint", "scratch"] = Field(
+        "checkpoint", description="A promoted model goes on from its checkpoint's weights, or from random ones."
+    )
+
+
+class Kind(Stage):
+    """Train a model given in the file or promoted, resumed exactly from its own last checkpoint."""
+
+    Spec = TrainSpec
+
+    def problems(self, spec: TrainSpec, campaign: Any) -> list[Problem]:
+        """Check model, training keys and needs."""
+        found = training_problems(spec.training) + converted_problems(spec, campaign)
+        given = spec.backbone is not None or "backbone" in spec.model
+        promotes = model_stage(spec, campaign, ("promote",))
+        if given:
+            found += model_problems(model_fields(spec.backbone, spec.model))
+        elif promotes is None:
+            found.append(("no model to train", "backbone", "Name a `backbone`, or give `each` a stage of kind promote."))
+        if given and promotes is not None:
+            remedy = "Take `backbone` away, or do not need the promotion."
+            found.append((f"the model is given here and promoted by '{promotes}'", "backbone", remedy))
+        if spec.suffices is not None and spec.suffices > spec.epochs:
+            found.append((f"suffices: {spec.suffices} is more than epochs: {spec.epochs}", "suffices", "Give at most `epochs`."))
+        return found
+
+    def models(self, spec: TrainSpec) -> list[dict[str, Any]]:
+        """Return the model that the file gives; a promoted one is known only when it has been promoted."""
+        given = spec.backbone is not None or "backbone" in spec.model
+        return [model_fields(spec.backbone, spec.model)] if given else []
+
+    def work(self, allocation: Allocation) -> StageResult:
+        """Train until done or until the end of the allocation."""
+        spec, request = TrainSpec.model_validate(allocation.request.spec), allocation.request
+        given = spec.backbone is not None or "backbone" in spec.model
+        model = None if given else upstream(spec, request)
+        if model is None and not given:
+            return StageResult(Status.DONE, message=f"nothing to train: fewer than {request.instance} models were selected")
+        folders = earlier_tasks(allocation.campaign, request, "train")
+        if (old := finished(folders)) is not None:
+            return _vouched(allocation, StageResult(Status.DONE), old[0], old[1])
+        work = Work("train", "train", _configure(allocation, spec, model), allocation.num_nodes, newest_checkpoint(folders))
+        return _result(allocation, spec, carry_out(allocation, [work], spec.attempts)["train"])
+
+
+def _configure(allocation: Allocation, spec: TrainSpec, model: Model | None) -> Callable[[Path | None], Task]:
+    request = allocation.request
+    start = model if spec.start == "checkpoint" else None
+    needed = stores(request.inputs, request.branches)
+    local = stage_in(allocation, [*needed.values(), start])
+    checkpoint = local / start.folder if start else None
+    fields = {
+        **(inherited(model.training, spec.training) if model else spec.training),
+        "model": {**model.spec, **spec.model} if model else model_fields(spec.backbone, spec.model),
+        "branches": branches(request, needed, local),
+        "splits": splits(request),
+        "epochs": spec.epochs,
+    }
+
+    def configure(resume: Path | None) -> Task:
+        return configuration(TrainConfig, request, {**fields, "resume": resume, "init": None if resume else checkpoint})
+
+    return configure
+
+
+def _result(allocation: Allocation, spec: TrainSpec, task: TaskResult) -> StageResult:
+    summary, outcome = verdict([task], allocation), task.outcome
+    if outcome is None or summary.status is Status.FAILED:
+        return summary
+    reached = int(outcome.result.get("epochs", 0))
+    is_last = allocation.request.link == allocation.request.links
+    if summary.status is Status.PARTIAL and is_last and spec.suffices is not None and reached >= spec.suffices:
+        message = f"the links ran out at epoch {reached} of {spec.epochs}; {spec.suffices} suffice"
+        summary = StageResult(Status.DONE, message=message)
+    return _vouched(allocation, summary, task.folder, outcome)
+
+
+def _vouched(allocation: Allocation, summary: StageResult, folder: Path, outcome: Outcome) -> StageResult:
+    """Vouch for the best checkpoint, or for the last one where no validation has been reached."""
+    facts, outputs = outcome.result, outcome.outputs
+    role = next((each for each in ("best", "last") if each in outputs and (folder / outputs[each]).is_dir()), None)
+    if role is None:
+        return StageResult(summary.status, summary.cause, summary.message, result=facts, evidence=summary.evidence)
+    checkpoint = folder / outputs[role]
+    result = {"seconds": 0.0, **facts, "checkpoint": str(checkpoint.relative_to(allocation.campaign))}
+    vouched = allocation.vouch("checkpoint", checkpoint)
+    return StageResult(summary.status, summary.cause, summary.message, vouched, result, summary.evidence)
