@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.registry import reader, readers
+from workflow.allocation.launch import launcher
+from workflow.batch.scheduler import scheduler_kinds
 from workflow.campaign import BranchSource, Campaign, Draft, draft_campaign, stage_kind
 from workflow.errors import CampaignError, ConfigError, SiteError
 from workflow.graph import direct_needs, in_order
-from workflow.model_check import build_models
+from workflow.model_check import built_models
 from workflow.plan import make_plan
+from workflow.site import Site
 from workflow.validation import nearest, validate
 
 
@@ -53,7 +56,7 @@ def check_campaign(path: Path, site: str | None = None, *, elsewhere: bool = Fal
         _check_stages(draft, campaign, report)
         _check_commands(campaign, report, elsewhere)
         if models:
-            build_models(draft, campaign, report.problems, report.found, report.unchecked)
+            _check_models(draft, campaign, report)
     if campaign is None or len(campaign.stages) < len(draft.document.fields.get("stages") or {}):
         report.unchecked.append("what rests on the faults told here; check again when they are mended")
     if not models:
@@ -137,8 +140,10 @@ def _check_stages(draft: Draft, campaign: Campaign, report: CheckReport) -> None
             problems = stage_kind(spec.kind).problems(spec, campaign)
         except CampaignError as error:
             problems = [(error.what, error.where, error.remedy)]
-        for what, key, remedy in problems:
-            report.problems.append(draft.document.fault(what, ("stages", name, *key.split(".")), remedy))
+        for what, under, remedy in problems:
+            report.problems.append(
+                draft.document.fault(what, ("stages", name, *(part for part in under.split(".") if part)), remedy)
+            )
     for stage in make_plan(campaign).stages:
         for each in stage.refusals:
             block = f"This would fit: {each.block(campaign.site.name)}" if each.fits else "Nothing there would fit."
@@ -150,7 +155,7 @@ def _check_stages(draft: Draft, campaign: Campaign, report: CheckReport) -> None
 def _check_commands(campaign: Campaign, report: CheckReport, elsewhere: bool) -> None:
     site = campaign.site
     try:
-        commands = [*_batch_commands(site.scheduler.kind), *_launch_commands(site.launcher)]
+        commands = [*_batch_commands(site), launcher(site.launcher).program]
     except CampaignError as error:
         report.problems.append(error)
         return
@@ -158,9 +163,37 @@ def _check_commands(campaign: Campaign, report: CheckReport, elsewhere: bool) ->
         report.unchecked.append(f"commands: {', '.join(commands)} are needed on {site.name}")
         return
     for command in commands:
-        if shutil.which(command) is None:
-            remedy = "Run this on a login node of the site, or `campaign check --elsewhere`."
+        if not _is_here(command):
+            remedy = "Run this on a login node of the site; elsewhere: `campaign check --elsewhere`."
             report.problems.append(SiteError(f"no command '{command}' on this machine", f"site {site.name}", remedy))
+
+
+def _batch_commands(site: Site) -> tuple[str, ...]:
+    known = scheduler_kinds()
+    if site.scheduler.kind not in known:
+        remedy = f"{nearest(site.scheduler.kind, known)}Known: {', '.join(known)}."
+        raise SiteError(f"no scheduler '{site.scheduler.kind}'", f"site {site.name}: scheduler.kind", remedy)
+    return tuple(getattr(importlib.import_module(f"workflow.batch.{site.scheduler.kind}"), "COMMANDS", ()))
+
+
+def _is_here(command: str) -> bool:
+    return Path(sys.executable).with_name(command).is_file() or shutil.which(command) is not None
+
+
+def _check_models(draft: Draft, campaign: Campaign, report: CheckReport) -> None:
+    try:
+        built = built_models(campaign)
+    except ModuleNotFoundError as error:
+        report.unchecked.append(f"models: {error}; pip install 'campaign[model]'")
+        return
+    for name, facts in built.items():
+        if "parameters" in facts:
+            report.found.append(f"model of {name}: {facts['parameters']:,} parameters with one branch")
+        else:
+            stage = name.partition(",")[0]
+            report.problems.append(
+                draft.document.fault(f"the model cannot be built: {facts['what']}", ("stages", stage), facts["remedy"])
+            )
 
 
 def _in_file_order(problems: list[CampaignError]) -> list[CampaignError]:

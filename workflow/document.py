@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,26 @@ class Document:
         return ConfigError(what, self.where(key), remedy)
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain scalars as in YAML 1.2: PyYAML's 1.1 reads `on` as true, 06:00 as 360 and 1e-3 as text."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9][0-9_]*", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value.replace("_", "")))
+
+
 def read_document(path: Path, missing: str) -> Document:
     """Read a YAML mapping.
 
@@ -51,7 +72,7 @@ def read_document(path: Path, missing: str) -> Document:
         ConfigError: No such file, no YAML, or no mapping.
     """
     try:
-        loader = yaml.SafeLoader(path.read_text())
+        loader = _Loader(path.read_text())
         node = loader.get_single_node()
         lines, faults = _walk(path, node)
         fields = loader.construct_document(node) if node is not None else None

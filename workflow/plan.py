@@ -31,8 +31,8 @@ class Refusal:
 
     def block(self, site: str) -> str:
         """Return the `on:` block that would fit, as a line of YAML."""
-        text: str = yaml.safe_dump({"on": {site: self.fits}}, default_flow_style=True, sort_keys=False, width=1000)
-        return text.strip().removeprefix("{").removesuffix("}")
+        text: str = yaml.safe_dump({site: self.fits}, default_flow_style=True, sort_keys=False, width=1000)
+        return f"on: {text.strip()}"
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _fault(key: Key, group: list[Any], kind: type[BaseModel]) -> Fault:
         return Fault(f"'{key[-1]}' is missing", key, f"Add it. {about}".strip())
     if first["type"] == "string_type" and isinstance(first["input"], int) and len(group) == 1:
         what = f"found the number {first['input']} where text is needed"
-        return Fault(what, key, f"Put it in quotes (YAML reads 06:00 as 360). {about}".strip())
+        return Fault(what, key, f"Put it in quotes. {about}".strip())
     return Fault(_what(group), key, about or "Give another value.")
 
 

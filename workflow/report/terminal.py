@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import click
 from rich.console import Console
 from rich.table import Table
@@ -16,12 +19,15 @@ def print_check(report: CheckReport, path: str) -> None:
     """Print what a check found, faults on stderr."""
     for problem in report.problems:
         tell_problem(problem)
+    count = len(report.problems)
+    if count:
+        click.secho(f"{path}: {count} problem{'s' * (count != 1)}", bold=True, err=True)
     for line in report.found:
         click.echo(f"ok: {line}")
     for line in report.unchecked:
         click.echo(f"not checked: {line}")
-    count = len(report.problems)
-    click.echo(f"{path}: {count} problem{'s' * (count != 1)}" if count else f"{path}: nothing wrong")
+    if not count:
+        click.echo(f"{path}: nothing wrong")
 
 
 def print_plan(plan: Plan, console: Console | None = None) -> None:
@@ -37,6 +43,13 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
                 markup=False,
             )
     console.print(_total(plan))
+
+
+def print_plan_json(plan: Plan) -> None:
+    """Print a plan as JSON, its derived figures too."""
+    stages = [{**asdict(stage), "node_hours": stage.node_hours} for stage in plan.stages]
+    totals = {"node_hours": plan.node_hours, "budget": plan.budget, "beyond_budget": plan.beyond_budget()}
+    click.echo(json.dumps({"name": plan.name, "site": plan.site.name, "stages": stages, **totals}, indent=1))
 
 
 def _table(plan: Plan) -> Table:

@@ -167,6 +167,10 @@ class Stage:
         """Return what is wrong with this stage as (what, dotted key below the stage, remedy)."""
         return []
 
+    def models(self, spec: Any) -> list[dict[str, Any]]:
+        """Return the models (keys of `ModelSpec`) that the file alone states; `campaign check` builds each once."""
+        return []
+
     def work(self, allocation: Allocation) -> StageResult:
         """Do one link of the stage inside an allocation."""
         raise NotImplementedError
