@@ -16,7 +16,7 @@ TYPES = [
     *[t for t in vars(campaign).values() if isinstance(t, type) and issubclass(t, BaseModel)],
     *[t for t in vars(site).values() if isinstance(t, type) and issubclass(t, BaseModel)],
 ]
-OF_ITSELF = {"model", "branches", "splits", "loss", "optimizer", "checkpoint", "candidates", "scheduler", "node", "periods", "split"}
+OF_ITSELF = {"name", "model", "branches", "splits", "loss", "optimizer", "checkpoint", "candidates", "scheduler", "node", "periods", "split"}
 
 
 def undescribed(kind: type[BaseModel]) -> list[str]:
