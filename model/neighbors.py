@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 TIE = 1e-6
 """Å; distances that differ by less are a tie for the cap on neighbours, so that rounding decides nothing."""
 _MARGIN = 1e-6
+_SHORTEST_SEARCH = 2.0
+"""Å; a cell list of much smaller bins than that costs more than the pairs it spares."""
 _ATOMS_AT_ONCE = 4096
 
 
@@ -77,7 +79,7 @@ def _open(
     low[filled] = np.minimum.reduceat(points, start[filled])
     high[filled] = np.maximum.reduceat(points, start[filled])
     points = points - low[owner]
-    widths = high[:, 0] - low[:, 0] + 1.01 * cutoff
+    widths = high[:, 0] - low[:, 0] + 1.01 * max(cutoff, _SHORTEST_SEARCH)
     points[:, 0] += (widths.cumsum() - widths)[owner]
     pairs, _ = _pairs(points, np.zeros((3, 3)), np.zeros(3, bool), cutoff)
     return atoms[pairs[:, 0]], atoms[pairs[:, 1]], np.zeros((len(pairs), 3), np.int32)
@@ -104,7 +106,7 @@ def _pairs(
     """Return (receiver, sender) pairs a hair beyond the cutoff; the caller decides the edge cases."""
     if len(points) == 0:
         return np.zeros((0, 2), np.int64), np.zeros((0, 3), np.int32)
-    search = vesin.NeighborList(cutoff=cutoff + _MARGIN, full_list=True, n_threads=1)
+    search = vesin.NeighborList(cutoff=max(cutoff, _SHORTEST_SEARCH) + _MARGIN, full_list=True, n_threads=1)
     pairs, shifts = search.compute(points, cell, pbc, "PS")
     return pairs.astype(np.int64), shifts
 

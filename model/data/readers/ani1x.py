@@ -1,0 +1,81 @@
+"""ANI-1x: one HDF5 file, a group for each formula, labels at several levels with NaN where a level was not computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from model.config import Strict
+from model.data.readers.base import HARTREE_EV, SourceInfo, find, reading, structure
+from model.data.structure import Structure
+
+INFO = SourceInfo(
+    title="ANI-1x",
+    count=4_956_005,
+    level_of_theory="wB97X/6-31G(d)",
+    licence="CC0",
+    citation="Smith et al., Sci. Data 7, 134 (2020), doi:10.1038/s41597-020-0473-z",
+    units={"energy": "Hartree", "forces": "Hartree/Å", "length": "Å"},
+    energy_kind="total",
+)
+_ROWS_AT_ONCE = 1024
+
+
+class Config(Strict):
+    """Options of the reader."""
+
+    level: str = Field("wb97x_dz", description="Prefix of the label set: `<level>.energy`, `<level>.forces`.")
+    forces: bool = Field(True, description="Take only records that have forces at this level.")
+
+
+def files(paths: Sequence[Path], config: Config) -> list[Path]:
+    """Return the HDF5 files."""
+    return find(paths, (".h5", ".hdf5"))
+
+
+def count(path: Path, config: Config) -> int:
+    """Return the records labelled at the level; the others are not of this branch and are no rejects."""
+    with reading(path):
+        return sum(len(_labelled(group, config)) for _, group in _groups(path))
+
+
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+    """Yield the labelled records of a span, formula by formula."""
+    span, first = span or range(count(path, config)), 0
+    with reading(path):
+        for formula, group in _groups(path):
+            rows = _labelled(group, config)
+            wanted = rows[max(span.start - first, 0) : max(span.stop - first, 0)]
+            first += len(rows)
+            for start in range(0, len(wanted), _ROWS_AT_ONCE):
+                yield from _structures(formula, group, wanted[start : start + _ROWS_AT_ONCE], config)
+
+
+def _groups(path: Path) -> Iterator[tuple[str, Any]]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        yield from file.items()
+
+
+def _labelled(group: Any, config: Config) -> NDArray[np.int64]:
+    known = np.isfinite(group[f"{config.level}.energy"][()])
+    if config.forces:
+        forces = group[f"{config.level}.forces"]
+        # One component tells: the release fills whole records with NaN.
+        known &= ~np.isnan(forces[:, 0, 0])
+    return np.flatnonzero(known)
+
+
+def _structures(formula: str, group: Any, rows: NDArray[np.int64], config: Config) -> Iterator[Structure]:
+    numbers = group["atomic_numbers"][()]
+    positions = group["coordinates"][rows]
+    energy = group[f"{config.level}.energy"][rows] * HARTREE_EV
+    forces = group[f"{config.level}.forces"][rows].astype(np.float64) * HARTREE_EV if config.forces else [None] * len(rows)
+    for row, x, e, f in zip(rows.tolist(), positions, energy, forces, strict=True):
+        yield structure(numbers, x, {"energy": e, "forces": f}, names=(f"{formula}/{row}", None))

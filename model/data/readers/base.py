@@ -1,0 +1,151 @@
+"""What every reader has: facts about its source, how files are found, units, and how a damaged file is reported."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import Strict
+from model.data.identity import identity
+from model.data.structure import UNLABELLED, Structure
+from model.outcome import CampaignError
+
+HARTREE_EV = 27.211386245988
+"""CODATA 2018 (NIST SP 961). `ase.units.Hartree` is CODATA 2014, 8e-9 smaller: 0.1 meV at 560 Hartree."""
+KCAL_PER_MOL_EV = 0.0433641042902
+"""4184 J / (N_A e), both exact since 2019."""
+ENERGY_UNITS = {"eV": 1.0, "Hartree": HARTREE_EV, "kcal/mol": KCAL_PER_MOL_EV}
+EnergyUnit = Literal["eV", "Hartree", "kcal/mol"]
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """Facts about a source as it is published.
+
+    Attributes:
+        title: Its name.
+        count: Structures published; None for a container that anyone may fill.
+        level_of_theory: Of energies and forces; empty for a container.
+        licence: Of the data.
+        citation: Whom to cite.
+        units: Published units of energy, forces and length.
+        energy_kind: What the stored energy is: total, formation, or as the file's author meant it.
+    """
+
+    title: str
+    count: int | None
+    level_of_theory: str
+    licence: str
+    citation: str
+    units: dict[str, str]
+    energy_kind: Literal["total", "formation", "as given"]
+
+
+class Reader(Protocol):
+    """A module of this folder; its name is the reader's name in the YAML.
+
+    A file is an ordered list of records. `count` tells how many, `read` yields exactly one structure for each
+    record of a span, so that a position names a record and work can be divided within a file. A record that
+    makes no physical sense is yielded as it is: `model.data.validation` judges it.
+    """
+
+    INFO: SourceInfo
+    Config: type[Strict]
+
+    def files(self, paths: Sequence[Path], config: Any) -> list[Path]:
+        """Return the source files under `paths`, sorted by path."""
+
+    def count(self, path: Path, config: Any) -> int:
+        """Return the number of records in a file.
+
+        Raises:
+            CampaignError: The file cannot be read; names it.
+        """
+
+    def read(self, path: Path, config: Any, span: range | None = None) -> Iterator[Structure]:
+        """Yield the records of a span (all without one) in order, in eV and Å, holding few at a time.
+
+        Raises:
+            CampaignError: The file is truncated or corrupt; names it.
+        """
+
+
+def find(paths: Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    """Return files as given and, under folders, files with one of the suffixes, sorted.
+
+    Raises:
+        CampaignError: A path does not exist, or nothing is found.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise CampaignError("no such file or folder", str(path), "Mend the branch's path.")
+        inside = (p for p in path.rglob("*") if p.is_file() and p.name.endswith(suffixes)) if path.is_dir() else [path]
+        found.extend(sorted(inside))
+    if not found:
+        where = ", ".join(map(str, paths))
+        raise CampaignError(f"no file that ends in {' or '.join(suffixes)}", where, "Mend the branch's path.")
+    return found
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a file library raises on a damaged file into one error that names the file."""
+    try:
+        yield
+    except (CampaignError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE, errno.ENOSPC):
+            raise
+        what = f"truncated, corrupt or not in this reader's format ({type(error).__name__}: {error})"
+        raise CampaignError(what, str(path), "Compare its size and hash with the publisher's and fetch it again.") from error
+
+
+def structure(
+    numbers: Any, positions: Any, labels: dict[str, Any], *, box: tuple[Any, Any] | None = None, names: tuple[str, str | None]
+) -> Structure:
+    """Build a structure in float64 from what a record holds.
+
+    Args:
+        numbers: Atomic numbers.
+        positions: Å.
+        labels: Any of `energy` (eV), `forces` (eV/Å), `stress` (eV/Å³, tension positive, 3 × 3), `charge`, `spin`.
+        box: Cell as rows and periodicity; none for a molecule.
+        names: Id, and the identity where the source names one.
+    """
+    numbers, positions = np.asarray(numbers, np.uint8), np.asarray(positions, np.float64)
+    cell, pbc = box if box is not None else (np.zeros((3, 3)), np.zeros(3, bool))
+    pbc = np.asarray(pbc, bool)
+    energy, charge, spin = (labels.get(name) for name in ("energy", "charge", "spin"))
+    return Structure(
+        numbers=numbers,
+        positions=positions,
+        cell=np.asarray(cell, np.float64),
+        pbc=pbc,
+        energy=float("nan") if energy is None else float(energy),
+        forces=_array(labels.get("forces")),
+        stress=_array(labels.get("stress")),
+        charge=UNLABELLED if charge is None else int(charge),
+        spin=UNLABELLED if spin is None else int(spin),
+        id=names[0],
+        identity=names[1] or _identity(numbers, positions, pbc),
+    )
+
+
+def _array(values: Any) -> NDArray[np.float64] | None:
+    return None if values is None else np.asarray(values, np.float64)
+
+
+def _identity(numbers: NDArray[np.uint8], positions: NDArray[np.float64], pbc: NDArray[np.bool_]) -> str:
+    """Return the identity; a record of impossible shape gets none, since it will be rejected."""
+    if positions.shape != (len(numbers), 3) or not len(numbers) or numbers.max() > 118:
+        return ""
+    return identity(numbers, positions, pbc)

@@ -1,0 +1,114 @@
+"""Extended XYZ, plain or compressed: energy and stress from the comment line, forces from a column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from pydantic import Field
+
+from model.config import Strict
+from model.data.readers.ase_db import tensor
+from model.data.readers.base import ENERGY_UNITS, EnergyUnit, SourceInfo, find, reading, structure
+from model.data.structure import Structure
+
+INFO = SourceInfo(
+    title="Extended XYZ",
+    count=None,
+    level_of_theory="",
+    licence="that of the file's author",
+    citation="Larsen et al., J. Phys.: Condens. Matter 29, 273002 (2017), and the file's author",
+    units={"energy": "option energy_unit", "forces": "energy_unit/Å", "length": "Å"},
+    energy_kind="as given",
+)
+
+
+class Config(Strict):
+    """Options of the reader."""
+
+    energy: str = Field("energy", description="Key of the energy in the comment line.")
+    forces: str = Field("forces", description="Name of the forces' column.")
+    energy_unit: EnergyUnit = Field("eV", description="Unit of energies; of forces per Å. Stress is eV/Å³ always.")
+    charge: str = Field("charge", description="Key of the total charge; unlabelled where a frame has none.")
+    spin: str = Field("spin", description="Key of the multiplicity 2S+1; unlabelled where a frame has none.")
+    identity: str | None = Field(None, description="Key that names the molecule or material; none: from its bonds or formula.")
+    id: str | None = Field(None, description="Key of a stable id; none: file name and frame number.")
+
+
+def files(paths: Sequence[Path], config: Config) -> list[Path]:
+    """Return the files, plain or compressed by gzip, bzip2 or xz."""
+    return find(paths, tuple(f"{stem}{packed}" for stem in (".extxyz", ".xyz") for packed in ("", ".gz", ".bz2", ".xz")))
+
+
+def count(path: Path, config: Config) -> int:
+    """Return the number of frames by reading only the lines that hold a number of atoms."""
+    with reading(path), _open(path) as file:
+        frames = 0
+        while _skip_frame(file):
+            frames += 1
+        return frames
+
+
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+    """Yield the frames of a span; forces are those of the file, whatever constraints it names."""
+    with reading(path), _open(path) as file:
+        for _ in range(span.start if span else 0):
+            _skip_frame(file)
+        frame = span.start if span else 0
+        while (span is None or frame < span.stop) and (lines := _frame(file)):
+            yield _structure(path, frame, lines, config)
+            frame += 1
+
+
+def _open(path: Path) -> IO[str]:
+    from ase.io.formats import open_with_compression
+
+    file: IO[str] = open_with_compression(str(path), "r")
+    return file
+
+
+def _skip_frame(file: IO[str]) -> bool:
+    return bool(_frame(file))
+
+
+def _frame(file: IO[str]) -> list[str]:
+    """Return the lines of the next frame; none at the end of the file.
+
+    Raises:
+        ValueError: The file ends within the frame, or the first line is no number.
+    """
+    first = file.readline()
+    if not first.strip():
+        return []
+    lines = [first, *(file.readline() for _ in range(int(first) + 1))]
+    if not lines[-1].strip():
+        raise ValueError(f"ends within a frame of {int(first)} atoms")
+    return lines
+
+
+def _structure(path: Path, frame: int, lines: list[str], config: Config) -> Structure:
+    from ase.io.extxyz import read_xyz
+
+    atoms = next(read_xyz(StringIO("".join(lines)), 0))
+    given = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc is not None else {})}
+    scale = ENERGY_UNITS[config.energy_unit]
+    energy, forces = given.get(config.energy), given.get(config.forces)
+    labels = {
+        "energy": None if energy is None else float(energy) * scale,
+        "forces": None if forces is None else np.asarray(forces, np.float64) * scale,
+        "stress": tensor(given.get("stress")),
+        "charge": given.get(config.charge),
+        "spin": given.get(config.spin),
+    }
+    name = None if config.identity is None else str(_required(given, config.identity, frame))
+    key = f"{path.name}/{frame}" if config.id is None else str(_required(given, config.id, frame))
+    return structure(atoms.numbers, atoms.positions, labels, box=(atoms.cell.array, atoms.pbc), names=(key, name))
+
+
+def _required(given: dict[str, Any], key: str, frame: int) -> Any:
+    if key not in given:
+        raise KeyError(f"frame {frame} has no '{key}'")
+    return given[key]

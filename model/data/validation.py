@@ -1,0 +1,84 @@
+"""Tell which records make no physical sense, and why."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from model.data.structure import UNLABELLED, Structure
+from model.neighbors import neighbor_list
+
+LARGEST_FORCE = 1000.0
+"""eV/Å; beyond it a calculation has not converged or a unit is wrong."""
+SMALLEST_DISTANCE = 0.2
+"""Å; no two nuclei of a sensible calculation are closer (H–H at 0.2 Å costs over 100 eV)."""
+
+
+def fault(structure: Structure) -> str | None:
+    """Return why a record must not be used, in one line, or None."""
+    checks = (_shapes, _numbers, _labels, _forces, _electrons, _distances)
+    return next((reason for check in checks if (reason := check(structure))), None)
+
+
+def _shapes(structure: Structure) -> str | None:
+    atoms = (len(structure.numbers), 3)
+    if structure.numbers.ndim != 1 or atoms[0] == 0:
+        return f"atomic numbers have shape {structure.numbers.shape}"
+    expected = {"positions": atoms, "cell": (3, 3), "pbc": (3,), "forces": atoms, "stress": (3, 3)}
+    for name, shape in expected.items():
+        value = getattr(structure, name)
+        if value is not None and value.shape != shape:
+            return f"{name} have shape {value.shape}, expected {shape}"
+    return None
+
+
+def _numbers(structure: Structure) -> str | None:
+    wrong = structure.numbers[(structure.numbers < 1) | (structure.numbers > 118)]
+    return f"atomic number {wrong[0]}" if len(wrong) else None
+
+
+def _labels(structure: Structure) -> str | None:
+    for name in ("positions", "cell", "forces", "stress"):
+        value = getattr(structure, name)
+        if value is not None and not np.isfinite(value).all():
+            return f"{name} are not finite"
+    if np.isinf(structure.energy):
+        return "energy is not finite"
+    if structure.pbc.any() and not _spans(structure):
+        return "periodic along a lattice vector that is zero or depends on the others"
+    return None
+
+
+def _spans(structure: Structure) -> bool:
+    vectors = structure.cell[structure.pbc]
+    return bool(np.linalg.matrix_rank(vectors) == len(vectors))
+
+
+def _forces(structure: Structure) -> str | None:
+    if structure.forces is None:
+        return None
+    largest = float(np.sqrt((structure.forces**2).sum(axis=1).max()))
+    return f"force of {largest:.6g} eV/Å, over {LARGEST_FORCE:g}" if largest > LARGEST_FORCE else None
+
+
+def _electrons(structure: Structure) -> str | None:
+    """A multiplicity 2S+1 needs electrons of the other parity: with n electrons, n + 2S is even."""
+    if UNLABELLED in (structure.charge, structure.spin):
+        return None
+    electrons = int(structure.numbers.sum(dtype=np.int64)) - structure.charge
+    if structure.spin < 1 or electrons < structure.spin - 1 or (electrons + structure.spin - 1) % 2:
+        return f"multiplicity {structure.spin} with {electrons} electrons"
+    return None
+
+
+def _distances(structure: Structure) -> str | None:
+    positions, periodic = structure.positions, structure.pbc.any()
+    if not periodic and len(positions) <= 512:
+        apart = positions[:, None] - positions[None]
+        distance2 = np.einsum("ijk,ijk->ij", apart, apart)
+        np.fill_diagonal(distance2, np.inf)
+        close = bool((distance2 < SMALLEST_DISTANCE**2).any())
+    else:
+        offsets = np.array([0, len(positions)])
+        pairs, _ = neighbor_list(positions, offsets, structure.cell[None], structure.pbc[None], SMALLEST_DISTANCE)
+        close = pairs.shape[1] > 0
+    return f"two atoms closer than {SMALLEST_DISTANCE:g} Å" if close else None
