@@ -1,0 +1,216 @@
+"""What every batch system is to us: submit, one query for all jobs, cancel; and what a job knows of itself."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model.registry import require
+from workflow.errors import SiteError
+
+if TYPE_CHECKING:
+    from workflow.site import Queue, Site
+
+_OURS = ("__init__", "attempt", "causes", "executor", "protocol", "scheduler", "script", "supervisor")
+
+
+class JobState(StrEnum):
+    """Where a job stands, in the words of no particular batch system."""
+
+    QUEUED = "queued"
+    """Waits for nodes or for another job."""
+    HELD = "held"
+    """Waits until somebody releases it."""
+    RUNNING = "running"
+    ENDING = "ending"
+    """Its script has ended or is being ended; the nodes are not free yet."""
+    COMPLETED = "completed"
+    """Ended with exit code 0."""
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    NODE_FAIL = "node_fail"
+    PREEMPTED = "preempted"
+    OUT_OF_MEMORY = "out_of_memory"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job can never run (again)."""
+        return self not in (JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.ENDING)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether its script may be running right now."""
+        return self in (JobState.RUNNING, JobState.ENDING)
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What is submitted.
+
+    Attributes:
+        token: Job name and identity.
+        workdir: The attempt's folder; tells our jobs from another campaign's.
+        script: The batch script.
+        log: Where its output goes.
+        nodes: Whole nodes.
+        walltime_s: Seconds.
+        queue: Name of a queue of the site.
+        after: Start only when this job has ended, however; None: at once.
+    """
+
+    token: str
+    workdir: Path
+    script: Path
+    log: Path
+    nodes: int
+    walltime_s: float
+    queue: str = ""
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One job as queue or accounting shows it.
+
+    Attributes:
+        job_id: The scheduler's id.
+        token: Job name.
+        workdir: Working folder it was submitted with.
+        state: See `JobState`.
+        exit: Exit code (128 + n for signal n), where known.
+        reason: The scheduler's own words, for people.
+        submitted: Sort key of the submission: larger is later.
+        started: Unix time by the scheduler's clock, or None.
+        ended: Unix time by the scheduler's clock, or None.
+        nodes: Nodes allocated.
+    """
+
+    job_id: str
+    token: str
+    workdir: str
+    state: JobState
+    exit: int | None = None
+    reason: str = ""
+    submitted: float = 0.0
+    started: float | None = None
+    ended: float | None = None
+    nodes: int = 0
+
+    @property
+    def node_hours(self) -> float:
+        """Return what an ended job has cost."""
+        if self.started is None or self.ended is None:
+            return 0.0
+        return max(0.0, self.ended - self.started) / 3600.0 * self.nodes
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All jobs of this user that queue and accounting know, by one query."""
+
+    rows: tuple[JobRow, ...]
+
+    def of(self, token: str, workdir: Path) -> tuple[JobRow, ...]:
+        """Return the jobs of one attempt; a token found in another folder is not ours."""
+        return tuple(row for row in self.rows if row.token == token and row.workdir == str(workdir))
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """What a running job knows of itself.
+
+    Attributes:
+        job_id: The scheduler's id.
+        nodes: Names of its nodes, as the launcher takes them.
+        end_time: Unix time at which the scheduler will end it.
+    """
+
+    job_id: str
+    nodes: tuple[str, ...]
+    end_time: float
+
+
+class Scheduler(ABC):
+    """A batch system; a module of `workflow/batch` defines a subclass named `Kind` and a function `this_job`."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    @abstractmethod
+    def submit(self, spec: JobSpec) -> str:
+        """Hand in a job and return its id.
+
+        Raises:
+            SchedulerError: Refused; or, with `unknown`, no answer came and the job may have been accepted.
+        """
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """Ask once for all jobs, waiting, running and ended.
+
+        Raises:
+            SchedulerError: No answer; nothing follows from that about any job.
+        """
+
+    @abstractmethod
+    def cancel(self, job_id: str) -> None:
+        """Ask for the end of a job; only its row tells whether it has ended.
+
+        Raises:
+            SchedulerError: No answer.
+        """
+
+
+def scheduler_kinds() -> list[str]:
+    """List the batch systems: the modules of `workflow/batch` that are none of its machinery."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _OURS)
+
+
+def for_site(site: Site) -> Scheduler:
+    """Return the batch system of a site.
+
+    Raises:
+        SiteError: There is none of that name.
+    """
+    scheduler: Scheduler = importlib.import_module(_module(site)).Kind(site)
+    return scheduler
+
+
+def this_job(site: Site) -> JobInfo:
+    """Return what the running job knows of itself; for the agent.
+
+    Raises:
+        SiteError: This process runs in no job.
+    """
+    info: JobInfo = importlib.import_module(_module(site)).this_job(site)
+    return info
+
+
+def queue_for(site: Site, nodes: int, walltime_s: float) -> Queue:
+    """Return the first queue of the site that takes such a job.
+
+    Raises:
+        SiteError: None does.
+    """
+    for queue in site.queues:
+        if queue.min_nodes <= nodes <= queue.max_nodes and walltime_s <= queue.max_walltime_h * 3600:
+            return queue
+    raise SiteError(
+        f"no queue takes {nodes} nodes for {walltime_s / 3600:.2f} hours",
+        f"sites/{site.name}.yaml: queues",
+        "See `campaign plan` for a block that fits.",
+    )
+
+
+def _module(site: Site) -> str:
+    kind = site.scheduler.kind
+    try:
+        require(kind, scheduler_kinds(), "scheduler", "scheduler.kind")
+    except Exception as error:
+        raise SiteError(f"no scheduler '{kind}'", f"sites/{site.name}.yaml: scheduler.kind", getattr(error, "remedy", "")) from error
+    return f"workflow.batch.{kind}"
