@@ -40,7 +40,11 @@ class Progress:
         self._count += 1
         write_json(self._path, {"count": self._count, "phase": phase, "done": done, "total": total, "unit": unit, **facts})
 
+    def at_once(self) -> None:
+        """Let the next update through, however young the last write is: a phase begins."""
+        self._next = 0.0
+
     def begin(self, phase: str, total: float, unit: str, **facts: Any) -> None:
         """Publish the start of a phase at once."""
-        self._next = 0.0
+        self.at_once()
         self.update(phase, 0, total, unit, **facts)

@@ -37,6 +37,7 @@ class Batches:
         sizes = {b: summary.num_train for b, summary in enumerate(data.summaries)}
         self.sampler = Sampler(sizes, shares, config.batch, config.seed, config.fraction)
         self._train_costs = {b: cost_of(branch.train) for b, branch in data.own.items()}
+        self._validation = self._validation_parts()
         self._references = [data.own[b].summary.references for b in sorted(data.own)]
 
     def graph(self, epoch: int, step: int) -> AtomGraph | None:
@@ -54,14 +55,20 @@ class Batches:
 
     def validation(self) -> Iterator[AtomGraph]:
         """Yield this rank's part of the validation split in batches."""
+        for part in self._validation:
+            graph = self._collate(part, "validation")
+            if graph is not None:
+                yield graph
+
+    def num_validation_batches(self) -> int:
+        """Return how many batches `validation` yields on this rank."""
+        return len(self._validation)
+
+    def _validation_parts(self) -> list[Batch]:
         costs = {b: cost_of(branch.validation) for b, branch in self._data.own.items()}
-        whole = {b: np.arange(len(cost)) for b, cost in costs.items()}
-        part = self._part(whole, costs)
-        for b in sorted(part):
-            for start in range(0, len(part[b]), self._batch):
-                graph = self._collate({b: part[b][start : start + self._batch]}, "validation")
-                if graph is not None:
-                    yield graph
+        part = self._part({b: np.arange(len(cost)) for b, cost in costs.items()}, costs)
+        starts = [(b, start) for b in sorted(part) for start in range(0, len(part[b]), self._batch)]
+        return [{b: part[b][start : start + self._batch]} for b, start in starts]
 
     def _part(self, batch: Batch, costs: dict) -> Batch:
         part: Batch = {}

@@ -97,11 +97,10 @@ class Buckets:
         self, groups: Mapping[str, Named], members_of: Callable[[str], tuple[int, ...]], mesh: Mesh, like: Tensor, tail: int
     ) -> None:
         self._mesh = mesh
-        smaller = sorted({members_of(group) for group in groups} - {mesh.world})
+        smaller = sorted({members_of(group) for group in groups} - {mesh.world})  # these sets are disjoint
         self.own = [
             Bucket(members, {g: n for g, n in groups.items() if members_of(g) == members}, like)
             for members in smaller
-            if mesh.rank in members
         ]
         shared = {g: n for g, n in groups.items() if members_of(g) == mesh.world}
         self.world = Bucket(mesh.world, shared, like, tail + 1)

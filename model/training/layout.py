@@ -23,6 +23,10 @@ class Layout:
         """Return the branches that a rank holds, ascending."""
         return tuple(branch for branch, ranks in enumerate(self.holders) if rank in ranks)
 
+    def describe(self, names: Sequence[str]) -> dict[str, list[int]]:
+        """Return the ranks of each branch by name, for the record."""
+        return {name: list(ranks) for name, ranks in zip(names, self.holders, strict=True)}
+
 
 def data_parallel(num_branches: int, size: int) -> Layout:
     """Let every rank hold every branch."""

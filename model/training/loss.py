@@ -42,6 +42,12 @@ class Deviations:
         forces = penalty_forces.new_zeros(num_branches).index_add(0, by_atom, penalty_forces.sum(1))
         return torch.stack([energy, forces])
 
+    def not_finite(self) -> Tensor:
+        """Say of each structure whether its energy or a force is not finite: (num_graphs,) bool."""
+        bad = (~torch.isfinite(self.energy.detach())).to(torch.int64)
+        atoms = (~torch.isfinite(self.forces.detach()).all(1)).to(torch.int64)
+        return bad.index_add(0, self.graph.graph, atoms) > 0
+
 
 def count_labels(graph: AtomGraph, num_branches: int) -> Tensor:
     """Count the labelled structures and force components of each branch: (2, num_branches) float64."""

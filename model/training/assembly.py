@@ -1,0 +1,182 @@
+"""Put a training together: data, model, buckets, optimizer, on the ranks that there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model import checkpoint
+from model.config import TrainConfig
+from model.device import MemoryLimit, device_of
+from model.mesh import Mesh
+from model.multitask import MultiTaskModel, Statistics
+from model.outcome import CampaignError
+from model.parallel import Ranks
+from model.precision import POLICIES, apply
+from model.training import branches
+from model.training.batches import Batches
+from model.training.branches import Data, Summary
+from model.training.buckets import Buckets
+from model.training.loss import Loss
+from model.training.optimizer import Optimizer
+
+BACKBONE = "backbone"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the weights come from.
+
+    Attributes:
+        checkpoint: Folder with trained weights; None for random ones.
+        frozen: Parameter groups that stay as they are.
+    """
+
+    checkpoint: Path | None = None
+    frozen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a training on this rank."""
+
+    config: TrainConfig
+    ranks: Ranks
+    data: Data
+    mesh: Mesh
+    model: MultiTaskModel
+    statistics: Statistics
+    buckets: Buckets
+    optimizer: Optimizer
+    batches: Batches
+    loss: Loss
+    memory: MemoryLimit
+    device: torch.device
+    frozen: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """Return the branches that this rank holds, in the order of its model."""
+        return tuple(sorted(self.data.own))
+
+    def num_parameters(self) -> int:
+        """Return the parameters of the whole model, heads on other ranks included."""
+        groups = {name: sum(p.numel() for _, p in named) for name, named in self.model.parameter_groups().items()}
+        merged: dict[str, int] = {}
+        for part in self.ranks.allgather(groups):
+            merged |= part
+        return sum(merged.values())
+
+    def members_of(self, group: str) -> tuple[int, ...]:
+        """Return the ranks that hold a parameter group."""
+        return members_of(self.data, group)
+
+
+def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
+    """Load data, build the model, and connect the ranks.
+
+    Raises:
+        CampaignError: Data or checkpoint do not fit the configuration.
+    """
+    device = device_of(config, ranks)
+    memory = MemoryLimit(config.memory_gb, device)
+    data = branches.load(config, ranks)
+    meta = checkpoint.read_meta(start.checkpoint) if start.checkpoint else None
+    statistics = statistics_of(config, data, meta)
+    model = _model(config, data, statistics)
+    notes = _copy_weights(model, start.checkpoint, meta, config) if start.checkpoint and meta else ()
+    model.to(device)
+    mesh = Mesh(ranks, config.backend, [members_of(data, f"head:{name}") for name in data.names])
+    buckets = _buckets(model, data, mesh, start.frozen)
+    return Assembly(
+        config=config,
+        ranks=ranks,
+        data=data,
+        mesh=mesh,
+        model=model,
+        statistics=statistics,
+        buckets=buckets,
+        optimizer=Optimizer(config.optimizer, buckets),
+        batches=Batches(config, data, ranks.rank, POLICIES[config.precision].dtype, device),
+        loss=Loss(config.loss, [config.branches[data.names[b]].weight for b in sorted(data.own)]),
+        memory=memory,
+        device=device,
+        frozen=start.frozen,
+        notes=notes,
+    )
+
+
+def members_of(data: Data, group: str) -> tuple[int, ...]:
+    """Return the ranks that hold a parameter group: those of its branch, or all."""
+    branch = group.removeprefix("head:")
+    if branch in data.names:
+        return data.layout.holders[data.names.index(branch)]
+    return tuple(range(data.layout.size))
+
+
+def statistics_of(config: TrainConfig, data: Data, meta: checkpoint.Meta | None) -> Statistics:
+    """Return the model's scales: from the training split; what a checkpoint has fixed stays as it is there."""
+    scales = [_energy_scale(summary) for summary in data.summaries]
+    if config.model.heads == "shared":
+        scales = [sum(scales) / len(scales)] * len(scales)
+    if meta is None:
+        edges, atoms = (sum(getattr(s, n) for s in data.summaries) for n in ("num_edges", "num_atoms"))
+        forces = [s.rms_force for s in data.summaries if s.rms_force]
+        return Statistics(edges / max(atoms, 1), tuple(scales), sum(forces) / len(forces) if forces else 1.0)
+    known = dict(zip(meta.branches, meta.statistics.energy_scale, strict=True))
+    if config.model.heads == "shared":
+        known = dict.fromkeys(data.names, meta.statistics.energy_scale[0])
+    chosen = tuple(known.get(name, scale) for name, scale in zip(data.names, scales, strict=True))
+    return Statistics(meta.statistics.average_neighbors, chosen, meta.statistics.force_scale)
+
+
+def _energy_scale(summary: Summary) -> float:
+    """Return eV/atom for a head's unit: forces are most of the labels, so their RMS × 1 Å; without forces, the spread."""
+    return summary.rms_force or summary.sigma_energy or 1.0
+
+
+def _model(config: TrainConfig, data: Data, statistics: Statistics) -> MultiTaskModel:
+    own = sorted(data.own)
+    scales = tuple(statistics.energy_scale[b] for b in own)
+    local = Statistics(statistics.average_neighbors, scales, statistics.force_scale)
+    model = MultiTaskModel(config.model, tuple(data.names[b] for b in own), local, seed=config.seed)
+    apply(model, config.precision)
+    return model
+
+
+def _copy_weights(
+    model: MultiTaskModel, folder: Path, meta: checkpoint.Meta, config: TrainConfig
+) -> tuple[str, ...]:
+    """Start from a checkpoint's weights; branches that it lacks keep fresh heads. Says what did not match."""
+    _require_same_model(meta, config, folder)
+    groups = model.parameter_groups()
+    present = [group for group in groups if group in meta.files]
+    stored = checkpoint.load_groups(folder, meta, [BACKBONE, *(g for g in present if g != BACKBONE)])
+    weights = {group: state.parameters(averaged=True) for group, state in stored.items()}
+    for group in groups:  # a fresh head is named in the notes, never left out in silence
+        weights.setdefault(group, {name: value.detach().clone() for name, value in groups[group]})
+    checkpoint.load_parameters(model, weights, str(folder))
+    fresh = [name for name in config.branches if name not in meta.branches]
+    dropped = [name for name in meta.branches if name not in config.branches]
+    notes = [f"fresh heads for {', '.join(fresh)}"] if fresh and config.model.heads == "branch" else []
+    return (*notes, *([f"heads of {', '.join(dropped)} left behind"] if dropped else []))
+
+
+def _require_same_model(meta: checkpoint.Meta, config: TrainConfig, folder: Path) -> None:
+    stored, wanted = meta.spec.model_dump(mode="json"), config.model.model_dump(mode="json")
+    for key in stored:
+        if stored[key] != wanted[key]:
+            what = f"the checkpoint has {key} {stored[key]}, the configuration {wanted[key]}"
+            raise CampaignError(what, f"model.{key}", f"Use the model of {folder}.")
+
+
+def _buckets(model: MultiTaskModel, data: Data, mesh: Mesh, frozen: tuple[str, ...]) -> Buckets:
+    groups = model.parameter_groups()
+    for name in frozen:
+        for _, parameter in groups.pop(name):
+            parameter.requires_grad_(False)
+    like = next(model.parameters()).detach()
+    return Buckets(groups, lambda group: members_of(data, group), mesh, like, tail=1 + 2 * len(data.names))

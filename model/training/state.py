@@ -1,0 +1,185 @@
+"""Where a training stands, and its passage through a checkpoint."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model import checkpoint
+from model.checkpoint import GroupState, Meta
+from model.config import TrainConfig
+from model.outcome import CampaignError
+from model.training.assembly import Assembly
+
+_FREE = (
+    *("owner", "stop", "node_variable", "resume", "init", "checkpoint_every_s", "progress_every_s", "memory_gb"),
+    *("branches", "epochs"),
+)
+"""Keys that may differ when a training goes on: they decide nothing about its numbers, or are compared apart."""
+_LAYOUT = ("layout", "threads", "backend")
+"""Keys that may differ, but then sums are rounded in another order."""
+
+
+@dataclass
+class Standing:
+    """Where a training stands; with the tensors, all that the next step depends on.
+
+    Nothing in training draws from torch's generator, and the sampler is a function of epoch and step, so
+    there is no generator state to keep beside the position.
+
+    Attributes:
+        epoch: Epochs completed.
+        step: Steps made in this epoch.
+        updates: Steps made in all.
+        sums: Of this epoch so far: loss, then Σ|ΔE/N| and Σ|ΔF| of each branch.
+        counts: Of this epoch so far: steps, then labelled energies and force components of each branch.
+        objective: Of the last validation.
+        best: Least objective so far.
+        best_metrics: Validation metrics of the best epoch, by branch.
+        seconds_to_best: Training time until then.
+        elapsed_s: Training time, over all runs.
+        history: The lines of `metrics.jsonl`.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    updates: int = 0
+    sums: list[float] = field(default_factory=list)
+    counts: list[float] = field(default_factory=list)
+    objective: float | None = None
+    best: float | None = None
+    best_metrics: dict[str, Any] = field(default_factory=dict)
+    seconds_to_best: float = 0.0
+    elapsed_s: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def clear_sums(self, num_branches: int) -> None:
+        """Begin an epoch's sums."""
+        self.sums = [0.0] * (1 + 2 * num_branches)
+        self.counts = [0.0] * (1 + 2 * num_branches)
+
+
+def meta_of(assembly: Assembly, standing: Standing) -> Meta:
+    """Describe the training for a checkpoint."""
+    config, data = assembly.config, assembly.data
+    return Meta(
+        spec=config.model,
+        branches=data.names,
+        statistics=assembly.statistics,
+        precision=config.precision,
+        references={name: s.references for name, s in zip(data.names, data.summaries, strict=True)},
+        splits=config.splits,
+        config=config.model_dump(mode="json"),
+        epoch=standing.epoch,
+        step=standing.updates,
+        objective=standing.objective,
+        state={
+            "standing": asdict(standing),
+            "data": {name: s.fingerprint for name, s in zip(data.names, data.summaries, strict=True)},
+            "where": _where(assembly),
+        },
+    )
+
+
+def groups_of(assembly: Assembly) -> dict[str, GroupState]:
+    """Return the parameter groups that this rank writes: those of which it is the lowest holder."""
+    states = {}
+    for group, state in _all_groups(assembly).items():
+        if assembly.members_of(group)[0] == assembly.ranks.rank:
+            states[group] = state
+    return states
+
+
+def restore(assembly: Assembly, folder: Path) -> tuple[Standing, tuple[str, ...]]:
+    """Take up a training where a checkpoint left it.
+
+    Returns:
+        Where it stands, and what keeps the continuation from being bit-identical.
+
+    Raises:
+        CampaignError: The checkpoint is of another model, data or options; names the first difference.
+    """
+    meta = checkpoint.read_meta(folder)
+    _require_same_training(assembly, meta, folder)
+    groups = checkpoint.load_groups(folder, meta, list(_all_groups(assembly)))
+    for group, state in _all_groups(assembly).items():
+        _take_up(group, state, groups[group], folder)
+    return Standing(**meta.state["standing"]), _differences(assembly, meta)
+
+
+def _all_groups(assembly: Assembly) -> dict[str, GroupState]:
+    """Return this rank's parameter groups as views of the arrays that training works on."""
+    states = {}
+    for bucket, moments in zip(assembly.optimizer.buckets, assembly.optimizer.moments, strict=True):
+        for group, place in bucket.segments.items():
+            cut = slice(place.start, place.stop)
+            average = None if moments.average is None else moments.average[cut]
+            tensors = (bucket.weights[cut], moments.first[cut], moments.second[cut], average)
+            states[group] = GroupState(place.names, place.shapes, *tensors)
+    named = assembly.model.parameter_groups()
+    for group in assembly.frozen:
+        ordered = sorted(named[group], key=lambda item: item[0])
+        flat = torch.cat([p.detach().flatten() for _, p in ordered])
+        states[group] = GroupState(tuple(n for n, _ in ordered), tuple(tuple(p.shape) for _, p in ordered), flat)
+    return states
+
+
+def _take_up(group: str, own: GroupState, stored: GroupState, folder: Path) -> None:
+    for name, here, there in zip(own.names, own.shapes, stored.shapes, strict=False):
+        if here != there:
+            raise CampaignError(f"parameter {name} has shape {there} in the checkpoint and {here} in the model", str(folder))
+    if own.names != stored.names:
+        differing = sorted(set(own.names) ^ set(stored.names))
+        raise CampaignError(f"parameters of {group} differ: {differing[:3]}", str(folder), "Use the model it was trained with.")
+    for kept in ("weights", "first", "second", "average"):
+        here, there = getattr(own, kept), getattr(stored, kept)
+        if (here is None) != (there is None) or (here is not None and here.dtype != there.dtype):
+            what = f"{kept} of {group} do not match the checkpoint's"
+            raise CampaignError(what, str(folder), "Use the same precision and optimizer options.")
+        if here is not None:
+            here.copy_(there)
+
+
+def _require_same_training(assembly: Assembly, meta: Meta, folder: Path) -> None:
+    wanted = assembly.config.model_dump(mode="json")
+    for key in sorted(set(wanted) - set(_FREE) - set(_LAYOUT)):
+        if wanted[key] != meta.config.get(key):
+            what = f"{key} is {wanted[key]}, in the checkpoint it was {meta.config.get(key)}"
+            raise CampaignError(what, str(folder), "Resume with the same options, or start from its weights with `init`.")
+    fingerprints = {n: s.fingerprint for n, s in zip(assembly.data.names, assembly.data.summaries, strict=True)}
+    for name in sorted(set(fingerprints) | set(meta.state["data"])):
+        if fingerprints.get(name) != meta.state["data"].get(name):
+            raise CampaignError(f"branch {name} has other data than in the checkpoint", str(folder), "Start from it with `init`.")
+    _require_same_weights(assembly.config, meta.config["branches"], folder)
+
+
+def _require_same_weights(config: TrainConfig, stored: Mapping[str, Any], folder: Path) -> None:
+    for name, spec in config.branches.items():
+        if (spec.weight, spec.share) != (stored[name]["weight"], stored[name]["share"]):
+            raise CampaignError(f"weight or share of {name} changed", str(folder), "Start from it with `init`.")
+
+
+def _where(assembly: Assembly) -> dict[str, Any]:
+    return {
+        "ranks": assembly.ranks.size,
+        "threads": torch.get_num_threads(),
+        "layout": assembly.config.layout,
+        "backend": assembly.config.backend,
+        "device": assembly.device.type,
+        "torch": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "machine": platform.machine(),
+    }
+
+
+def _differences(assembly: Assembly, meta: Meta) -> tuple[str, ...]:
+    here, there = _where(assembly), meta.state["where"]
+    changed = [f"{key} {there[key]} → {here[key]}" for key in here if here[key] != there[key]]
+    if assembly.config.epochs != meta.config["epochs"]:
+        changed.append(f"epochs {meta.config['epochs']} → {assembly.config.epochs}")
+    return tuple(changed)
