@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -185,11 +186,17 @@ COMMANDS: dict[str, type[Task]] = {
 def load(command: str, path: Path) -> Task:
     """Read and check the configuration file of one command.
 
+    `{node}` in it becomes the name of this rank's node where `node_variable` gives one: the virtual nodes of one
+    machine have node-local folders of different names.
+
     Raises:
         CampaignError: The file is missing, is no YAML, or breaks the command's types.
     """
     try:
         fields = yaml.safe_load(path.read_text())
+        node = os.environ.get(fields.get("node_variable", ""), "") if isinstance(fields, dict) else ""
+        if node:
+            fields = yaml.safe_load(path.read_text().replace("{node}", node))
         return COMMANDS[command].model_validate(fields)
     except FileNotFoundError as error:
         raise CampaignError("no such file", str(path), "Give the path of a YAML file.") from error

@@ -66,6 +66,7 @@ class Site(Strict):
     description: str = Field(description="One line for `campaign sites list`.")
     scheduler: Scheduler
     launcher: str = Field(description="Name of a launcher in `workflow/allocation/launch.py`.")
+    launcher_options: tuple[str, ...] = Field((), description="Further options of every call of the launcher, such as bindings.")
     nodes: int = Field(ge=1, description="Nodes of the machine.")
     node: Node
     queues: tuple[Queue, ...] = Field(description="Queues in the order of preference.")

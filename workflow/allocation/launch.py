@@ -1,0 +1,215 @@
+"""Launchers as data: how each starts ranks on named nodes, and the `command.sh` that repeats a call by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.outcome import write_bytes
+from model.registry import require
+from workflow.allocation import guard
+from workflow.errors import SiteError
+from workflow.site import Node
+
+HOSTS_FILE = "hosts.txt"
+COMMAND_FILE = "command.sh"
+_CONDITION = re.compile(r"\?(\w+) (.*)")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one call runs.
+
+    Attributes:
+        nodes: Names of its nodes.
+        ranks_per_node: Ranks on each.
+        cores_per_rank: CPU cores of each rank.
+        devices_per_rank: GPUs of each rank; 0 where the site's devices are CPUs.
+        folder: Task folder; the node list goes into a file there, for 9,300 names are no argument.
+        options: The site's own options of the launcher.
+    """
+
+    nodes: tuple[str, ...]
+    ranks_per_node: int
+    cores_per_rank: int
+    devices_per_rank: int
+    folder: Path
+    options: tuple[str, ...] = ()
+
+    def words(self, node: str = "") -> dict[str, str]:
+        """Return what may stand in braces in a launcher's arguments."""
+        return {
+            "node": node,
+            "num_nodes": str(len(self.nodes)),
+            "ranks": str(len(self.nodes) * self.ranks_per_node),
+            "ranks_per_node": str(self.ranks_per_node),
+            "cores": str(self.cores_per_rank),
+            "gpus": str(self.devices_per_rank) if self.devices_per_rank else "",
+            "hosts": str(self.folder / HOSTS_FILE),
+        }
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """How a launcher is called; braces are filled from `Placement.words`, `?word rest` stands only where `word` is set.
+
+    Attributes:
+        program: Its name on PATH; one that stands beside our own interpreter comes first.
+        arguments: Options of the whole call.
+        section: Options repeated with the command for each node, joined by `:`; empty: the command stands once.
+        node_variable: Environment variable by which a rank learns its node's name; empty: its host name is that.
+        killed_codes: Exit codes that say a rank was killed by signal 9, as the kernel does when memory runs out.
+    """
+
+    program: str
+    arguments: tuple[str, ...]
+    section: tuple[str, ...] = ()
+    node_variable: str = ""
+    killed_codes: frozenset[int] = frozenset({137})
+
+    def argv(self, placement: Placement, command: Sequence[str]) -> list[str]:
+        """Return the whole call.
+
+        Raises:
+            SiteError: The launcher is not installed.
+        """
+        head = [self._program(), *_fill(self.arguments, placement.words()), *placement.options]
+        if not self.section:
+            return [*head, *command]
+        sections = [[*_fill(self.section, placement.words(node)), *command] for node in placement.nodes]
+        return head + [word for number, section in enumerate(sections) for word in ([":"] if number else []) + section]
+
+    def _program(self) -> str:
+        beside = Path(sys.executable).with_name(self.program)
+        found = str(beside) if beside.is_file() else shutil.which(self.program)
+        if found is None:
+            raise SiteError(
+                f"the launcher '{self.program}' is neither beside {sys.executable} nor on PATH",
+                "launcher",
+                "Install it (on a laptop: pip install 'campaign[local]'), or load the site's module in `setup:`.",
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all calls of an allocation share.
+
+    Attributes:
+        launcher: How ranks are started.
+        options: The site's own options of it.
+        node: A node of the site.
+        environment: Whole environment of the calls, the site's variables included.
+    """
+
+    launcher: Launcher
+    options: tuple[str, ...]
+    node: Node
+    environment: Mapping[str, str]
+
+    def placement(self, nodes: tuple[str, ...], ranks_per_node: int, folder: Path) -> Placement:
+        """Return where a call runs; on a site whose backend is gloo the devices are CPUs."""
+        gpus = 0 if self.node.backend == "gloo" else max(1, self.node.devices // ranks_per_node)
+        return Placement(nodes, ranks_per_node, max(1, self.node.cores // ranks_per_node), gpus, folder, self.options)
+
+
+LAUNCHERS = {
+    # MPICH's Hydra starting virtual nodes of this machine: one section a node, so that each rank knows "its" node.
+    # It ends with a killed rank's bare signal number as its exit code (seen with 5.0.2).
+    "mpiexec": Launcher(
+        program="mpiexec",
+        arguments=("-launcher", "fork", "-localhost", "localhost"),
+        section=("-env", "LOCAL_NODE", "{node}", "-n", "{ranks_per_node}"),
+        node_variable="LOCAL_NODE",
+        killed_codes=frozenset({9, 137}),
+    ),
+    # Slurm. Everything is said on every step: what is left out is taken from the job and blocks or shares silently.
+    # --nodelist takes a file when the value holds a slash; --exact leaves the node's other steps their cores.
+    "srun": Launcher(
+        program="srun",
+        arguments=(
+            "-N",
+            "{num_nodes}",
+            "-n",
+            "{ranks}",
+            "--ntasks-per-node={ranks_per_node}",
+            "-c",
+            "{cores}",
+            "?gpus --gpus-per-task={gpus}",
+            "--mem=0",
+            "--exact",
+            "--kill-on-bad-exit=1",
+            "--nodelist={hosts}",
+        ),
+    ),
+    # HPE PALS, the mpiexec of Aurora; devices are chosen by the program from its local rank.
+    "pals": Launcher(
+        program="mpiexec",
+        arguments=("--hostfile", "{hosts}", "-n", "{ranks}", "-ppn", "{ranks_per_node}", "--envall"),
+    ),
+}
+
+
+def launcher(name: str) -> Launcher:
+    """Return the launcher of this name.
+
+    Raises:
+        CampaignError: There is none.
+    """
+    require(name, sorted(LAUNCHERS), "launcher", "launcher")
+    return LAUNCHERS[name]
+
+
+def write_hosts(placement: Placement) -> None:
+    """Write the file that names the nodes of a call."""
+    write_bytes(placement.folder / HOSTS_FILE, "".join(f"{node}\n" for node in placement.nodes).encode())
+
+
+def write_command(folder: Path, call: Sequence[str], environment: Mapping[str, str], note: str = "") -> None:
+    """Write `command.sh`, by which a person runs the same call again.
+
+    Args:
+        folder: Task folder.
+        call: The whole call, launcher included.
+        environment: Variables set beside what the shell has.
+        note: A sentence for the reader.
+    """
+    lines = ["#!/bin/sh", *(f"# {line}" for line in note.splitlines()), f"cd {shlex.quote(str(folder))} || exit 1"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.items())]
+    lines.append(f"exec {shlex.join(call)}")
+    write_bytes(folder / COMMAND_FILE, ("\n".join(lines) + "\n").encode())
+    (folder / COMMAND_FILE).chmod(0o700)
+
+
+def start(call: Sequence[str], folder: Path, environment: Mapping[str, str], grace_s: float) -> subprocess.Popen[bytes]:
+    """Start a call under a guard, in its folder, logging there; the guard's end is the end of all its processes.
+
+    The calling thread must live as long as the guard: to the kernel, the thread is the parent whose death counts.
+
+    Args:
+        call: The whole call.
+        folder: Task folder.
+        environment: The call's whole environment.
+        grace_s: Seconds from TERM to KILL when the guard is terminated.
+    """
+    head = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(grace_s)]
+    with open(folder / "stdout.log", "ab") as out, open(folder / "stderr.log", "ab") as err:
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
+        return subprocess.Popen([*head, *call], cwd=folder, env=dict(environment), start_new_session=True, **streams)
+
+
+def _fill(arguments: Sequence[str], words: Mapping[str, str]) -> list[str]:
+    filled = []
+    for argument in arguments:
+        condition = _CONDITION.fullmatch(argument)
+        if condition is None or words[condition[1]]:
+            filled.append((condition[2] if condition else argument).format(**words))
+    return filled

@@ -1,0 +1,187 @@
+"""Copy outputs of earlier stages to the node-local folder of every node, verified by digest on each.
+
+`python -m workflow.allocation.staging ORDER.json` is what runs on each node; `Staging` is the agent's side.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from model.outcome import CampaignError, read_json, write_json
+from workflow.allocation.health import call_on_each
+from workflow.allocation.heartbeat import replace_json
+from workflow.allocation.launch import Setting
+from workflow.errors import StageError
+from workflow.receipt import Output, digest
+
+logger = logging.getLogger(__name__)
+
+
+class StageInError(StageError):
+    """A copy on a node is missing or wrong: a matter of storage, which may go better another time."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What each node does.
+
+    Attributes:
+        campaign: Folder to copy from.
+        folder: Node-local folder to copy to; `{node}` stands for the node's name.
+        node_variable: Environment variable with the node's name; empty: the host name.
+        outputs: Files to copy, paths relative to both folders.
+        remove: Node-local folders to remove, with `{node}` likewise.
+    """
+
+    campaign: str
+    folder: str
+    node_variable: str
+    outputs: tuple[Output, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+class Staging:
+    """Node-local copies of an allocation.
+
+    Args:
+        setting: How nodes are reached.
+        campaign: The campaign's folder.
+        folder: Node-local folder of this attempt alone, with `{node}` where nodes have different ones.
+        logs: Where the calls leave their logs.
+    """
+
+    def __init__(self, setting: Setting, campaign: Path, folder: str, logs: Path) -> None:
+        self._setting, self._campaign, self._folder, self._logs = setting, campaign, folder, logs
+        self._numbers = count(1)
+        self._call: Path | None = None
+        self._planned: dict[str, Any] = {}
+
+    def stage(self, nodes: tuple[str, ...], outputs: Sequence[Output], timeout_s: float) -> Path:
+        """Bring outputs to all nodes; what is there already and right stays. Returns the folder, `{node}` left in.
+
+        Raises:
+            StageInError: A copy is missing or wrong somewhere.
+        """
+        self._planned = {"files": len(outputs), "bytes": sum(each.size for each in outputs), "nodes": len(nodes)}
+        if not self._carry_out(Order(**self._common(), outputs=tuple(outputs)), nodes, timeout_s):
+            where = self._call or self._logs
+            remedy = "See stderr.log there; space on the nodes may be short."
+            raise StageInError(f"stage-in failed: {self._fault(where)}", str(where), remedy)
+        return Path(self._folder)
+
+    def clean(self, nodes: tuple[str, ...], older: Sequence[str], timeout_s: float) -> None:
+        """Remove the copies from all nodes, and what killed attempts may have left in the folders `older`."""
+        own = (self._folder,) if self._call else ()
+        if (own or older) and not self._carry_out(Order(**self._common(), remove=(*own, *older)), nodes, timeout_s):
+            logger.warning("node-local copies were not removed everywhere; see %s", self._call)
+
+    def progress(self) -> dict[str, Any]:
+        """Return what is planned on each node and how far all nodes together are, for the heartbeat."""
+        if not self._planned or self._call is None:
+            return {}
+        nodes = [fields for path in sorted(self._call.glob("staged.*.json")) if (fields := _reading(path))]
+        return {
+            **self._planned,
+            "done_files": sum(each["files"] for each in nodes),
+            "done_bytes": sum(each["bytes"] for each in nodes),
+            "skipped_files": sum(each["skipped"] for each in nodes),
+            "seconds": max((each["seconds"] for each in nodes), default=0.0),
+        }
+
+    def _common(self) -> dict[str, Any]:
+        return {"campaign": str(self._campaign), "folder": self._folder, "node_variable": self._setting.launcher.node_variable}
+
+    def _carry_out(self, order: Order, nodes: tuple[str, ...], timeout_s: float) -> bool:
+        number = next(self._numbers)
+        orders = self._logs / f"order-{number}.json"
+        orders.parent.mkdir(parents=True, exist_ok=True)
+        write_json(orders, asdict(order))
+        self._call = self._logs / str(number)
+        command = (sys.executable, "-m", "workflow.allocation.staging", str(orders), str(self._call))
+        return call_on_each(self._setting, nodes, command, self._call, timeout_s)
+
+    def _fault(self, call: Path) -> str:
+        faults = [f"{path.name[6:-5]}: {_reading(path).get('fault', '')}" for path in sorted(call.glob("fault.*.json"))]
+        return faults[0] if faults else "a node did not end well, or not in time"
+
+
+def main(argv: list[str]) -> int:
+    """Do one node's part of an order."""
+    fields, call = _reading(Path(argv[1])), Path(argv[2])
+    order = Order(**{**fields, "outputs": tuple(Output(**each) for each in fields["outputs"])})
+    node = os.environ.get(order.node_variable, "") or socket.gethostname()
+    try:
+        for folder in order.remove:
+            remove(Path(folder.replace("{node}", node)))
+        copy(order, Path(order.folder.replace("{node}", node)), call / f"staged.{node}.json")
+    except (OSError, CampaignError) as error:
+        write_json(call / f"fault.{node}.json", {"fault": str(error)})
+        return 1
+    return 0
+
+
+def copy(order: Order, folder: Path, progress: Path) -> None:
+    """Copy an order's outputs below `folder`; a partial or wrong file that stands there is replaced.
+
+    Raises:
+        StageInError: A source differs from its receipt, or a copy from its source.
+    """
+    began = time.monotonic()
+    facts = {"files": 0, "bytes": 0, "skipped": 0, "seconds": 0.0}
+    for output in order.outputs:
+        facts["skipped"] += not copy_one(Path(order.campaign) / output.path, folder / output.path, output)
+        facts["files"] += 1
+        facts["bytes"] += output.size
+        facts["seconds"] = round(time.monotonic() - began, 3)
+        replace_json(progress, facts)
+
+
+def copy_one(source: Path, target: Path, output: Output) -> bool:
+    """Copy one file unless a right copy stands there; say whether it was copied."""
+    if is_right(target, output):
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    shutil.copyfile(source, part)
+    if not is_right(part, output):
+        part.unlink()
+        remedy = "Restore it, or run the stage again that made it."
+        raise StageInError(f"'{output.path}' differs from its receipt", str(source), remedy)
+    part.replace(target)
+    return True
+
+
+def is_right(path: Path, output: Output) -> bool:
+    """Say whether a file is the one that a receipt vouches for, by size first, then by digest."""
+    return path.is_file() and path.stat().st_size == output.size and digest(path) == output.sha256
+
+
+def remove(folder: Path) -> None:
+    """Remove a node-local folder, and the folder of the job above it when that is empty then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.parent.rmdir()
+    except OSError:
+        logger.debug("%s is still in use", folder.parent)
+
+
+def _reading(path: Path) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = read_json(path) or {}
+    except CampaignError:
+        return {}
+    return fields
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
