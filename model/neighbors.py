@@ -47,7 +47,7 @@ def neighbor_list(
     positions = np.asarray(positions, np.float64)
     periodic = pbc.any(axis=1)
     parts = [_open(positions, offsets, group, cutoff) for group in _groups(offsets, np.flatnonzero(~periodic))]
-    parts += [_periodic(positions, offsets, k, (cell[k], pbc[k]), cutoff) for k in np.flatnonzero(periodic)]
+    parts += [_periodic(positions, offsets, k, (cell[k], pbc[k]), cutoff) for k in np.flatnonzero(periodic).tolist()]
     receiver, sender = (np.concatenate([np.zeros(0, np.int64), *(p[k] for p in parts)]) for k in (0, 1))
     shifts = np.concatenate([np.zeros((0, 3), np.int32), *(p[2] for p in parts)])
     distance = _distances(positions, (receiver, sender, shifts), cell, offsets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,8 @@ class Block:
         rows = np.asarray(indices)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         atoms, offsets = gather_ranges(self.offsets, rows)
-        picked = {name: getattr(self, name)[atoms] for name in ATOM_FIELDS} | {n: getattr(self, n)[rows] for n in STRUCTURE_FIELDS}
+        picked = {name: getattr(self, name)[atoms] for name in ATOM_FIELDS}
+        picked |= {name: getattr(self, name)[rows] for name in STRUCTURE_FIELDS}
         edges = None if self.edges is None else self.edges.take(rows)
         return Block(offsets=offsets, edges=edges, **picked)
 
@@ -143,7 +145,7 @@ def concatenate(blocks: Sequence[Block]) -> Block:
     """Join blocks; prebuilt edges are dropped."""
     sizes = np.concatenate([np.zeros(1, np.int64), *(b.num_atoms for b in blocks)])
     names = [f.name for f in fields(Block) if f.name not in ("offsets", "edges")]
-    joined = {name: np.concatenate([getattr(b, name) for b in blocks]) for name in names}
+    joined: dict[str, Any] = {name: np.concatenate([getattr(b, name) for b in blocks]) for name in names}
     return Block(offsets=np.cumsum(sizes), **joined)
 
 

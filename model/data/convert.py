@@ -9,40 +9,33 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ase.data import chemical_symbols
 from pydantic import ValidationError
 
 from model import registry
-from model.config import ConvertConfig, Splits, Strict
+from model.config import ConvertConfig, Strict
 from model.data import plan as planning
-from model.data import references, splits
+from model.data import references
 from model.data.block import Block, pack
-from model.data.plan import Plan, Span
+from model.data.manifest import attributes, manifest, result, summarise
+from model.data.plan import PLAN, Plan, Span
 from model.data.readers.base import Reader
 from model.data.references import Moments
-from model.data.shard import content_hash, file_hash, file_hashes, file_sizes, write_shard
-from model.data.store import FORMAT, MANIFEST, REFERENCES, REJECTS, Store
+from model.data.shard import file_hash, file_hashes, file_sizes, write_shard
+from model.data.store import MANIFEST, REFERENCES, REJECTS, Store
 from model.data.structure import Structure
 from model.data.validation import fault
 from model.outcome import CampaignError, Outcome, Status, read_json, sync_folder, write_bytes, write_json
 from model.owner import StopFlag, require_commit
 from model.parallel import Ranks
 from model.progress import Progress
-
-logger = logging.getLogger(__name__)
-
-UNITS = {"energy": "eV", "forces": "eV/Å", "length": "Å", "stress": "eV/Å³"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +48,15 @@ class Conversion:
     store: Path
     plan: Plan
 
+    def summary_path(self, span: Span) -> Path:
+        """Return where the summary of a span stands, which makes its shard count."""
+        return self.store / "shards" / f"{span.name}.json"
+
+    def is_done(self, span: Span) -> bool:
+        """Return whether a span's shard stands and was made from the records that it would be made from now."""
+        summary = read_json(self.summary_path(span))
+        return summary is not None and summary["origin"] == self.plan.origin(span)
+
 
 def run(config: ConvertConfig, folder: Path, ranks: Ranks) -> Outcome:
     """Convert what is not yet converted; partial when asked to stop.
@@ -65,24 +67,19 @@ def run(config: ConvertConfig, folder: Path, ranks: Ranks) -> Outcome:
     begin = time.monotonic()
     job = _prepare(config, folder, ranks)
     progress = Progress(folder, writes=ranks.is_first, every_s=config.progress_every_s, owner=config.owner)
-    done, damaged = _convert_spans(job, ranks, progress)
+    is_complete, damaged = _convert_spans(job, ranks, progress)
     if damaged:
         raise _damaged(damaged)
     timings = {"convert": time.monotonic() - begin}
-    if not done:
+    if not is_complete:
         return Outcome(Status.PARTIAL, message="stopped on request; finished shards are kept", timings_s=timings)
-    sources = _hash_sources(job, ranks, progress)
-    if ranks.is_first and not (job.store / MANIFEST).exists():
-        _finish(job, sources)
+    hashes = _hash_sources(job, ranks, progress)
+    if ranks.is_first:
+        _finish(job, hashes)
     ranks.barrier()
-    result = _result(Store.open(job.store)) | {"seconds": time.monotonic() - begin}
-    inside = job.store.is_relative_to(folder)
-    return Outcome(
-        Status.DONE,
-        result=result,
-        outputs={"store": str(job.store.relative_to(folder) if inside else job.store)},
-        timings_s=timings,
-    )
+    facts = result(Store.open(job.store)) | {"seconds": time.monotonic() - begin}
+    place = job.store.relative_to(folder) if job.store.is_relative_to(folder) else job.store
+    return Outcome(Status.DONE, result=facts, outputs={"store": str(place)}, timings_s=timings)
 
 
 def _prepare(config: ConvertConfig, folder: Path, ranks: Ranks) -> Conversion:
@@ -95,7 +92,7 @@ def _prepare(config: ConvertConfig, folder: Path, ranks: Ranks) -> Conversion:
     ranks.barrier()
     if ranks.is_first:
         (store / "shards").mkdir(parents=True, exist_ok=True)
-        planning.pin(store, plan, config, options)
+        planning.pin(store, config, options)
         for leftover in (store / "shards").glob(".*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     ranks.barrier()
@@ -117,12 +114,12 @@ def _options(reader: Any, config: ConvertConfig) -> Strict:
 
 def _convert_spans(job: Conversion, ranks: Ranks, progress: Progress) -> tuple[bool, list[str]]:
     """Convert this rank's share; return whether all ranks' spans are done, and what was damaged."""
-    left = ranks.bcast([s for s in job.plan.spans if not _summary_path(job, s).exists()] if ranks.is_first else None)
+    left = ranks.bcast(_left(job) if ranks.is_first else None)
     stop = StopFlag(job.config.stop)
-    unfinished = 0
+    mine, unfinished = left[ranks.rank :: ranks.size], 0
     damaged = [str(error) for error in job.plan.damaged] if ranks.is_first else []
-    progress.begin("convert", job.plan.records, "structures", rate=0.0)
-    mine = left[ranks.rank :: ranks.size]
+    progress.at_once()
+    progress.update("convert", _finished_records(job), job.plan.records, "structures")
     for number, span in enumerate(mine):
         if stop.asked():
             unfinished = len(mine) - number
@@ -133,24 +130,36 @@ def _convert_spans(job: Conversion, ranks: Ranks, progress: Progress) -> tuple[b
             damaged.append(str(error))
         progress.update("convert", _finished_records(job), job.plan.records, "structures")
     shared = ranks.allgather((unfinished, damaged))
-    return not any(u for u, _ in shared), [message for _, part in shared for message in part]
+    messages = [message for _, part in shared for message in part]
+    return not any(u for u, _ in shared), list(dict.fromkeys(messages))
+
+
+def _left(job: Conversion) -> list[Span]:
+    """Return the spans to convert; where some are left, an older manifest no longer tells the truth."""
+    left = [span for span in job.plan.spans if not job.is_done(span)]
+    if left:
+        require_commit(job.config.owner)
+        (job.store / MANIFEST).unlink(missing_ok=True)
+    return left
 
 
 def _convert(job: Conversion, span: Span) -> None:
     """Write one shard and, last, its summary, which makes it count."""
     block, rejects = _read(job, span)
-    summary: dict[str, Any] = {"span": asdict(span), "rejects": rejects, **_describe(block, job.config.splits)}
+    origin = job.plan.origin(span)
+    summary = {"origin": origin, "rejects": rejects, **summarise(block, job.config.splits)}
     if len(block):
-        beside = job.store / "shards" / f".{span.index:06d}.bp"
-        write_shard(beside, block, _attributes(job, span, block))
+        beside, place = (job.store / "shards" / f"{mark}{span.name}.bp" for mark in (".", ""))
+        write_shard(beside, block, attributes(job.config.name, job.config.reader["name"], job.reader.INFO, origin))
         sizes, hashes = file_sizes(beside), file_hashes(beside)
-        summary |= {"folder": span.shard, "files": {n: {"size": sizes[n], "sha256": hashes[n]} for n in sizes}}
+        files = {name: {"size": sizes[name], "sha256": hashes[name]} for name in sizes}
+        summary |= {"folder": f"shards/{place.name}", "files": files}
         require_commit(job.config.owner)
-        shutil.rmtree(job.store / span.shard, ignore_errors=True)
-        beside.replace(job.store / span.shard)
-        sync_folder(job.store / "shards")
+        shutil.rmtree(place, ignore_errors=True)
+        beside.replace(place)
+        sync_folder(place.parent)
     require_commit(job.config.owner)
-    write_json(_summary_path(job, span), summary)
+    write_json(job.summary_path(span), summary)
 
 
 def _read(job: Conversion, span: Span) -> tuple[Block, list[dict[str, Any]]]:
@@ -158,9 +167,10 @@ def _read(job: Conversion, span: Span) -> tuple[Block, list[dict[str, Any]]]:
     path = job.plan.files[span.file]
     records = job.reader.read(path, job.options, range(span.start, span.stop))
     kept = list(_sound(records, span, job.plan.labels[span.file], rejects))
-    if len(kept) + len(rejects) != span.stop - span.start:
-        found = len(kept) + len(rejects)
-        raise CampaignError(f"records {span.start} to {span.stop} gave {found}", str(path), "Did the file change? Convert anew.")
+    found, expected = len(kept) + len(rejects), span.stop - span.start
+    if found != expected:
+        what = f"gave {found} records from {span.start} on, counted {expected}"
+        raise CampaignError(what, str(path), "Is it being written? Run again when it is complete.")
     return pack(kept), rejects
 
 
@@ -174,43 +184,6 @@ def _sound(records: Iterator[Structure], span: Span, label: str, rejects: list[d
             rejects.append({"file": label, "position": position, "id": record.id, "reason": reason})
 
 
-def _describe(block: Block, by: Splits) -> dict[str, Any]:
-    elements, atoms = np.unique(block.numbers, return_counts=True)
-    return {
-        "structures": len(block),
-        "atoms": len(block.numbers),
-        "largest": int(block.num_atoms.max(initial=0)),
-        "elements": {str(z): int(n) for z, n in zip(elements, atoms, strict=True)},
-        "labels": {
-            "energy": int(np.isfinite(block.energy).sum()),
-            "forces": int(np.isfinite(block.forces[block.offsets[:-1], 0]).sum()),
-            "stress": int(np.isfinite(block.stress[:, 0, 0]).sum()),
-        },
-        "splits": splits.counts(block.identity, by),
-        "moments": references.training_moments(block, by).to_json(),
-        "content_sha256": content_hash(block),
-    }
-
-
-def _attributes(job: Conversion, span: Span, block: Block) -> dict[str, str | int]:
-    info = job.reader.INFO
-    return {
-        "format": FORMAT,
-        "branch": job.config.name,
-        "reader": job.config.reader["name"],
-        "source": info.title,
-        "source_file": job.plan.labels[span.file],
-        "source_start": span.start,
-        "source_stop": span.stop,
-        "level_of_theory": info.level_of_theory,
-        "licence": info.licence,
-        "citation": info.citation,
-        "energy_kind": info.energy_kind,
-        "structures": len(block),
-        **{f"unit_{name}": unit for name, unit in UNITS.items()},
-    }
-
-
 def _hash_sources(job: Conversion, ranks: Ranks, progress: Progress) -> list[str]:
     """Return the SHA-256 of each source file, the ranks dividing the files."""
     mine = ranks.share_of(len(job.plan.files))
@@ -221,79 +194,34 @@ def _hash_sources(job: Conversion, ranks: Ranks, progress: Progress) -> list[str
     return [digest for part in ranks.allgather(hashes) for digest in part]
 
 
-def _finish(job: Conversion, sources: list[str]) -> None:
-    """Join the summaries: rejects, references, and last the manifest, whose presence makes the store."""
-    summaries = [read_json(_summary_path(job, span)) for span in job.plan.spans]
-    if not sum(s["structures"] for s in summaries):
-        reasons = Counter(r["reason"] for s in summaries for r in s["rejects"])
-        raise CampaignError(f"no usable structure ({reasons})", str(job.store), "See the reasons; is it the right reader?")
+def _finish(job: Conversion, hashes: list[str]) -> None:
+    """Join the summaries: rejects, references, and last the manifest, whose presence makes the store.
+
+    Raises:
+        CampaignError: No structure is left.
+    """
+    summaries: list[Any] = [read_json(job.summary_path(span)) for span in job.plan.spans]
     rejects = [reject for s in summaries for reject in s["rejects"]]
-    write_bytes(job.store / REJECTS, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rejects).encode())
-    moments = Moments.sum(Moments.from_json(s["moments"]) for s in summaries)
-    fitted = references.solve(moments, job.config.splits)
+    if len(rejects) == job.plan.records:
+        reasons = ", ".join(f"{n} × {reason}" for reason, n in Counter(r["reason"] for r in rejects).most_common(3))
+        raise CampaignError(f"no usable structure ({reasons or 'no records'})", str(job.store), "Is it the right reader?")
+    lines = "".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects)
+    require_commit(job.config.owner)
+    write_bytes(job.store / REJECTS, lines.encode())
+    fitted = references.solve(Moments.sum(Moments.from_json(s["moments"]) for s in summaries), job.config.splits)
     if fitted is not None:
         references.write(job.store / REFERENCES, fitted)
+    plan = job.plan
+    sources = [{"name": n, "size": s, "sha256": h} for n, s, h in zip(plan.labels, plan.sizes, hashes, strict=True)]
+    pinned: Any = read_json(job.store / PLAN)
+    facts = manifest(job.store, pinned, job.reader.INFO, sources, summaries)
     require_commit(job.config.owner)
-    write_json(job.store / MANIFEST, _manifest(job, summaries, sources))
-
-
-def _manifest(job: Conversion, summaries: Sequence[dict[str, Any]], sources: list[str]) -> dict[str, Any]:
-    files = [name for name in (REJECTS, REFERENCES) if (job.store / name).exists()]
-    kept = ("folder", "structures", "atoms", "files", "content_sha256")
-    return {
-        "format": FORMAT,
-        "name": job.config.name,
-        "reader": {**job.config.reader, **job.options.model_dump(mode="json")},
-        "source": asdict(job.reader.INFO),
-        "sources": [
-            {"name": label, "size": path.stat().st_size, "sha256": digest}
-            for label, path, digest in zip(job.plan.labels, job.plan.files, sources, strict=True)
-        ],
-        "units": UNITS,
-        "structures": sum(s["structures"] for s in summaries),
-        "atoms": sum(s["atoms"] for s in summaries),
-        "largest": max(s["largest"] for s in summaries),
-        "rejected": sum(len(s["rejects"]) for s in summaries),
-        "elements": _total(s["elements"] for s in summaries),
-        "labels": _total(s["labels"] for s in summaries),
-        "splits": job.config.splits.model_dump(),
-        "split_counts": _total(s["splits"] for s in summaries),
-        "shards": [{key: s[key] for key in kept} for s in summaries if s["structures"]],
-        "files": {n: {"size": (job.store / n).stat().st_size, "sha256": file_hash(job.store / n)} for n in files},
-    }
-
-
-def _total(parts: Iterator[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for part in parts:
-        total.update(part)
-    return dict(total)
-
-
-def _result(store: Store) -> dict[str, Any]:
-    manifest, fitted = store.manifest, store.references
-    return {
-        "structures": manifest["structures"],
-        "atoms": manifest["atoms"],
-        "rejected": manifest["rejected"],
-        "elements": {chemical_symbols[int(z)]: n for z, n in manifest["elements"].items()},
-        "splits": manifest["split_counts"],
-        "labels": manifest["labels"],
-        "references": None if fitted is None else _shown(fitted.to_json()),
-    }
-
-
-def _shown(fitted: dict[str, Any]) -> dict[str, Any]:
-    return fitted | {"energies_ev": {chemical_symbols[int(z)]: e for z, e in fitted["energies_ev"].items()}}
+    write_json(job.store / MANIFEST, facts)
 
 
 def _finished_records(job: Conversion) -> int:
-    finished = {name for name in os.listdir(job.store / "shards") if name.endswith(".json") and name[0] != "."}
-    return sum(s.stop - s.start for s in job.plan.spans if _summary_path(job, s).name in finished)
-
-
-def _summary_path(job: Conversion, span: Span) -> Path:
-    return job.store / "shards" / f"{span.index:06d}.json"
+    standing = {path.name for path in (job.store / "shards").iterdir()}
+    return sum(s.stop - s.start for s in job.plan.spans if job.summary_path(s).name in standing)
 
 
 def _damaged(messages: Sequence[str]) -> CampaignError:

@@ -78,7 +78,7 @@ def collate(
 
 def _edges(parts: Sequence[Block], cutoff: float, cap: int | None) -> tuple[NDArray[np.int64], NDArray]:
     """Return edges counted over the batch and their shifts, from prebuilt lists where they fit."""
-    lists = [b.edges if _fits(b.edges, cutoff, cap) else build_edges(b, cutoff, cap) for b in parts]
+    lists = [_edges_of(b, cutoff, cap) for b in parts]
     before = np.cumsum([0, *(len(b.numbers) for b in parts)])
     pairs = [np.zeros((2, 0), np.int64)]
     for block, edges, first in zip(parts, lists, before, strict=False):
@@ -87,8 +87,11 @@ def _edges(parts: Sequence[Block], cutoff: float, cap: int | None) -> tuple[NDAr
     return np.concatenate(pairs, axis=1), _join([e.shift for e in lists], np.int32, (3,))
 
 
-def _fits(edges: Edges | None, cutoff: float, cap: int | None) -> bool:
-    return edges is not None and (edges.cutoff, edges.max_neighbors) == (cutoff, cap)
+def _edges_of(block: Block, cutoff: float, cap: int | None) -> Edges:
+    edges = block.edges
+    if edges is not None and (edges.cutoff, edges.max_neighbors) == (cutoff, cap):
+        return edges
+    return build_edges(block, cutoff, cap)
 
 
 def _reference(references: References | None, block: Block) -> NDArray[np.float64] | float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,21 @@ class Span:
     """Records of one file that become one shard.
 
     Attributes:
-        index: Number of the shard.
         file: Index of the source file.
+        part: Number of the span within its file.
         start: First record.
         stop: Record after the last one.
     """
 
-    index: int
     file: int
+    part: int
     start: int
     stop: int
 
     @property
-    def shard(self) -> str:
-        """Return the name of the shard's folder, relative to the store."""
-        return f"shards/{self.index:06d}.bp"
+    def name(self) -> str:
+        """Return the shard's name, which no other file's fate can change."""
+        return f"{self.file:05d}-{self.part:06d}"
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,20 @@ class Plan:
     Attributes:
         files: Source files, in order.
         labels: Name of each file in records: relative to the folder that was given.
+        sizes: Size of each file in bytes.
         spans: Spans in order of file and record.
         damaged: Files that could not be counted, as errors; the others are converted all the same.
     """
 
     files: tuple[Path, ...]
     labels: tuple[str, ...]
+    sizes: tuple[int, ...]
     spans: tuple[Span, ...]
     damaged: tuple[CampaignError, ...]
+
+    def origin(self, span: Span) -> dict[str, Any]:
+        """Return where a span comes from; a shard made from anything else is stale."""
+        return {"file": self.labels[span.file], "size": self.sizes[span.file], "start": span.start, "stop": span.stop}
 
     @property
     def records(self) -> int:
@@ -67,22 +73,28 @@ def make(config: ConvertConfig, reader: Reader, options: Strict, ranks: Ranks) -
     damaged = tuple(c for c in counts if isinstance(c, CampaignError))
     spans = _spans([c if isinstance(c, int) else 0 for c in counts], config.shard, config.limit)
     labels = tuple(_label(path, config.sources) for path in files)
-    return Plan(tuple(files), labels, tuple(spans), damaged)
+    return Plan(tuple(files), labels, tuple(path.stat().st_size for path in files), tuple(spans), damaged)
 
 
-def pin(store: Path, plan: Plan, config: ConvertConfig, options: Strict) -> None:
-    """Write the plan into the store, or compare it with the one that an interrupted conversion left.
+def pin(store: Path, config: ConvertConfig, options: Strict) -> None:
+    """Write down what is converted and how, or compare it with what an interrupted conversion left.
 
     Raises:
         CampaignError: The store holds another conversion.
     """
-    wanted = _facts(plan, config, options)
+    wanted = {
+        "name": config.name,
+        "reader": {**config.reader, **options.model_dump(mode="json")},
+        "shard": config.shard,
+        "splits": config.splits.model_dump(),
+    }
     found = read_json(store / PLAN)
     if found is None:
         write_json(store / PLAN, wanted)
     elif found != wanted:
         differing = ", ".join(sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k)))
-        raise CampaignError(f"holds another conversion (different: {differing})", str(store), "Give another folder, or remove it.")
+        what = f"holds another conversion (different: {differing})"
+        raise CampaignError(what, str(store), "Give another folder, or remove it.")
 
 
 def _count(path: Path, reader: Reader, options: Strict) -> int | CampaignError:
@@ -98,8 +110,8 @@ def _spans(counts: Sequence[int], size: int, limit: int | None) -> list[Span]:
     for file, count in enumerate(counts):
         usable = min(count, left)
         left -= usable
-        for start in range(0, usable, size):
-            spans.append(Span(len(spans), file, start, min(start + size, usable)))
+        starts = range(0, usable, size)
+        spans.extend(Span(file, part, start, min(start + size, usable)) for part, start in enumerate(starts))
     return spans
 
 
@@ -108,13 +120,3 @@ def _label(path: Path, sources: Sequence[Path]) -> str:
         if root.is_dir() and path.is_relative_to(root):
             return path.relative_to(root).as_posix()
     return path.name
-
-
-def _facts(plan: Plan, config: ConvertConfig, options: Strict) -> dict[str, Any]:
-    return {
-        "name": config.name,
-        "reader": {**config.reader, **options.model_dump(mode="json")},
-        "files": [[label, path.stat().st_size] for label, path in zip(plan.labels, plan.files, strict=True)],
-        "spans": [asdict(span) for span in plan.spans],
-        "splits": config.splits.model_dump(),
-    }

@@ -186,7 +186,7 @@ def _shares(block: Block) -> NDArray[np.float64]:
 def _triangle(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return R of rows, block by block, so that memory stays bounded; columns without an entry stay exactly zero."""
     used = np.flatnonzero(np.any(rows != 0, axis=0))
-    factor = np.zeros((0, len(used)))
+    factor: Any = np.zeros((0, len(used)))
     for start in range(0, len(rows), 65536):
         factor = np.linalg.qr(np.concatenate([factor, rows[start : start + 65536, used]]), mode="r")
     full = np.zeros((len(factor), rows.shape[1]))

@@ -33,7 +33,7 @@ class Config(Strict):
     forces: bool = Field(True, description="Take only records that have forces at this level.")
 
 
-def files(paths: Sequence[Path], config: Config) -> list[Path]:
+def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
     """Return the HDF5 files."""
     return find(paths, (".h5", ".hdf5"))
 

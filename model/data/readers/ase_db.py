@@ -37,12 +37,12 @@ class Config(Strict):
     id: str | None = Field(None, description="Key of a stable id; none: the row's unique_id.")
 
 
-def files(paths: Sequence[Path], config: Config) -> list[Path]:
+def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
     """Return the databases."""
     return find(paths, (".db",))
 
 
-def count(path: Path, config: Config) -> int:
+def count(path: Path, config: Config) -> int:  # noqa: ARG001
     """Return the number of rows."""
     with reading(path):
         return connect(path).count()

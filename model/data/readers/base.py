@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import Strict
-from model.data.identity import identity
 from model.data.structure import UNLABELLED, Structure
 from model.outcome import CampaignError
 
@@ -148,4 +147,6 @@ def _identity(numbers: NDArray[np.uint8], positions: NDArray[np.float64], pbc: N
     """Return the identity; a record of impossible shape gets none, since it will be rejected."""
     if positions.shape != (len(numbers), 3) or not len(numbers) or numbers.max() > 118:
         return ""
+    from model.data.identity import identity  # needs ase, which a login node that only checks options may lack
+
     return identity(numbers, positions, pbc)

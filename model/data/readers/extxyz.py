@@ -38,12 +38,12 @@ class Config(Strict):
     id: str | None = Field(None, description="Key of a stable id; none: file name and frame number.")
 
 
-def files(paths: Sequence[Path], config: Config) -> list[Path]:
+def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
     """Return the files, plain or compressed by gzip, bzip2 or xz."""
     return find(paths, tuple(f"{stem}{packed}" for stem in (".extxyz", ".xyz") for packed in ("", ".gz", ".bz2", ".xz")))
 
 
-def count(path: Path, config: Config) -> int:
+def count(path: Path, config: Config) -> int:  # noqa: ARG001
     """Return the number of frames by reading only the lines that hold a number of atoms."""
     with reading(path), _open(path) as file:
         frames = 0

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from model.config import Strict
-from model.data.readers.base import HARTREE_EV, SourceInfo, find, reading, structure
 from model.data.readers.ase_db import connect, rows
+from model.data.readers.base import HARTREE_EV, SourceInfo, find, reading, structure
 from model.data.structure import Structure
 from model.outcome import CampaignError
 
@@ -28,18 +28,18 @@ class Config(Strict):
     """Options of the reader: none."""
 
 
-def files(paths: Sequence[Path], config: Config) -> list[Path]:
+def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
     """Return the databases."""
     return find(paths, (".db",))
 
 
-def count(path: Path, config: Config) -> int:
+def count(path: Path, config: Config) -> int:  # noqa: ARG001
     """Return the number of rows."""
     with reading(path):
         return connect(path).count()
 
 
-def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:  # noqa: ARG001
     """Yield the rows of a span; the energy is total minus isolated atoms."""
     with reading(path):
         database = connect(path)
@@ -49,10 +49,10 @@ def read(path: Path, config: Config, span: range | None = None) -> Iterator[Stru
 
 
 def _structure(row: Any) -> Structure:
-    energy = row.data["energy"][0] * HARTREE_EV
+    labels = {"energy": row.data["energy"][0] * HARTREE_EV, "forces": row.data["forces"] * HARTREE_EV}
     keys = row.key_value_pairs
     name = f"{keys.get('moses_id', row.id)}/{keys.get('conformation_id', row.id)}"
-    return structure(row.numbers, row.positions, {"energy": energy, "forces": row.data["forces"] * HARTREE_EV}, names=(name, None))
+    return structure(row.numbers, row.positions, labels, names=(name, None))
 
 
 def _check_units(path: Path, metadata: dict[str, Any]) -> None:
@@ -60,4 +60,5 @@ def _check_units(path: Path, metadata: dict[str, Any]) -> None:
     stated = metadata.get("_property_unit_dict", _UNITS)
     for name, unit in _UNITS.items():
         if stated.get(name, unit) != unit:
-            raise CampaignError(f"states {name} in {stated[name]}, not {unit}", str(path), "Use the reader `ase_db` with its units.")
+            what = f"states {name} in {stated[name]}, not {unit}"
+            raise CampaignError(what, str(path), "Use the reader `ase_db` with its units.")

@@ -36,12 +36,12 @@ class Config(Strict):
     )
 
 
-def files(paths: Sequence[Path], config: Config) -> list[Path]:
+def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
     """Return the shards."""
     return find(paths, (".aselmdb",))
 
 
-def count(path: Path, config: Config) -> int:
+def count(path: Path, config: Config) -> int:  # noqa: ARG001
     """Return the number of rows."""
     with reading(path):
         return len(_keys(path))

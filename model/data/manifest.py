@@ -1,0 +1,116 @@
+"""What a store says about itself: the summary of a shard, its attributes, and the manifest over all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from model.config import Splits
+from model.data import references, splits
+from model.data.block import Block
+from model.data.readers.base import SourceInfo
+from model.data.shard import content_hash, file_hash
+from model.data.store import FORMAT, REFERENCES, REJECTS, Store
+
+UNITS = {"energy": "eV", "forces": "eV/Å", "length": "Å", "stress": "eV/Å³"}
+_KEPT = ("folder", "structures", "atoms", "files", "content_sha256")
+
+Summary = dict[str, Any]
+
+
+def summarise(block: Block, by: Splits) -> Summary:
+    """Return counts, hashes and the moments of the training split of one shard: all that joining shards needs."""
+    elements, atoms = np.unique(block.numbers, return_counts=True)
+    first = block.offsets[:-1]
+    return {
+        "structures": len(block),
+        "atoms": len(block.numbers),
+        "largest": int(block.num_atoms.max(initial=0)),
+        "elements": {str(z): int(n) for z, n in zip(elements, atoms, strict=True)},
+        "labels": {
+            "energy": int(np.isfinite(block.energy).sum()),
+            "forces": int(np.isfinite(block.forces[first, 0]).sum()),
+            "stress": int(np.isfinite(block.stress[:, 0, 0]).sum()),
+        },
+        "splits": splits.counts(block.identity, by),
+        "moments": references.training_moments(block, by).to_json(),
+        "content_sha256": content_hash(block),
+    }
+
+
+def attributes(branch: str, reader: str, info: SourceInfo, origin: dict[str, Any]) -> dict[str, str | int]:
+    """Return the provenance that a shard carries as ADIOS2 attributes."""
+    return {
+        "format": FORMAT,
+        "branch": branch,
+        "reader": reader,
+        "source": info.title,
+        "level_of_theory": info.level_of_theory,
+        "licence": info.licence,
+        "citation": info.citation,
+        "energy_kind": info.energy_kind,
+        **{f"origin_{name}": value for name, value in origin.items()},
+        **{f"unit_{name}": unit for name, unit in UNITS.items()},
+    }
+
+
+def manifest(
+    store: Path, plan: dict[str, Any], info: SourceInfo, sources: list[dict[str, Any]], summaries: Sequence[Summary]
+) -> dict[str, Any]:
+    """Return the manifest of a store whose references and rejects stand; the same for the same sources and options.
+
+    Args:
+        store: Folder.
+        plan: What was pinned: name, reader, shard, splits.
+        info: Facts about the source.
+        sources: Name, size and SHA-256 of each source file.
+        summaries: Of all spans, in order; those without a structure have no shard.
+    """
+    files = [name for name in (REJECTS, REFERENCES) if (store / name).exists()]
+    return {
+        "format": FORMAT,
+        **plan,
+        "source": asdict(info),
+        "sources": sources,
+        "units": UNITS,
+        "structures": sum(s["structures"] for s in summaries),
+        "atoms": sum(s["atoms"] for s in summaries),
+        "largest": max((s["largest"] for s in summaries), default=0),
+        "rejected": sum(len(s["rejects"]) for s in summaries),
+        "elements": _total(s["elements"] for s in summaries),
+        "labels": _total(s["labels"] for s in summaries),
+        "split_counts": _total(s["splits"] for s in summaries),
+        "shards": [{key: s[key] for key in _KEPT} for s in summaries if s["structures"]],
+        "files": {n: {"size": (store / n).stat().st_size, "sha256": file_hash(store / n)} for n in files},
+    }
+
+
+def result(store: Store) -> dict[str, Any]:
+    """Return the facts of a finished store for the command's outcome, elements by symbol."""
+    about, fitted = store.manifest, store.references
+    return {
+        "structures": about["structures"],
+        "atoms": about["atoms"],
+        "rejected": about["rejected"],
+        "elements": {chemical_symbols[int(z)]: n for z, n in about["elements"].items()},
+        "splits": about["split_counts"],
+        "labels": about["labels"],
+        "references": None if fitted is None else _by_symbol(fitted.to_json()),
+    }
+
+
+def _by_symbol(fitted: dict[str, Any]) -> dict[str, Any]:
+    return fitted | {"energies_ev": {chemical_symbols[int(z)]: e for z, e in fitted["energies_ev"].items()}}
+
+
+def _total(parts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)
