@@ -46,12 +46,17 @@ def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) 
 
 def refusal(config: TrainConfig, batch: Batch, memory_gb: float) -> str:
     """Return why a training cannot run within `memory_gb` of a device; empty where it can."""
-    from model.feasibility import peak_memory_gb
-
-    need = peak_memory_gb(config.model, len(config.branches), batch.atoms, batch.edges, config.precision)
+    need = needed_gb(config, batch)
     if need <= memory_gb:
         return ""
     return f"needs about {need:.1f} GB for {batch.atoms} atoms and {batch.edges} edges; a device has {memory_gb:g} GB"
+
+
+def needed_gb(config: TrainConfig, batch: Batch) -> float:
+    """Return the memory that a training step takes on one device, in GB."""
+    from model.feasibility import peak_memory_gb
+
+    return float(peak_memory_gb(config.model, len(config.branches), batch.atoms, batch.edges, config.precision))
 
 
 def _neighbors(config: TrainConfig, atoms: float) -> float:
