@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -53,7 +54,7 @@ def _stage(_: str, event: dict[str, Any]) -> str:
     return f"stage {event.get('stage')}: {event.get('state')}{f' ({why})' if why else ''}"
 
 
-_WORDS = {
+_WORDS: dict[str, Callable[[str, dict[str, Any]], str]] = {
     "created": lambda _, e: f"campaign {e.get('name')} begins",
     "intent": _intent,
     "submitted": lambda s, e: f"{s}: queued as job {e.get('job_id')}",

@@ -122,7 +122,7 @@ def trials_of_result(result: dict[str, Any]) -> Trials | None:
     done = [row for row in rows if row.get("objective") is not None and row.get("status") == "done"]
     failed: dict[str, int] = {}
     for row in rows:
-        if row.get("cause"):
+        if row.get("status") == "failed":
             failed[str(row["cause"])] = failed.get(str(row["cause"]), 0) + 1
     best = min(done, key=lambda row: float(row["objective"])) if done else {}
     interrupted = sum(1 for row in rows if row.get("interrupted"))
@@ -135,9 +135,16 @@ def trials_of_facts(facts: dict[str, Any]) -> Trials | None:
     if not isinstance(told, dict):
         return None
     failed = {str(cause): int(count) for cause, count in (told.get("failed") or {}).items()}
-    names = ("done", "running", "interrupted")
-    counts = {name: int(told.get(name) or 0) for name in names}
-    return Trials(planned=told.get("planned"), failed=failed, best=told.get("best"), best_id=told.get("best_id"), **counts)
+    best = facts.get("best") or {}
+    return Trials(
+        planned=told.get("total"),
+        done=int(told.get("done") or 0),
+        running=int(told.get("running") or 0),
+        failed=failed,
+        interrupted=int(told.get("interrupted") or 0),
+        best=_number(best.get("objective")),
+        best_id=best.get("trial"),
+    )
 
 
 def _task(name: str, fields: dict[str, Any]) -> Task:

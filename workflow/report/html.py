@@ -1,0 +1,62 @@
+"""The report: one HTML file that opens from disk without network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from model.outcome import write_bytes
+from workflow import __version__
+from workflow.errors import ConfigError
+from workflow.report import sections
+from workflow.report.facts import Facts, gather
+from workflow.report.sections import Section
+from workflow.rundir import RunDir
+
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+_ORDER: tuple[Callable[[Facts], Section], ...] = (
+    sections.summary,
+    sections.graph,
+    sections.costs,
+    sections.data,
+    sections.searches,
+    sections.trainings,
+    sections.promotions,
+    sections.finetunings,
+    sections.screenings,
+    sections.attempts,
+    sections.provenance,
+)
+
+
+def write_report(folder: Path, into: Path | None) -> Path:
+    """Write the report of a campaign as it stands.
+
+    Args:
+        folder: The campaign's folder.
+        into: The file to write; None takes `report.html` in the folder.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: There is no campaign, or no folder for the file.
+    """
+    if not folder.is_dir():
+        raise ConfigError("no campaign has begun there", str(folder), "Start it with `campaign run FILE`.")
+    path = into or RunDir(folder).report
+    if not path.absolute().parent.is_dir():
+        raise ConfigError("no such folder", str(path.parent), "Make it first, or give another name with --into.")
+    write_bytes(path.absolute(), render(gather(folder)).encode())
+    return path
+
+
+def render(facts: Facts) -> str:
+    """Return the page."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(_TEMPLATE.read_text())
+    made = [make(facts) for make in _ORDER]
+    title = f"{facts.status.name}: {facts.status.state}"
+    return page.render(title=title, status=facts.status, facts=facts, sections=made, version=__version__)
