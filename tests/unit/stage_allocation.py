@@ -108,7 +108,9 @@ class FakeAllocation:
     def receipt(self, result: StageResult) -> Receipt:
         r = self.request
         facts = json.loads(json.dumps(result.result, allow_nan=False))
-        return Receipt(r.token, r.stage, r.link, r.attempt, result.status, result.cause, result.message, {}, result.outputs, facts)
+        return Receipt(
+            r.token, r.stage, r.link, r.attempt, result.status, result.cause, result.message, {}, result.outputs, facts
+        )
 
 
 def request(campaign: Path, stage: str, kind: str, spec: dict[str, Any], **other: Any) -> Request:
@@ -127,7 +129,10 @@ def request(campaign: Path, stage: str, kind: str, spec: dict[str, Any], **other
         nodes=2,
         walltime_s=600.0,
         site=SITE,
-        branches={"gfn1": {"reader": "extxyz", "path": ["/data/a.xyz"]}, "emt": {"reader": "extxyz", "path": ["/data/b.xyz"], "weight": 2.0}},
+        branches={
+            "gfn1": {"reader": "extxyz", "path": ["/data/a.xyz"]},
+            "emt": {"reader": "extxyz", "path": ["/data/b.xyz"], "weight": 2.0},
+        },
         sources={"task": {"reader": "extxyz", "path": ["/data/c.xyz"]}},
         splits={"seed": 3},
     )

@@ -24,7 +24,9 @@ def test_without_a_word_everything_varies_that_states_a_range(name: str) -> None
 
 
 def test_named_ranges_vary_and_values_are_held() -> None:
-    space = make_space("painn", {"hidden": Range(low=8, high=64, log=True), "layers": 2, "learning_rate": Range(choices=(1e-3, 1e-1))})
+    space = make_space(
+        "painn", {"hidden": Range(low=8, high=64, log=True), "layers": 2, "learning_rate": Range(choices=(1e-3, 1e-1))}
+    )
     assert [d.name for d in space.dimensions] == ["hidden", "learning_rate"]
     assert space.dimensions[0] == Dimension("hidden", 8, 64, True, True)
     point = space.fill({"learning_rate": 1e-1})
@@ -39,8 +41,14 @@ def test_an_empty_mapping_takes_the_backbones_own_range() -> None:
 
 
 def test_values_for_heads_and_loss_go_where_they_belong() -> None:
-    space = make_space("painn", {"head_hidden": 32, "head_layers": Range(low=1, high=3), "force_weight": Range(low=1, high=100, log=True)})
-    assert space.model({"head_layers": 2, "force_weight": 10.0}) == {"backbone": {"name": "painn"}, "head_hidden": 32, "head_layers": 2}
+    space = make_space(
+        "painn", {"head_hidden": 32, "head_layers": Range(low=1, high=3), "force_weight": Range(low=1, high=100, log=True)}
+    )
+    assert space.model({"head_layers": 2, "force_weight": 10.0}) == {
+        "backbone": {"name": "painn"},
+        "head_hidden": 32,
+        "head_layers": 2,
+    }
     assert space.training({"force_weight": 10.0}) == {"loss": {"forces": 10.0}}
 
 
@@ -59,7 +67,14 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    "keys", [{"low": 2, "high": 1}, {"low": 1}, {"low": 1, "high": 2, "choices": [1]}, {"choices": []}, {"low": 0, "high": 1, "log": True}]
+    "keys",
+    [
+        {"low": 2, "high": 1},
+        {"low": 1},
+        {"low": 1, "high": 2, "choices": [1]},
+        {"choices": []},
+        {"low": 0, "high": 1, "log": True},
+    ],
 )
 def test_an_impossible_range_is_refused(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

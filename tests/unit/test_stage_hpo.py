@@ -21,7 +21,11 @@ SPEC: dict[str, Any] = {
     "backbone": "painn",
     "evaluations": 6,
     "trial": {"nodes": 1, "epochs": 4, "fraction": 0.5},
-    "space": {"hidden": {"low": 8, "high": 64, "log": True}, "learning_rate": {"low": 1e-4, "high": 1.0, "log": True}, "layers": 2},
+    "space": {
+        "hidden": {"low": 8, "high": 64, "log": True},
+        "learning_rate": {"low": 1e-4, "high": 1.0, "log": True},
+        "layers": 2,
+    },
     "training": {"batch": 16, "loss": {"kind": "huber"}},
     "seed": 5,
     "keep": 2,
@@ -36,7 +40,9 @@ def ample(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def allocation(tmp_path: Path, behaviour: Behaviour, spec: dict[str, Any] | None = None, **other: Any) -> FakeAllocation:
     inputs = {"data": data_receipt(tmp_path, "gfn1", "emt")}
-    return FakeAllocation(request(tmp_path, "search", "hpo", {**SPEC, **(spec or {})}, inputs=inputs), tmp_path, behaviour, **other)
+    return FakeAllocation(
+        request(tmp_path, "search", "hpo", {**SPEC, **(spec or {})}, inputs=inputs), tmp_path, behaviour, **other
+    )
 
 
 def good(name: str, config: TrainConfig, folder: Path) -> Outcome:
@@ -86,7 +92,9 @@ def test_what_does_not_fit_is_refused_without_a_task(tmp_path: Path) -> None:
     first = result.result["trials"][0]
     assert (first["status"], first["cause"], first["tasks"]) == ("failed", "oom", [])
     assert "64.0 GB" in first["message"] and "trial-1" not in made.configs
-    assert {"event": "tell", "trial": 1, "value": "oom"}.items() <= next(e for e in made.record.lines if e["event"] == "tell").items()
+    assert {"event": "tell", "trial": 1, "value": "oom"}.items() <= next(
+        e for e in made.record.lines if e["event"] == "tell"
+    ).items()
     assert result.status is Status.DONE and len(result.result["trials"]) == 6
 
 
@@ -227,7 +235,9 @@ def test_nothing_that_succeeds_fails_the_stage_with_the_commonest_cause(tmp_path
 
 
 def test_what_does_not_fit_before_the_deadline_is_not_started_over_and_over(tmp_path: Path) -> None:
-    made = allocation(tmp_path, lambda name, config, folder: good(name, config, folder) if name == "trial-1" else Cause.WALLTIME, num_nodes=1)
+    made = allocation(
+        tmp_path, lambda name, config, folder: good(name, config, folder) if name == "trial-1" else Cause.WALLTIME, num_nodes=1
+    )
     made.request = following(made, link=1, links=2)
     result = run(made)
     assert result.status is Status.PARTIAL and list(made.configs) == ["trial-1", "trial-2"]

@@ -38,7 +38,9 @@ def search(campaign: Path, name: str, objectives: dict[int, float | None], backb
             spec = {"backbone": {"name": backbone, "hidden": trial}}
             row |= {"checkpoint": str(checkpoint.relative_to(campaign)), "model": spec, "training": {"batch": 8}}
         rows.append(row)
-    return Receipt("", name, 1, 1, Status.DONE, outputs=tuple(outputs), result={"backbone": backbone, "trials": rows, "best": None})
+    return Receipt(
+        "", name, 1, 1, Status.DONE, outputs=tuple(outputs), result={"backbone": backbone, "trials": rows, "best": None}
+    )
 
 
 def decide(campaign: Path, inputs: dict[str, Receipt], **keys: Any) -> Any:
@@ -78,7 +80,12 @@ def test_per_backbone_selects_within_each(tmp_path: Path) -> None:
     over_all = decide(tmp_path, inputs, top=2).result["selected"]
     within = decide(tmp_path, inputs, top=2, per="backbone").result["selected"]
     assert [each["objective"] for each in over_all] == [1.0, 2.0]
-    assert [(each["backbone"], each["objective"]) for each in within] == [("egnn", 1.0), ("egnn", 2.0), ("painn", 8.0), ("painn", 9.0)]
+    assert [(each["backbone"], each["objective"]) for each in within] == [
+        ("egnn", 1.0),
+        ("egnn", 2.0),
+        ("painn", 8.0),
+        ("painn", 9.0),
+    ]
 
 
 def test_trainings_are_chosen_from_as_well(tmp_path: Path) -> None:

@@ -60,7 +60,11 @@ def good(name: str, config: Any, folder: Path) -> Outcome:
 
 
 def test_a_model_of_the_file_is_trained_on_all_nodes(tmp_path: Path) -> None:
-    made = train(tmp_path, {"backbone": {"name": "egnn", "hidden": 8}, "model": {"cutoff": 4.0}, "training": {"batch": 4}, "epochs": 3}, good)
+    made = train(
+        tmp_path,
+        {"backbone": {"name": "egnn", "hidden": 8}, "model": {"cutoff": 4.0}, "training": {"batch": 4}, "epochs": 3},
+        good,
+    )
     result = run(made)
     config = made.configs["train"]
     assert (config.model.backbone, config.model.cutoff, config.batch, config.epochs) == ({"name": "egnn", "hidden": 8}, 4.0, 4, 3)
@@ -223,7 +227,9 @@ def test_blend_and_screen_take_the_model_and_each_other(tmp_path: Path) -> None:
 
     inputs = given(tmp_path)
     made = FakeAllocation(
-        request(tmp_path, "blend", "blend", {"needs": ["best"], "options": {"hidden": [8], "epochs": 2}}, **inputs), tmp_path, blends
+        request(tmp_path, "blend", "blend", {"needs": ["best"], "options": {"hidden": [8], "epochs": 2}}, **inputs),
+        tmp_path,
+        blends,
     )
     result = run(made)
     assert made.configs["blend"].hidden == (8,) and made.configs["blend"].checkpoint.name == "model-1"
@@ -235,7 +241,9 @@ def test_blend_and_screen_take_the_model_and_each_other(tmp_path: Path) -> None:
         (folder / "screened").mkdir()
         (folder / "screened" / "a.bp").write_text("x")
         (folder / "top.json").write_text("[]")
-        return Outcome(Status.DONE, result={"score": config.score, "count": 1}, outputs={"screened": "screened", "top": "top.json"})
+        return Outcome(
+            Status.DONE, result={"score": config.score, "count": 1}, outputs={"screened": "screened", "top": "top.json"}
+        )
 
     inputs["inputs"]["blend"] = made.receipt(result)
     spec = {"candidates": "task", "needs": ["best", "blend"], "score": "largest_force", "top": 5, "precision": "fp64"}
@@ -262,6 +270,8 @@ def test_screening_without_a_blend_takes_the_mean(tmp_path: Path) -> None:
 
 
 def test_a_stage_without_a_model_says_what_it_needs(tmp_path: Path) -> None:
-    made = FakeAllocation(request(tmp_path, "screen", "screen", {"candidates": "task", "needs": ["data"]}, **given(tmp_path)), tmp_path, good)
+    made = FakeAllocation(
+        request(tmp_path, "screen", "screen", {"candidates": "task", "needs": ["data"]}, **given(tmp_path)), tmp_path, good
+    )
     with pytest.raises(CampaignError, match="no trained model among its needs"):
         run(made)
