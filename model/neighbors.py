@@ -25,7 +25,7 @@ def neighbor_list(
     cutoff: float,
     max_neighbors: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return all pairs with |x_j + S·cell − x_i| ≤ cutoff within each structure, self-images included.
+    """Return all pairs with |x_j + S·cell − x_i| < cutoff within each structure, self-images included.
 
     Which pairs are within the cutoff is decided in float64 from the positions as they stand, whatever else
     is in the batch.
@@ -51,7 +51,7 @@ def neighbor_list(
     receiver, sender = (np.concatenate([np.zeros(0, np.int64), *(p[k] for p in parts)]) for k in (0, 1))
     shifts = np.concatenate([np.zeros((0, 3), np.int32), *(p[2] for p in parts)])
     distance = _distances(positions, (receiver, sender, shifts), cell, offsets)
-    near = np.flatnonzero(distance <= cutoff)
+    near = np.flatnonzero(distance < cutoff)
     order = near[_canonical_order(receiver[near], sender[near], shifts[near])]
     if max_neighbors is not None:
         order = order[_nearest(receiver[order], distance[order], max_neighbors)]
