@@ -32,6 +32,8 @@ MODULES = {
 
 _WITHOUT_TORCH = ("convert",)
 _PACKAGES = ("torch", "numpy", "adios2", "mpi4py", "vesin", "ase")
+_OF_ONE_RANK = (Cause.OOM, Cause.STORAGE, Cause.BUG)
+"""Faults that say more when the rank is named; the others come to all ranks."""
 _PEER_WORD_S = 3.0
 """How long a rank that lost a peer waits for that peer's own account of the fault."""
 
@@ -104,7 +106,7 @@ def _fail(error: BaseException, folder: Path, ranks: Ranks, config: Task | None)
     if cause is Cause.BUG:
         (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))
         remedy = f"See {folder / 'traceback.txt'}."
-    where = f"rank {ranks.rank}: " if ranks.size > 1 else ""
+    where = f"rank {ranks.rank}: " if ranks.size > 1 and cause in _OF_ONE_RANK else ""
     _write_first(folder, _complete(Outcome(Status.FAILED, cause, where + message, remedy), ranks, 0.0))
     if ranks.size > 1:
         ranks.abort()

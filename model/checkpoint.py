@@ -114,7 +114,7 @@ class GroupState:
         """Return the parameters by name; the averaged ones where asked for and kept."""
         flat = self.average if averaged and self.average is not None else self.weights
         sizes = [int(torch.Size(shape).numel()) for shape in self.shapes]
-        parts = flat.split(sizes)
+        parts = torch.split(flat, sizes)
         return {name: part.view(shape) for name, shape, part in zip(self.names, self.shapes, parts, strict=True)}
 
 
@@ -224,8 +224,11 @@ def _copy(parameters: Mapping[str, torch.nn.Parameter], stored: Mapping[str, Ten
 
 
 def _write_group(folder: Path, group: str, state: GroupState, owner: Owner | None) -> dict[str, Any]:
+    kept = {name: getattr(state, name) for name in ("weights", "first", "second", "average")}
+    # Cloned: a view would take its whole storage into the file, the other groups with it.
+    fields = {name: None if tensor is None else tensor.detach().clone() for name, tensor in kept.items()}
     buffer = io.BytesIO()
-    torch.save({**vars(state), "names": list(state.names), "shapes": [list(shape) for shape in state.shapes]}, buffer)
+    torch.save(fields | {"names": list(state.names), "shapes": [list(shape) for shape in state.shapes]}, buffer)
     data = buffer.getvalue()
     digest = hashlib.sha256(data).hexdigest()
     name = f"{re.sub(r'[^A-Za-z0-9_.-]', '.', group)}-{digest[:16]}.pt"

@@ -124,7 +124,7 @@ def statistics_of(config: TrainConfig, data: Data, meta: checkpoint.Meta | None)
         scales = [sum(scales) / len(scales)] * len(scales)
     if meta is None:
         edges, atoms = (sum(getattr(s, n) for s in data.summaries) for n in ("num_edges", "num_atoms"))
-        forces = [s.rms_force for s in data.summaries if s.rms_force]
+        forces = [s.scales.rms_force for s in data.summaries if s.scales.rms_force]
         return Statistics(edges / max(atoms, 1), tuple(scales), sum(forces) / len(forces) if forces else 1.0)
     known = dict(zip(meta.branches, meta.statistics.energy_scale, strict=True))
     if config.model.heads == "shared":
@@ -135,7 +135,7 @@ def statistics_of(config: TrainConfig, data: Data, meta: checkpoint.Meta | None)
 
 def _energy_scale(summary: Summary) -> float:
     """Return eV/atom for a head's unit: forces are most of the labels, so their RMS × 1 Å; without forces, the spread."""
-    return summary.rms_force or summary.sigma_energy or 1.0
+    return summary.scales.rms_force or summary.scales.sigma_energy or 1.0
 
 
 def _model(config: TrainConfig, data: Data, statistics: Statistics) -> MultiTaskModel:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +19,7 @@ from model.data.store import Store
 from model.outcome import CampaignError
 from model.parallel import Ranks
 from model.training.layout import Layout, branch_parallel, data_parallel
+from model.training.metrics import Scales
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class Summary:
         num_atoms: Atoms of the training split.
         num_edges: Edges of the training split within the cutoff.
         references: Per-element energies fitted on the training split; None without energies.
-        sigma_energy: Spread of the residual energy per atom on the training split, eV/atom; None without energies.
-        rms_force: RMS force component of the training split, eV/Å; None without forces.
+        scales: Spreads of its labels on the training split.
         fingerprint: Hash of the whole branch's physics.
     """
 
@@ -43,19 +41,8 @@ class Summary:
     num_atoms: int
     num_edges: int
     references: References | None
-    sigma_energy: float | None
-    rms_force: float | None
+    scales: Scales
     fingerprint: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values; `from_json` is the inverse, bit for bit."""
-        return vars(self) | {"references": self.references.to_json() if self.references else None}
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Summary:
-        """Rebuild what `to_json` gave."""
-        known = fields["references"]
-        return cls(**{**fields, "references": References.from_json(known) if known else None})
 
 
 @dataclass(frozen=True)
@@ -146,15 +133,10 @@ def cost_of(block: Block) -> NDArray[np.int64]:
     return edges + 4 * block.num_atoms
 
 
-def select(config_branches: Mapping[str, BranchSpec], splits: Splits, split: str) -> dict[str, tuple[Block, References | None]]:
-    """Read one split of each branch, with references fitted on the training split; for evaluation."""
-    chosen = {}
-    for name, spec in config_branches.items():
-        store = Store.open(Path(spec.store))
-        block = store.load()
-        part = block.take(splitting.split(block.identity, splits) == splitting.NAMES.index(split))
-        chosen[name] = (part, references_of(store, block, splits))
-    return chosen
+def read_split(folder: Path, splits: Splits, split: str) -> Block:
+    """Read one split of a store; for evaluation."""
+    block = Store.open(folder).load()
+    return block.take(splitting.split(block.identity, splits) == splitting.NAMES.index(split))
 
 
 def _layout(config: TrainConfig, ranks: Ranks) -> Layout:
@@ -175,7 +157,6 @@ def _summarize(train: Block, num_validation: int, references: References | None)
         num_atoms=len(train.numbers),
         num_edges=int(train.edges.offsets[-1]) if train.edges else 0,
         references=references,
-        sigma_energy=references.sigma_energy if references else None,
-        rms_force=rms,
+        scales=Scales(references.sigma_energy if references else None, rms),
         fingerprint="",
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,16 +18,17 @@ COLUMNS = 10
 _MILLI = 1000.0
 
 
-class Scales(Protocol):
-    """The spreads of a branch's training split."""
+@dataclass(frozen=True)
+class Scales:
+    """The spreads of a branch's training split.
 
-    @property
-    def sigma_energy(self) -> float | None:
-        """Spread of the residual energy per atom, eV/atom."""
+    Attributes:
+        sigma_energy: Spread of the residual energy per atom, eV/atom; None without energies.
+        rms_force: RMS force component, eV/Å; None without forces.
+    """
 
-    @property
-    def rms_force(self) -> float | None:
-        """RMS force component, eV/Å."""
+    sigma_energy: float | None
+    rms_force: float | None
 
 
 def error_sums(

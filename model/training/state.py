@@ -18,7 +18,7 @@ from model.training.assembly import Assembly
 
 _FREE = (
     *("owner", "stop", "node_variable", "resume", "init", "checkpoint_every_s", "progress_every_s", "memory_gb"),
-    *("branches", "epochs"),
+    *("branches", "epochs", "checkpoint"),
 )
 """Keys that may differ when a training goes on: they decide nothing about its numbers, or are compared apart."""
 _LAYOUT = ("layout", "threads", "backend")
@@ -81,6 +81,7 @@ def meta_of(assembly: Assembly, standing: Standing) -> Meta:
         state={
             "standing": asdict(standing),
             "data": {name: s.fingerprint for name, s in zip(data.names, data.summaries, strict=True)},
+            "scales": {name: vars(s.scales) for name, s in zip(data.names, data.summaries, strict=True)},
             "where": _where(assembly),
         },
     )
@@ -109,6 +110,7 @@ def restore(assembly: Assembly, folder: Path) -> tuple[Standing, tuple[str, ...]
     groups = checkpoint.load_groups(folder, meta, list(_all_groups(assembly)))
     for group, state in _all_groups(assembly).items():
         _take_up(group, state, groups[group], folder)
+    _take_up_frozen(assembly, groups)
     return Standing(**meta.state["standing"]), _differences(assembly, meta)
 
 
@@ -143,6 +145,15 @@ def _take_up(group: str, own: GroupState, stored: GroupState, folder: Path) -> N
             raise CampaignError(what, str(folder), "Use the same precision and optimizer options.")
         if here is not None:
             here.copy_(there)
+
+
+def _take_up_frozen(assembly: Assembly, groups: Mapping[str, GroupState]) -> None:
+    named = assembly.model.parameter_groups()
+    for group in assembly.frozen:
+        stored = groups[group].parameters(averaged=False)
+        with torch.no_grad():
+            for name, parameter in named[group]:
+                parameter.copy_(stored[name])
 
 
 def _require_same_training(assembly: Assembly, meta: Meta, folder: Path) -> None:

@@ -49,7 +49,7 @@ class Validation:
     def __init__(self, assembly: Assembly) -> None:
         self._parts = assembly
         data = assembly.data
-        self._scales = dict(zip(data.names, data.summaries, strict=True))
+        self._scales = {name: summary.scales for name, summary in zip(data.names, data.summaries, strict=True)}
         rounds = assembly.ranks.allgather(assembly.batches.num_validation_batches())
         self._looks = max(rounds) // _LOOK_EVERY
 

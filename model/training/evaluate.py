@@ -1,0 +1,120 @@
+"""`python -m model evaluate`: errors of a checkpoint on one split, beside what knows nothing and an untrained control."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model import checkpoint
+from model.checkpoint import Meta
+from model.config import BranchSpec, EvaluateConfig, Splits, Task
+from model.data.loader import collate
+from model.data.sampling import divide
+from model.device import device_of
+from model.faults import Diverged
+from model.graph import AtomGraph
+from model.multitask import MultiTaskModel
+from model.outcome import CampaignError, Outcome, Status
+from model.parallel import Ranks
+from model.precision import POLICIES, apply
+from model.progress import Progress
+from model.training.branches import read_split
+from model.training.metrics import Scales, error_sums, is_finite, metrics_of, objective_of
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to measure.
+
+    Attributes:
+        checkpoint: Folder of the model.
+        branches: Stores by branch name.
+        splits: Must be the checkpoint's: otherwise training data could count as unseen.
+        split: `train`, `validation` or `test`.
+        batch: Structures in a batch.
+        untrained: Take fresh random weights instead of the trained ones.
+    """
+
+    checkpoint: Path
+    branches: Mapping[str, BranchSpec]
+    splits: Splits
+    split: str
+    batch: int
+    untrained: bool = False
+
+
+def run(config: EvaluateConfig, folder: Path, ranks: Ranks) -> Outcome:
+    """Measure a checkpoint."""
+    start = time.monotonic()
+    question = Question(config.checkpoint, config.branches, config.splits, config.split, config.batch, config.untrained)
+    progress = Progress(folder, writes=ranks.is_first, every_s=config.progress_every_s, owner=config.owner)
+    result = measure(question, config, ranks, progress)
+    seconds = round(time.monotonic() - start, 3)
+    return Outcome(Status.DONE, result=result | {"seconds": seconds}, timings_s={"evaluate": seconds})
+
+
+def measure(question: Question, task: Task, ranks: Ranks, progress: Progress) -> dict[str, Any]:
+    """Return metrics by branch and the objective, equal on all ranks.
+
+    Raises:
+        CampaignError: A branch is not in the checkpoint, or the splits are others than the training's.
+        Diverged: An error is not finite.
+    """
+    meta = checkpoint.read_meta(question.checkpoint)
+    _require_comparable(question, meta)
+    model = _model(question, meta, task).to(device_of(task, ranks))
+    own, batches = range(len(meta.branches)), itertools.count(1)
+    progress.begin(f"evaluate {question.split}", 0, "batches")
+    graphs = _graphs(question, meta, task, ranks)
+    sums = error_sums(model, graphs, own, len(own), lambda: progress.update("evaluate", next(batches), 0, "batches"))
+    total = torch.stack(ranks.allgather(sums)).sum(0)
+    metrics = {name: metrics_of(total[meta.branches.index(name)]) for name in question.branches}
+    if not is_finite(metrics):
+        raise Diverged(f"errors of {question.checkpoint} are not finite")
+    return {
+        "objective": objective_of(metrics, {name: Scales(**meta.state["scales"][name]) for name in metrics}),
+        "metrics": metrics,
+        "split": question.split,
+        "untrained": question.untrained,
+        "epoch": meta.epoch,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def _require_comparable(question: Question, meta: Meta) -> None:
+    where = str(question.checkpoint)
+    for name in question.branches:
+        if name not in meta.branches:
+            raise CampaignError(f"the model has no branch '{name}'", where, f"It has: {', '.join(meta.branches)}.")
+    if question.splits != meta.splits:
+        what = f"splits {question.splits} are not the training's ({meta.splits})"
+        raise CampaignError(what, "splits", "Use the training's: under others, training data counts as unseen.")
+
+
+def _model(question: Question, meta: Meta, task: Task) -> MultiTaskModel:
+    if not question.untrained:
+        return checkpoint.load_model(question.checkpoint, precision=task.precision)[0]
+    model = MultiTaskModel(meta.spec, meta.branches, meta.statistics, seed=task.seed)
+    apply(model, task.precision)
+    return model.eval()
+
+
+def _graphs(question: Question, meta: Meta, task: Task, ranks: Ranks) -> Iterator[AtomGraph]:
+    """Yield this rank's part of the split, with residuals after the references that the model was trained with."""
+    references = [meta.references[name] for name in meta.branches]
+    dtype, device = POLICIES[task.precision].dtype, device_of(task, ranks)
+    for name, spec in question.branches.items():
+        block = read_split(spec.store, question.splits, question.split)
+        branch = meta.branches.index(name)
+        part = divide({0: np.arange(len(block))}, {0: block.num_atoms}, ranks.size)[ranks.rank].get(0, np.arange(0))
+        for start in range(0, len(part), question.batch):
+            piece = block.take(part[start : start + question.batch])
+            graph = collate([(branch, piece)], meta.spec.cutoff, meta.spec.max_neighbors, references, dtype)
+            yield graph.to(device)
