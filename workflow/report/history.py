@@ -15,7 +15,7 @@ class Try:
         attempt: Attempt number.
         token: Its token.
         nodes: Nodes asked for.
-        state: submitting, queued, running, done, partial, failed, or revoked.
+        state: submitting, queued, running, done, partial, failed, unneeded, or revoked.
         cause: Cause class of a failure.
         message: The same in a sentence.
         job_id: The batch system's id.
@@ -57,6 +57,10 @@ class History:
     cause: str = ""
     message: str = ""
 
+    def reopen(self) -> None:
+        """Forget the verdict: the stage is at work again."""
+        self.state = self.cause = self.message = ""
+
 
 def histories(events: list[dict[str, Any]]) -> dict[str, History]:
     """Fold the journal into one history for each stage instance; unknown events are passed over."""
@@ -68,6 +72,8 @@ def histories(events: list[dict[str, Any]]) -> dict[str, History]:
             _intend(told, by_token, event)
         elif name == "stage":
             _judge(told, event)
+        elif name == "resumed":
+            told.setdefault(str(event["stage"]), History()).reopen()
         elif event.get("token") in by_token:
             _follow(by_token[event["token"]], str(name), event)
     return told
@@ -76,7 +82,7 @@ def histories(events: list[dict[str, Any]]) -> dict[str, History]:
 def _intend(told: dict[str, History], by_token: dict[str, Try], event: dict[str, Any]) -> None:
     history = told.setdefault(str(event["stage"]), History())
     history.kind = str(event.get("kind", history.kind))
-    history.state = history.cause = history.message = ""  # a resumed stage is at work again
+    history.reopen()
     each = Try(
         int(event["link"]), int(event["attempt"]), str(event["token"]), int(event.get("nodes") or 0), asked=float(event["t"])
     )
@@ -102,4 +108,6 @@ def _follow(each: Try, name: str, event: dict[str, Any]) -> None:
     elif name == "settled":
         each.state, each.ended = str(event.get("status")), float(event["t"])
         each.cause, each.message = str(event.get("cause") or ""), str(event.get("message") or "")
+        if each.state == "failed" and not each.cause:
+            each.state = "unneeded"  # ended by the driver itself: nothing is wrong
         each.node_hours = float(event.get("node_hours") or 0.0)

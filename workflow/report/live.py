@@ -32,7 +32,7 @@ _MARKS = {
 _REFRESH_S = 1.0
 _SILENT_S = 30.0
 _MOST_TASKS = 4
-_BAR = 12
+_BAR = 10
 
 
 class View:
@@ -140,22 +140,27 @@ def _facts(stage: StageStatus) -> list[Text]:
         facts.append(Text(f"link {stage.link}/{stage.links}"))
     if stage.attempt > 1:
         facts.append(Text(f"attempt {stage.attempt}", "yellow"))
-    if stage.state == "running":
-        facts += _running_facts(stage)
-    elif stage.trials is not None:
+    if stage.state == "running" and (bar := _bar(_share(stage))) is not None:
+        facts.append(bar)
+    elif stage.state != "running" and stage.trials is not None:
         facts.append(Text(f"{stage.trials.done} trials", "dim"))
     if stage.objective is not None:
         facts.append(Text(f"best {stage.objective:.4g}", "magenta"))
-    return facts
+    return facts + _running_facts(stage) if stage.state == "running" else facts
 
 
 def _running_facts(stage: StageStatus) -> list[Text]:
-    facts = [bar] if (bar := _bar(_share(stage))) is not None else []
+    facts: list[Text] = []
     if stage.work.phase and stage.work.phase != "working":
         facts.append(Text(stage.work.phase, "dim"))
     if stage.work.time_left_s is not None:
-        facts.append(Text(f"{walltime_text(max(0.0, stage.work.time_left_s))} left"))
+        facts.append(Text(f"{_clock(stage.work.time_left_s)} left"))
     return facts
+
+
+def _clock(seconds: float) -> str:
+    text = walltime_text(max(0.0, seconds))
+    return text.removeprefix("00:")
 
 
 def _share(stage: StageStatus) -> float | None:
@@ -183,7 +188,7 @@ def _trials_line(trials: Trials) -> Text:
         causes = ", ".join(f"{count} {cause}" for cause, count in sorted(trials.failed.items()))
         line.append(f", {sum(trials.failed.values())} failed ({causes})", "yellow")
     if trials.interrupted:
-        line.append(f", {trials.interrupted} interrupted and resumed", "dim")
+        line.append(f", {trials.interrupted} interrupted", "dim")
     return _one_line(line)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from workflow.report.facts import StageFacts
 
@@ -67,11 +67,10 @@ def search(name: str, trials: Sequence[dict[str, Any]]) -> str:
         numbers, values = [number for number, _ in done], [value for _, value in done]
         rasterized = len(done) > _MOST_VECTOR_POINTS
         axes.plot(numbers, values, "o", ms=4, color=COLORS[0], alpha=0.7, label="trial", rasterized=rasterized)
-        best = [min(values[: place + 1]) for place in range(len(values))] if len(values) < 2 else _running_best(values)
-        axes.step(numbers, best, where="post", color=COLORS[2], lw=1.8, label="best so far")
+        axes.step(numbers, _running_best(values), where="post", color=COLORS[2], lw=1.8, label="best so far")
         _mark_failures(axes, trials)
         if values and max(values) > 8 * min(values) > 0:
-            axes.set_yscale("log")
+            _scale_log(axes)
         axes.set_xlabel("trial, in the order of suggestion")
         axes.set_ylabel("objective (validation, dimensionless)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -95,7 +94,7 @@ def curves(name: str, lines: Sequence[dict[str, Any]], metrics: dict[str, dict[s
                 level = metrics.get(branch, {}).get(baseline) or _value(lines[-1], branch, baseline)
                 if level:
                     axes.axhline(level, ls="--", lw=1, color=color, alpha=0.7)
-            axes.set_yscale("log")
+            _scale_log(axes)
             axes.set_xlabel("epoch")
             axes.set_ylabel(label)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -135,6 +134,14 @@ def timeline(stages: Sequence[StageFacts], now: float) -> str:
         return _svg(figure, "timeline")
 
 
+def _scale_log(axes: Axes) -> None:
+    """Scale by powers, labelled with plain figures at 1, 2 and 5."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def _running_best(values: Sequence[float]) -> list[float]:
     best: list[float] = []
     for value in values:
@@ -165,7 +172,9 @@ def _legend_beside(axes: Axes) -> None:
 
 
 def _color_of(state: str) -> str:
-    return {"failed": COLORS[5], "revoked": COLORS[7], "running": COLORS[0], "partial": COLORS[6]}.get(state, COLORS[2])
+    return {"failed": COLORS[5], "revoked": COLORS[7], "unneeded": COLORS[7], "running": COLORS[0], "partial": COLORS[6]}.get(
+        state, COLORS[2]
+    )
 
 
 def _time_unit(seconds: float) -> tuple[float, str]:

@@ -173,5 +173,7 @@ def _running_first(task: Task) -> tuple[bool, str]:
 
 
 def _objective(result: dict[str, Any], trials: Trials | None, tasks: tuple[Task, ...]) -> float | None:
-    told = [_number(result.get("objective")), trials.best if trials else None, *(task.objective for task in tasks)]
+    if trials is not None:
+        return trials.best  # objectives of trials that are still at work do not count
+    told = [_number(result.get("objective")), *(task.objective for task in tasks)]
     return min((value for value in told if value is not None), default=None)

@@ -153,7 +153,7 @@ def screenings(facts: Facts) -> Section:
     blocks: list[Block] = []
     for stage in facts.stages:
         if stage.status.kind == "blend" and stage.result.get("metrics"):
-            blocks.append(Block(title=f"Branch weights {stage.key}", facts=_flat(stage.result["metrics"])))
+            blocks.append(Block(title=f"{stage.key}, branch weights", facts=_flat(stage.result["metrics"])))
         if "top" in stage.result:
             blocks += _screening(stage)
     return Section("screenings", "Screening", blocks=tuple(blocks))
@@ -208,7 +208,7 @@ def _trials_text(stage: StageFacts) -> str:
             causes[str(row.get("cause"))] = causes.get(str(row.get("cause")), 0) + 1
     failed = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items())) or "none"
     resumed = sum(bool(row.get("interrupted")) for row in stage.trials)
-    return f"{len(stage.trials)} trials: {done} done; failed: {failed}; {resumed} interrupted at least once and gone on with."
+    return f"{len(stage.trials)} trials: {done} done; failed: {failed}; {resumed} interrupted and resumed."
 
 
 def _titled(stage: StageFacts) -> str:

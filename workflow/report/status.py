@@ -163,7 +163,7 @@ def _with_history(stage: StageStatus, rundir: RunDir, tries: list[Try], remarks:
         nodes=newest.nodes or stage.nodes,
         node_hours=sum(each.node_hours for each in tries),
         cause=newest.cause,
-        message=newest.message,
+        message=newest.message if newest.state in ("failed", "submitting") else "",
         work=work,
         trials=work.trials,
         objective=work.objective if work.objective is not None else _objective(receipt),
@@ -171,10 +171,11 @@ def _with_history(stage: StageStatus, rundir: RunDir, tries: list[Try], remarks:
 
 
 def _at_work(tries: list[Try]) -> Try | None:
-    """Return the attempt that matters: the running one, else the newest that is not settled, else the newest."""
+    """Return the attempt that matters: the running one, else the next to run, else the newest that was needed."""
     running = [each for each in tries if each.state == "running"]
-    open_ones = [each for each in tries if each.state in ("submitting", "queued")]
-    candidates = running or open_ones[:1] or tries
+    coming = [each for each in tries if each.state in ("submitting", "queued")]
+    needed = [each for each in tries if each.state not in ("unneeded", "revoked")]
+    candidates = running or coming[:1] or needed or tries
     return candidates[-1] if candidates else None
 
 

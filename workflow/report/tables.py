@@ -12,6 +12,12 @@ from workflow.plan import walltime_text
 from workflow.report.facts import Facts, StageFacts
 
 Metrics = dict[str, dict[str, Any]]
+_ERRORS = (
+    "energy_mae_mev_per_atom",
+    "energy_baseline_mev_per_atom",
+    "force_mae_mev_per_angstrom",
+    "force_baseline_mev_per_angstrom",
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,14 @@ def stages_table(facts: Facts) -> Table:
         note = ": ".join(text for text in (each.cause, each.message) if text) or (
             f"waits for {', '.join(each.waits_for)}" if each.waits_for and each.state == "waiting" else ""
         )
-        links = f"{each.link} of {each.links}" if each.link else str(each.links)
-        sizes = (str(each.nodes or "login"), links, str(each.attempts), number(each.node_hours), number(each.planned_node_hours))
+        links = f"{each.link} of {each.links}" if each.link else str(each.links) if each.nodes else ""
+        sizes = (
+            str(each.nodes or "login"),
+            links,
+            str(each.attempts or ""),
+            number(each.node_hours),
+            number(each.planned_node_hours),
+        )
         rows.append((each.key, each.kind, each.state, *sizes, note))
     return Table("Stages", columns, tuple(rows))
 
@@ -66,13 +78,7 @@ def errors_table(title: str, metrics: Metrics) -> Table:
         ">zero forces (meV/Å)",
         ">structures",
     )
-    keys = (
-        "energy_mae_mev_per_atom",
-        "energy_baseline_mev_per_atom",
-        "force_mae_mev_per_angstrom",
-        "force_baseline_mev_per_angstrom",
-    )
-    rows = [(name, *(number(found.get(key)) for key in (*keys, "num_structures"))) for name, found in sorted(metrics.items())]
+    rows = [(name, *(number(found.get(key)) for key in (*_ERRORS, "num_structures"))) for name, found in sorted(metrics.items())]
     return Table(title, columns, tuple(rows))
 
 
@@ -119,16 +125,10 @@ def promotion_table(stage: StageFacts) -> Table:
 
 def finetuning_table(stage: StageFacts) -> Table:
     """Return the strategies of a fine-tuning side by side."""
-    columns = ("strategy", ">objective", ">energy MAE (meV/atom)", ">force MAE (meV/Å)", ">epochs", "status")
-    keys = ("objective", "energy_mae_mev_per_atom", "force_mae_mev_per_angstrom", "epochs")
-    rows = [
-        (
-            str(row.get("strategy")),
-            *(number(row.get(key)) for key in keys),
-            ": ".join(str(row[k]) for k in ("status", "cause") if row.get(k)),
-        )
-        for row in stage.result.get("table") or []
-    ]
+    errors = (">energy MAE (meV/atom)", ">linear fit (meV/atom)", ">force MAE (meV/Å)", ">zero forces (meV/Å)")
+    columns = ("strategy", ">objective", *errors, ">epochs", ">time to best (s)")
+    keys = ("objective", *_ERRORS, "epochs", "seconds_to_best")
+    rows = [(str(row.get("strategy")), *(number(row.get(key)) for key in keys)) for row in stage.result.get("table") or []]
     return Table(f"Fine-tuning {stage.key} on {stage.result.get('task', '?')}", columns, tuple(rows))
 
 
