@@ -107,10 +107,11 @@ def _walk(path: Path, top: yaml.Node | None) -> tuple[dict[Key, int], tuple[Conf
         seen.add(id(node))
         for name, line, value in _entries(node):
             key = (*way, name)
-            if key in lines:
+            if key in lines and isinstance(node, yaml.MappingNode):
                 where = f"{path}:{line}: {'.'.join(key)}"
                 faults.append(ConfigError(f"written twice, first on line {lines[key]}", where, "Keep one of the two."))
-            lines.setdefault(key, line)
+                continue
+            lines[key] = line
             queue.append((key, value))
     return lines, tuple(faults)
 

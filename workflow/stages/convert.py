@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from model.config import ConvertConfig
-from model.outcome import CampaignError, Outcome, Status
-from model.registry import reader
+from model.outcome import Outcome, Status
 from workflow.receipt import Output
 from workflow.request import Request
 from workflow.rundir import RunDir
@@ -19,7 +18,7 @@ from workflow.stages._inputs import earlier_tasks, finished
 from workflow.stages._recipe import Problem, configuration, splits
 from workflow.stages._tries import Work, carry_out, verdict
 from workflow.stages.base import Allocation, Stage, StageResult, StageSpec
-from workflow.validation import nearest, validate
+from workflow.validation import nearest
 
 
 class ConvertSpec(StageSpec):
@@ -35,7 +34,7 @@ class Kind(Stage):
     Spec = ConvertSpec
 
     def problems(self, spec: ConvertSpec, campaign: Any) -> list[Problem]:
-        """Check names, readers, the readers' options and that the files are there."""
+        """Check names; readers, their options and their files are checked with the branches themselves."""
         sources = {**campaign.header.sources, **campaign.header.branches}
         twice = [
             (f"'{name}' is a branch and a source", "only", "Give one of the two another name.")
@@ -47,8 +46,7 @@ class Kind(Stage):
             for name in spec.only
             if name not in sources
         ]
-        chosen = [name for name in sources if name in spec.only or not spec.only]
-        return twice + unknown + [problem for name in chosen for problem in _source_problems(name, sources[name], campaign)]
+        return twice + unknown
 
     def work(self, allocation: Allocation) -> StageResult:
         """Convert what no earlier attempt has finished; vouch for all stores."""
@@ -75,18 +73,6 @@ def store_folder(campaign: Path, request: Request, name: str) -> Path:
     """
     what = json.dumps([{**request.sources, **request.branches}[name], request.splits, request.spec.get("shard")], sort_keys=True)
     return RunDir(campaign).stage(request.stage) / "stores" / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
-
-
-def _source_problems(name: str, source: Any, campaign: Any) -> list[Problem]:
-    try:
-        module = reader(source.reader)
-        paths = campaign.files(name)
-    except CampaignError as error:
-        return [(f"{name}: {error.what}", "", error.remedy)]
-    config, wrong = validate(module.Config, source.options)
-    found = [(f"{name}: {each.what}", ".".join(("options", *each.key)), each.remedy) for each in wrong]
-    gone = [path for path in paths if not path.exists() and not list(path.parent.glob(path.name))]
-    return found + [(f"{name}: no such file or folder {path}", "", "Mend the path, or fetch the data first.") for path in gone]
 
 
 def _finished(allocation: Allocation, name: str) -> tuple[Path, Outcome] | None:
