@@ -12,13 +12,16 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from workflow.campaign import Campaign
+from workflow.check import check_campaign
 from workflow.driver import run_campaign
+from workflow.report.fault import tell_problem
 from workflow.report.lines import Narrator
 from workflow.report.live import View, show
 from workflow.report.status import read_status
+from workflow.rundir import RunDir
 
 logger = logging.getLogger(__name__)
-UNFINISHED = 4
+WRONG_INPUT, UNFINISHED = 2, 4
 
 
 def drive(campaign: Campaign, *, once: bool, resume: bool, live: bool) -> int:
@@ -27,6 +30,8 @@ def drive(campaign: Campaign, *, once: bool, resume: bool, live: bool) -> int:
     The view reads the campaign's files and nothing else: it can neither disturb the driver nor know more than
     `campaign status` on another machine.
     """
+    if not _has_begun(campaign.folder) and _is_refused(campaign):
+        return WRONG_INPUT
     try:
         code = _driven_live(campaign, once, resume) if live else _driven_plain(campaign, once, resume)
     except KeyboardInterrupt:
@@ -37,8 +42,14 @@ def drive(campaign: Campaign, *, once: bool, resume: bool, live: bool) -> int:
 
 
 def _driven_live(campaign: Campaign, once: bool, resume: bool) -> int:
-    with Live(console=Console(highlight=False), get_renderable=_picture(campaign.folder), refresh_per_second=1):
-        return run_campaign(campaign, once=once, resume=resume)
+    console = Console(highlight=False)
+
+    def tell(event: dict[str, Any]) -> None:
+        if event["event"] == "notice":  # the journal does not keep it, so the view cannot show it
+            console.print(event["message"], markup=False)
+
+    with Live(console=console, get_renderable=_picture(campaign.folder), refresh_per_second=1):
+        return run_campaign(campaign, once=once, resume=resume, on_event=tell)
 
 
 def _driven_plain(campaign: Campaign, once: bool, resume: bool) -> int:
@@ -50,6 +61,18 @@ def _driven_plain(campaign: Campaign, once: bool, resume: bool) -> int:
             click.echo(line)
 
     return run_campaign(campaign, once=once, resume=resume, on_event=tell)
+
+
+def _is_refused(campaign: Campaign) -> bool:
+    """Tell what is wrong with a campaign before its first job waits in a queue."""
+    report = check_campaign(campaign.path, campaign.site.name, models=False)
+    for problem in report.problems:
+        tell_problem(problem)
+    return bool(report.problems)
+
+
+def _has_begun(folder: Path) -> bool:
+    return RunDir(folder).campaign.is_file()
 
 
 def _picture(folder: Path) -> Callable[[], RenderableType]:

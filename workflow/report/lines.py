@@ -24,8 +24,8 @@ class Narrator:
         if words is None:
             return None
         subject = self._names.get(str(event.get("token")), str(event.get("stage", "")))
-        time = datetime.fromtimestamp(float(event.get("t", 0))).strftime("%H:%M:%S")
-        return f"{time} {words(subject, event)}"
+        when = datetime.fromtimestamp(float(event["t"])) if "t" in event else datetime.now()
+        return f"{when:%H:%M:%S} {words(subject, event)}"
 
 
 def _attempt_name(event: dict[str, Any]) -> str:
@@ -65,5 +65,6 @@ _WORDS: dict[str, Callable[[str, dict[str, Any]], str]] = {
     "revoked": lambda s, _: f"{s}: revoked, it can have no effect any more",
     "cancel_requested": lambda _, e: f"cancel asked for: {e.get('stage') or 'every stage'}",
     "stage": _stage,
-    "driver_ended": lambda _, e: "driver ended",  # noqa: ARG005 same form as its neighbours
+    "resumed": lambda _, e: f"stage {e.get('stage')}: tried again",
+    "notice": lambda _, e: str(e.get("message")),
 }
