@@ -19,6 +19,7 @@ from model.outcome import Cause, Status, read_json, write_json
 from workflow.allocation.allocation import AgentAllocation, Machinery, RevokedError, local_folder, require_right
 from workflow.allocation.deadline import Deadline
 from workflow.allocation.executor import Kernel, NodePoolExecutor
+from workflow.allocation.guard import adopt_orphans, kill_descendants
 from workflow.allocation.health import Probe
 from workflow.allocation.heartbeat import Heartbeat
 from workflow.allocation.launch import Setting, launcher
@@ -115,6 +116,7 @@ class Agent:
         """Tell the story."""
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, lambda received, _: self._deadline.advance(f"signal {received}"))
+        adopt_orphans()
         self._heartbeat.start()
         try:
             return self._with_evidence(self._work_on(self._healthy_nodes()))
@@ -141,6 +143,8 @@ class Agent:
         finally:
             self._phase = "ending"
             kernel.close()
+            if left := kill_descendants():  # of a guard that was killed itself
+                logger.warning("processes left behind were killed: %s", left)
             self._staging.clean(nodes, self._left_behind(), _CLEAN_S)
             record.close()
 

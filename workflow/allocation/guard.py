@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     """Guard one launcher call; see the module's docstring."""
     parent, grace_s, command = int(argv[1]), float(argv[2]), argv[3:]
     signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     _prctl(_PR_SET_PDEATHSIG, KILL_ALL)
     if os.getppid() != parent:  # it died before the line above
         return 128 + signal.SIGKILL
@@ -87,6 +87,22 @@ class Guard:
                 code = os.waitstatus_to_exitcode(status)
                 self.code = code if code >= 0 else 128 - code
                 self.kill_at = min(self.kill_at, time.monotonic() + _STRAGGLERS_S)
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of all orphans below it, so that `descendants` finds them."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def kill_descendants(patience_s: float = 10.0) -> set[int]:
+    """Kill every process below this one until none is left or none dies any more; return which ones there were."""
+    found: set[int] = set()
+    give_up = time.monotonic() + patience_s
+    while (left := descendants(os.getpid())) and time.monotonic() < give_up:
+        _signal(left, signal.SIGKILL)
+        found.update(left)
+        time.sleep(_LOOK_S)
+    return found
 
 
 def descendants(root: int) -> list[int]:

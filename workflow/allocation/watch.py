@@ -46,7 +46,8 @@ class Watch:
         """Return the exit code when all processes are gone, or None when even KILL does not end them."""
         while time.monotonic() < self._hopeless_at:
             try:
-                return process.wait(_LOOK_S)
+                code = process.wait(_LOOK_S)
+                return code if code >= 0 else 128 - code
             except subprocess.TimeoutExpired:
                 self._look(process)
         return None

@@ -1,0 +1,79 @@
+"""The real agent with a stage of the test's own: `python scripted_agent.py ATTEMPT`; the request's `kind` names the stage."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from model.outcome import Status
+from workflow.allocation import agent
+from workflow.allocation.allocation import AgentAllocation
+from workflow.allocation.task import TaskLaunch
+from workflow.errors import StageError
+from workflow.stages.base import StageResult, TaskResult
+
+RANK = Path(__file__).with_name("rank.py")
+
+
+def start(allocation: AgentAllocation, name: str, behaviour: str, nodes: int = 2) -> Future[TaskResult]:
+    folder = allocation._new_folder(name)
+    facts = {
+        "heartbeat": str(allocation.folder.heartbeat),
+        "revoked": str(allocation.folder.revoked),
+        "ttl_s": allocation._of.site.periods.ttl_s,
+        "stop": str(folder / "stop"),
+    }
+    launch = TaskLaunch(name, folder, (sys.executable, str(RANK), behaviour, json.dumps(facts)), nodes=nodes)
+    future = allocation._of.kernel.task(launch, [])
+    allocation._futures[name] = future
+    return future
+
+
+def as_result(results: list[TaskResult]) -> StageResult:
+    facts = [{"name": r.name, "status": r.status, "cause": r.cause, "message": r.message, "nodes": list(r.nodes)} for r in results]
+    failed = [r for r in results if r.status is Status.FAILED]
+    if failed:
+        return StageResult(Status.FAILED, failed[0].cause, failed[0].message, result={"tasks": facts})
+    status = Status.PARTIAL if any(r.status is Status.PARTIAL for r in results) else Status.DONE
+    return StageResult(status, result={"tasks": facts})
+
+
+class Scripted:
+    """A stage whose kind says what it does: behaviours of tasks, joined by `+`, or one of the names below."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def work(self, allocation: AgentAllocation) -> StageResult:
+        if self.kind == "raises":
+            raise ZeroDivisionError("a defect in a stage")
+        if self.kind == "refuses":
+            raise StageError("a stage cannot go on", "here", "Do something.")
+        if self.kind == "stage-in":
+            return self._stage_in(allocation)
+        if self.kind == "record":
+            allocation.record.append("asked", number=len(allocation.record.events()))
+            return StageResult(Status.DONE, result={"events": allocation.record.events()})
+        nodes = 1 if "+" in self.kind else allocation.num_nodes
+        futures = [start(allocation, f"{each}-{i}", each, nodes) for i, each in enumerate(self.kind.split("+"))]
+        return as_result([future.result() for future in futures])
+
+    def _stage_in(self, allocation: AgentAllocation) -> StageResult:
+        outputs = allocation.vouch("store:a", allocation.campaign / "stages" / "data")
+        folder = allocation.stage_in(outputs).result()
+        here = [str(folder).replace("{node}", node) for node in allocation._nodes]
+        found = {node: sorted(str(p.relative_to(node)) for p in Path(node).rglob("*") if p.is_file()) for node in here}
+        allocation.stage_in(outputs).result()
+        facts: dict[str, Any] = {"found": found, "progress": allocation.facts()["progress"]["stage_in"]}
+        return StageResult(Status.DONE, result=facts)
+
+
+agent.stage_kind = Scripted  # type: ignore[assignment]
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    os._exit(agent.main(sys.argv))
