@@ -10,6 +10,7 @@ from ase.build import molecule as g2_molecule
 from ase.data import covalent_radii
 from numpy.typing import NDArray
 
+from model.data import identity
 from model.data.quickstart.physics import relax
 
 
@@ -26,9 +27,13 @@ PRETRAINING = _names(
     "C3H8:1+OH C3H8:0+NH2 C3H8:1+NH2 isobutane:0+OH C2H4:0+OH C2H4:0+NH2 C3H6_Cs:5+OH C3H6_Cs:5+NH2 C3H6_Cs:5+CH3 "
     "C3H6_Cs:0+CH3 CH3CH2OH:1+OH CH3CH2OH:0+OH CH3OCH3:0+OH CH3CHO:3+CH3 CH3CHO:3+NH2 CH3COCH3:2+CH3 CH3COCH3:2+OH "
     "CH3CONH2:3+CH3 H2CO:1+NH2 CH3COOH:4+CH3 C6H6:0+CH3 C6H6:0+OH C6H6:0+NH2 C4H4O:1+CH3 C4H4O:2+OH C5H5N:1+CH3 "
-    "C5H5N:2+NH2 CH3CN:0+CH3 CH3CN:0+NH2 cyclobutane:0+OH C3H6_D3h:0+CH3 C3H6_D3h:0+OH CH2OCH2:0+CH3 H3CNH2:0+OH"
+    "C5H5N:2+NH2 CH3CN:0+CH3 CH3CN:0+NH2 cyclobutane:0+OH C3H6_D3h:0+CH3 C3H6_D3h:0+OH CH2OCH2:0+CH3 H3CNH2:0+OH "
+    "C3H6_Cs:0+OH C3H6_Cs:1+NH2 isobutene:4+OH butadiene:0+CH3 butadiene:1+OH butadiene:0+NH2 C3H4_C3v:2+OH "
+    "C3H4_C3v:2+CH3 2-butyne:0+OH C3H4_D2d:1+CH3 CH3OH:0+OH CH3CH2OH:1+NH2 C2H6CHOH:4+OH CH3CH2OCH3:3+OH "
+    "CH2OCH2:0+NH2 OCHCHO:0+CH3 OCHCHO:0+NH2 HCOOCH3:0+NH2 HCOOCH3:4+OH CH3CONH2:3+NH2 CH3CH2NH2:0+NH2 "
+    "CH3CH2NH2:2+CH3 C2H6NH:0+OH CH2NHCH2:1+CH3 H2CCHCN:0+CH3 H2CCHCN:1+NH2 C4H4NH:2+OH C4H4NH:1+CH3"
 )
-SCARCE = _names("CH3CH2OH CH3OCH3 CH3COOH CH3CONH2 CH3CH2NH2 C3H6_Cs CH3CN C6H6")
+SCARCE = _names("CH3OH CH3CHO C2H4 C3H8 HCOOH HCOOCH3 CH3CH2OH CH3COCH3")
 TASK = _names("CH3CONH2:2+CH3 CH3COOH:4+NH2 CH3CH2OH:0+NH2 CH3CHO:3+OH CH3COCH3:2+NH2 C5H5N:2+OH")
 CANDIDATES = _names(
     "CH3COOH:4+OH CH2OCH2:0+OH C4H4O:1+NH2 cyclobutane:0+NH2 cyclobutane:0+CH3 C3H6_D3h:0+NH2 CH3CN:0+OH CH3OCH3:0+NH2 "
@@ -41,8 +46,6 @@ _GROUPS = {
     "NH2": Atoms("NHH", [(0, 0, 0), (0.95, 0, 0.36), (-0.47, 0.82, 0.36)]),
     "CH3": Atoms("CHHH", [(0, 0, 0), (1.03, 0, 0.36), (-0.51, 0.89, 0.36), (-0.51, -0.89, 0.36)]),
 }
-# A pair closer than this multiple of the sum of covalent radii is bonded.
-BOND = 1.25
 
 
 @cache
@@ -77,10 +80,8 @@ def substituted(parent: Atoms, site: int, group: str) -> Atoms:
 
 
 def bonds(atoms: Atoms) -> NDArray[np.int64]:
-    """Return bonded pairs i < j by covalent radii, (num_bonds, 2)."""
-    radii = covalent_radii[atoms.numbers]
-    near = atoms.get_all_distances() < BOND * (radii[:, None] + radii)
-    return np.argwhere(np.triu(near, 1))
+    """Return bonded pairs i < j, as the identity of a molecule sees them, (num_bonds, 2)."""
+    return np.argwhere(np.triu(identity.bonds(atoms.numbers.astype(np.uint8), atoms.positions)))
 
 
 def _directed(atoms: Atoms) -> list[tuple[int, int]]:
