@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ class Journal:
     def __init__(self, file: ChainedFile, earlier: list[dict[str, Any]], period_s: float) -> None:
         self._file, self._earlier = file, earlier
         self._lock = threading.Lock()
+        self.listener: Callable[[dict[str, Any]], None] | None = None
+        """Called with every line as soon as it is committed, in the order of the lines."""
         self._beat = _Beat(_beat_path(file.path.parent, file.epoch), period_s)
 
     @staticmethod
@@ -87,6 +90,8 @@ class Journal:
             self.check()
             line = self._file.append(event, **fact)
             self.check()
+            if self.listener is not None:
+                self.listener(line)
             return line
 
     def check(self) -> None:
@@ -96,7 +101,8 @@ class Journal:
             LeaseHeld: One has.
         """
         if _segment(self._file.path.parent, self.epoch + 1).exists():
-            raise LeaseHeld("a newer driver has taken this campaign over", str(self._file.path), "This one stops; the other goes on.")
+            what = "a newer driver has taken this campaign over"
+            raise LeaseHeld(what, str(self._file.path), "This one stops; the other goes on.")
 
     def close(self) -> None:
         """Say that this driver has ended, so that the next one need not wait for silence."""
@@ -242,7 +248,8 @@ def _is_ended(folder: Path, epoch: int) -> bool:
 def _held(folder: Path, epoch: int) -> LeaseHeld:
     by = _beat_fields(folder, epoch)
     who = f"the driver on {by['host']} with pid {by['pid']}" if by else f"driver {epoch}"
-    return LeaseHeld(f"{who} runs this campaign", str(_segment(folder, epoch)), "Watch it with `campaign status --watch`, or end that driver; its jobs go on.")
+    remedy = "Watch it with `campaign status --watch`, or end that driver; its jobs go on."
+    return LeaseHeld(f"{who} runs this campaign", str(_segment(folder, epoch)), remedy)
 
 
 def _count(folder: Path, epoch: int) -> int | None:

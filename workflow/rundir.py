@@ -125,6 +125,10 @@ class RunDir:
         found = self.stage(key).glob("link-*/attempt-*")
         return [AttemptDir(path) for path in sorted(found, key=_order)]
 
+    def stage_cancel(self, key: str) -> Path:
+        """File whose appearance asks the driver to end a stage instance."""
+        return self.stage(key) / "cancel"
+
     def stage_receipt(self, key: str) -> Path:
         """Receipt of a whole stage instance: the driver's copy of its last link's, or of its own work."""
         return self.stage(key) / "receipt.json"

@@ -38,6 +38,11 @@ def refused(attempt: Attempt, now: float) -> Attempt:
     return replace(attempt, retry_at=now + attempt.windows.backoff_s)
 
 
+def rejected(message: str) -> Settled:
+    """Return the end of an attempt that the scheduler will never take."""
+    return Settled(Status.FAILED, Cause.BAD_CONFIG, f"the scheduler refuses it: {message}", None, {"by": "submission"})
+
+
 @dataclass(frozen=True)
 class Sight:
     """Memory, observation and time together, in the words that the table is written in."""

@@ -15,7 +15,7 @@ from workflow.errors import SiteError
 if TYPE_CHECKING:
     from workflow.site import Queue, Site
 
-_OURS = ("__init__", "attempt", "causes", "executor", "protocol", "scheduler", "script", "supervisor")
+_OURS = ("__init__", "attempt", "causes", "executor", "fence", "job", "protocol", "scheduler", "script", "supervisor")
 
 
 class JobState(StrEnum):

@@ -1,0 +1,29 @@
+"""A driver that dies without a word at a named point."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from toy.world import install
+from workflow.campaign import load_campaign
+from workflow.driver import Driver
+
+
+def main() -> None:
+    path, point, nth = sys.argv[1:]
+    left = [int(nth)]
+
+    def die(passed: str) -> None:
+        left[0] -= passed == point
+        if left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    install()
+    Driver(load_campaign(Path(path)), passing=die).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Prepare the folder of an attempt, and rebuild from the journal what an earlier driver prepared."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from model.outcome import write_bytes
+from workflow.batch import fence
+from workflow.batch.attempt import Phase
+from workflow.batch.job import Job
+from workflow.batch.scheduler import JobSpec, queue_for
+from workflow.batch.script import script_text
+from workflow.campaign import Campaign, Instance
+from workflow.errors import StageError
+from workflow.ledger import AttemptEntry, StageEntry
+from workflow.receipt import Receipt, read_receipt
+from workflow.request import Request, write_request
+from workflow.rundir import RunDir
+
+
+def prepared(campaign: Campaign, request: Request, after: str | None) -> tuple[Job, dict[str, Any]]:
+    """Write request and script of a new attempt; return its job and the facts of its intent."""
+    folder = RunDir(campaign.folder).attempt(request.stage, request.link, request.attempt)
+    folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_request(folder.request, request)
+    text = script_text(campaign.site, folder, request.token).encode()
+    write_bytes(folder.script, text)
+    intent = {
+        "stage": request.stage,
+        "kind": request.kind,
+        "link": request.link,
+        "attempt": request.attempt,
+        "token": request.token,
+        "nodes": request.nodes,
+        "walltime_s": request.walltime_s,
+        "node_hours": request.nodes * request.walltime_s / 3600.0,
+        "queue": queue_for(campaign.site, request.nodes, request.walltime_s).name,
+        "after": after,
+        "script_sha256": hashlib.sha256(text).hexdigest(),
+    }
+    return _job(RunDir(campaign.folder), intent, Phase.INTENT), intent
+
+
+def restored(rundir: RunDir, entry: AttemptEntry) -> Job:
+    """Rebuild the job of an attempt that an earlier driver wrote down.
+
+    One without an id counts as an unknown submission: that driver may have died between submitting and writing.
+    """
+    phase = Phase.UNKNOWN if entry.job_id is None else Phase.SUBMITTED
+    return _job(rundir, entry.intent, phase, entry.job_id, entry.started)
+
+
+def request_of(campaign: Campaign, instance: Instance, stage: StageEntry, link: int, number: int) -> Request:
+    """Return the request of an attempt, but for its identity and the chain's length.
+
+    Raises:
+        StageError: A stage that this one rests on has no receipt.
+    """
+    spec = instance.spec
+    rundir = RunDir(campaign.folder)
+    return Request(
+        campaign_id="",
+        campaign=str(campaign.folder),
+        name=campaign.name,
+        token="",
+        stage=instance.key,
+        instance=instance.number,
+        kind=spec.kind,
+        spec=spec.model_dump(mode="json"),
+        link=link,
+        links=spec.links,
+        attempt=number,
+        nodes=spec.nodes or 1,
+        walltime_s=spec.walltime_s,
+        site=campaign.site.model_dump(mode="json"),
+        branches=_sources(campaign, list(campaign.header.branches)),
+        sources=_sources(campaign, list(campaign.header.sources)),
+        splits=campaign.header.splits.model_dump(mode="json"),
+        inputs=inputs_of(campaign, instance.key),
+        previous=_previous(rundir, stage),
+    )
+
+
+def inputs_of(campaign: Campaign, key: str) -> dict[str, Receipt]:
+    """Return the receipts of all stages that one rests on.
+
+    Raises:
+        StageError: One has no receipt: what it left is not to be read.
+    """
+    found: dict[str, Receipt] = {}
+    for each in campaign.ancestors(key):
+        path = RunDir(campaign.folder).stage_receipt(each)
+        receipt = read_receipt(path)
+        if receipt is None:
+            raise StageError(f"stage '{each}' has no receipt", str(path), "Restore the file from a copy of the campaign's folder.")
+        found[each] = receipt
+    return found
+
+
+def _job(rundir: RunDir, intent: dict[str, Any], phase: Phase, job_id: str | None = None, started: bool = False) -> Job:
+    key, link, number = intent["stage"], intent["link"], intent["attempt"]
+    folder = rundir.attempt(key, link, number)
+    spec = JobSpec(
+        intent["token"], folder.root, folder.script, folder.log, intent["nodes"], intent["walltime_s"], intent["queue"], intent["after"]
+    )
+    return Job(f"{key} link {link} attempt {number}", spec, folder, key, link, number, phase, job_id, started)
+
+
+def _sources(campaign: Campaign, names: list[str]) -> dict[str, Any]:
+    known = {**campaign.header.sources, **campaign.header.branches}
+    return {name: {**known[name].model_dump(mode="json"), "path": [str(p) for p in _absolute(campaign, name)]} for name in names}
+
+
+def _absolute(campaign: Campaign, name: str) -> list[Path]:
+    return [path.absolute() for path in campaign.files(name)]
+
+
+def _previous(rundir: RunDir, stage: StageEntry) -> tuple[str, ...]:
+    """List the folders of earlier attempts that may hold results: all that have started or may yet."""
+    ordered = sorted(stage.attempts, key=lambda each: (each.link, each.number))
+    folders = [(each, rundir.attempt(stage.key, each.link, each.number)) for each in ordered]
+    return tuple(str(f.root.relative_to(rundir.root)) for e, f in folders if fence.has_results(f) or (e.is_open and not fence.is_barred(f)))

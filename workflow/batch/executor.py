@@ -1,0 +1,278 @@
+"""A Parsl executor whose task is an attempt: it submits, adopts, watches and settles batch jobs, and never cancels by ending."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from parsl.config import Config
+from parsl.dataflow.dependency_resolvers import DEEP_DEPENDENCY_RESOLVER
+from parsl.executors.threads import ThreadPoolExecutor
+
+from workflow.batch import fence, protocol
+from workflow.batch.attempt import Action, Attempt, Kind, Observation, Phase, Settled, Windows
+from workflow.batch.job import Job
+from workflow.batch.scheduler import Scheduler, Snapshot
+from workflow.errors import SchedulerError
+from workflow.executor import LaunchExecutor
+from workflow.journal import Journal
+from workflow.launch import Launch
+from workflow.site import Site
+
+_STEPS = 8  # actions on one attempt in one pass; a chain of adopt, start, … is shorter
+_AT_ONCE = (Kind.ADOPT, Kind.START, Kind.FENCE)
+
+
+class BatchExecutor(LaunchExecutor):
+    """Carries attempts through the protocol, by one thread and one query for all of them.
+
+    Args:
+        label: Parsl's name for it.
+        scheduler: The batch system.
+        journal: The lease; every fact is committed before it is acted upon.
+        on_event: Called from the executor's thread with ("started" or "fatal", token, error or None).
+        passing: Called with the name of each point at which a crash is interesting; fault tests give one that kills.
+    """
+
+    launch_type: ClassVar[type[Launch]] = Job
+
+    def __init__(
+        self,
+        label: str,
+        scheduler: Scheduler,
+        journal: Journal,
+        on_event: Callable[[str, str, Exception | None], None],
+        passing: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        super().__init__(label)
+        self._scheduler, self._journal = scheduler, journal
+        self._on_event, self._passing = on_event, passing
+        self._windows = _windows(scheduler.site)
+        self._lock = threading.Lock()
+        self._inbox: list[_Watch] = []
+        self._unwanted: set[str] = set()
+        self._watches: dict[str, _Watch] = {}
+        self._end, self._wake = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"batch-{label}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; Parsl calls this."""
+        self._thread.start()
+
+    def shutdown(self) -> None:
+        """Stop watching. Jobs go on; the next driver adopts them."""
+        self._end.set()
+        self._wake.set()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        super().shutdown()
+
+    def monitor_resources(self) -> bool:
+        """Nothing of an attempt runs in this process."""
+        return False
+
+    def enqueue(self, launch: Launch, future: Future[Any]) -> None:
+        """Take over an attempt: adopt it where it stands, or begin it."""
+        assert isinstance(launch, Job)
+        attempt = Attempt(launch.spec.token, self._windows, launch.phase, launch.job_id, launch.started)
+        with self._lock:
+            self._inbox.append(_Watch(launch, attempt, future))
+        self._wake.set()
+
+    def guard(self, job: Job) -> None:
+        """Watch a settled attempt too: a job of its token that turns up late is cancelled."""
+        attempt = Attempt(job.spec.token, self._windows, Phase.SETTLED, job.job_id)
+        with self._lock:
+            self._inbox.append(_Watch(job, attempt, Future()))
+
+    def unwant(self, token: str) -> None:
+        """Ask for the end of an attempt: barred if it has not started, else stopped in order, then by force."""
+        with self._lock:
+            self._unwanted.add(token)
+        self._wake.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every attempt was looked at since it was handed over."""
+        with self._lock:
+            return not self._inbox and all(w.looked or w.attempt.phase is Phase.SETTLED for w in self._watches.values())
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            began = time.monotonic()
+            try:
+                self._pass()
+            except Exception as error:  # the lease is lost, or the disk is full: the driver must hear of it
+                self._on_event("fatal", "", error)
+                return
+            self._rest(began)
+
+    def _rest(self, began: float) -> None:
+        """Sleep to the next poll; with nothing to watch, until there is something."""
+        while not self._end.is_set():
+            left = began + self._scheduler.site.scheduler.poll_s - time.monotonic()
+            idle = not self._has_work()
+            if left <= 0 and not idle:
+                return
+            self._wake.wait(None if idle else left)
+            self._wake.clear()
+
+    def _has_work(self) -> bool:
+        with self._lock:
+            return bool(self._inbox) or any(w.attempt.phase is not Phase.SETTLED for w in self._watches.values())
+
+    def _pass(self) -> None:
+        with self._lock:
+            inbox, self._inbox = self._inbox, []
+            self._watches.update({watch.job.spec.token: watch for watch in inbox})
+            unwanted = set(self._unwanted)
+        if not self._watches:
+            return
+        self._passing("poll")
+        snapshot = self._ask()
+        for watch in list(self._watches.values()):
+            if watch.job.spec.token in unwanted and not watch.attempt.cancel:
+                watch.attempt = replace(watch.attempt, cancel=True)
+            self._advance(watch, snapshot)
+            watch.looked = True
+
+    def _ask(self) -> Snapshot | None:
+        try:
+            return self._scheduler.snapshot()
+        except SchedulerError:  # no answer is no news
+            return None
+
+    def _advance(self, watch: _Watch, snapshot: Snapshot | None) -> None:
+        for _ in range(_STEPS):
+            action = protocol.decide(watch.attempt, self._observe(watch, snapshot), time.monotonic())
+            watch.attempt = action.attempt
+            self._do(watch, action)
+            if action.kind not in _AT_ONCE:
+                return
+
+    def _observe(self, watch: _Watch, snapshot: Snapshot | None) -> Observation:
+        rows = None if snapshot is None else snapshot.of(watch.job.spec.token, watch.job.spec.workdir)
+        if watch.attempt.phase is Phase.SETTLED:
+            return Observation(rows is not None, rows or ())
+        return fence.observe(watch.job.folder, rows)
+
+    def _do(self, watch: _Watch, action: Action) -> None:
+        token = watch.job.spec.token
+        if action.kind is Kind.SUBMIT:
+            self._submit(watch)
+        elif action.kind is Kind.ADOPT:
+            self._journal.commit("submitted", token=token, job_id=action.jobs[0], adopted=True)
+        elif action.kind is Kind.START:
+            self._journal.commit("started", token=token)
+            self._on_event("started", token, None)
+        elif action.kind is Kind.FENCE:
+            self._bar(watch)
+        elif action.kind is Kind.STOP:
+            watch.job.folder.stop.touch()
+        elif action.kind is Kind.CANCEL:
+            self._cancel(action.jobs)
+        elif action.kind is Kind.SETTLE and action.settled is not None:
+            self._settle(watch, action.settled, action.row)
+
+    def _submit(self, watch: _Watch) -> None:
+        token = watch.job.spec.token
+        self._journal.check()
+        self._passing("before submit")
+        try:
+            job_id = self._scheduler.submit(watch.job.spec)
+        except SchedulerError as error:
+            self._note_failed_submit(watch, error)
+            return
+        self._passing("after submit")
+        self._journal.commit("submitted", token=token, job_id=job_id)
+        watch.attempt = protocol.submitted(watch.attempt, job_id)
+        self._passing("after id")
+
+    def _note_failed_submit(self, watch: _Watch, error: SchedulerError) -> None:
+        token = watch.job.spec.token
+        if error.unknown:
+            watch.attempt = protocol.unanswered(watch.attempt)
+            self._journal.commit("submit_unknown", token=token, message=str(error))
+            return
+        self._journal.commit("submit_rejected", token=token, message=str(error), transient=error.transient)
+        watch.attempt = protocol.refused(watch.attempt, time.monotonic())
+        if not error.transient:
+            settled = protocol.rejected(str(error))
+            watch.attempt = replace(watch.attempt, phase=Phase.SETTLED, settled=settled)
+            self._settle(watch, settled, "new; refused for good")
+
+    def _bar(self, watch: _Watch) -> None:
+        self._journal.check()
+        self._passing("before fence")
+        barred = fence.take(watch.job.folder)
+        self._passing("after fence")
+        self._journal.commit("revoked", token=watch.job.spec.token, barred=barred)
+
+    def _cancel(self, jobs: tuple[str, ...]) -> None:
+        self._journal.check()
+        for job_id in jobs:
+            try:
+                self._scheduler.cancel(job_id)
+            except SchedulerError:  # asked again when its time has come
+                continue
+
+    def _settle(self, watch: _Watch, settled: Settled, row: str) -> None:
+        """Take the right to have effect from an attempt without a receipt, write down its end, tell the driver."""
+        if settled.receipt is None and not watch.job.folder.revoked.exists():
+            self._bar(watch)
+        self._passing("before settle")
+        job = watch.job
+        self._journal.commit(
+            "settled",
+            token=job.spec.token,
+            stage=job.stage,
+            link=job.link,
+            attempt=job.number,
+            status=settled.status.value,
+            cause=settled.cause.value if settled.cause else None,
+            message=settled.message,
+            evidence={**settled.evidence, "row": row},
+            node_hours=settled.node_hours,
+        )
+        self._passing("after settle")
+        watch.future.set_result(settled)
+
+
+def kernel_config(batch: BatchExecutor, run_dir: Path) -> Config:
+    """Return Parsl's configuration around our executor: dependencies and futures only, no state of its own."""
+    return Config(
+        executors=[batch, ThreadPoolExecutor(label="login", max_threads=2)],
+        dependency_resolver=DEEP_DEPENDENCY_RESOLVER,  # otherwise a future inside a list is no dependency
+        retries=0,  # Parsl would adopt the failed attempt for ever
+        strategy="none",
+        exit_mode="skip",
+        run_dir=str(run_dir),
+        usage_tracking=0,
+        initialize_logging=False,
+    )
+
+
+@dataclass
+class _Watch:
+    """An attempt under way."""
+
+    job: Job
+    attempt: Attempt
+    future: Future[Any]
+    looked: bool = False
+
+
+def _windows(site: Site) -> Windows:
+    scheduler, periods = site.scheduler, site.periods
+    return Windows(
+        scheduler.unknown_window_s,
+        scheduler.absence_window_s,
+        periods.ttl_s,
+        periods.stop_margin_s + periods.kill_after_s,
+        scheduler.poll_s * 5,
+    )

@@ -1,0 +1,66 @@
+"""The fence of an attempt as files: who made the run folder, and whether the attempt may still have effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model.outcome import read_json, write_json
+from workflow.batch.attempt import Observation
+from workflow.batch.scheduler import JobRow
+from workflow.errors import CampaignError
+from workflow.receipt import Receipt, read_receipt
+from workflow.rundir import AttemptDir
+
+
+def take(attempt: AttemptDir) -> bool:
+    """Make the run folder before the job does, and say whether that succeeded.
+
+    True means that the attempt can never start. Either way it has lost the right to have effect.
+    """
+    try:
+        attempt.run.mkdir(mode=0o700)
+    except FileExistsError:
+        if not attempt.revoked.exists():
+            write_json(attempt.revoked, {"barred": False})
+        return is_barred(attempt)
+    write_json(attempt.revoked, {"barred": True})
+    return True
+
+
+def is_barred(attempt: AttemptDir) -> bool:
+    """Say whether a driver made the run folder."""
+    return bool(_read(attempt.revoked).get("barred"))
+
+
+def has_results(attempt: AttemptDir) -> bool:
+    """Say whether the attempt has started, and so may have left checkpoints and a record."""
+    return attempt.run.is_dir() and not is_barred(attempt)
+
+
+def observe(attempt: AttemptDir, rows: tuple[JobRow, ...] | None) -> Observation:
+    """Look at an attempt's files; `rows` is None where the scheduler did not answer."""
+    start_job = _read(attempt.start).get("job_id")
+    return Observation(
+        answered=rows is not None,
+        rows=rows or (),
+        receipt=_receipt(attempt),
+        fenced=attempt.run.is_dir(),
+        barred=is_barred(attempt),
+        start_job=None if start_job is None else str(start_job),
+        beat=_read(attempt.heartbeat).get("count"),
+    )
+
+
+def _receipt(attempt: AttemptDir) -> Receipt | None:
+    try:
+        return read_receipt(attempt.receipt)
+    except (CampaignError, TypeError, KeyError, ValueError):  # not ours, or half visible: the accounting decides
+        return None
+
+
+def _read(path: Any) -> dict[str, Any]:
+    try:
+        value = read_json(path)
+    except (CampaignError, OSError):
+        return {}
+    return value if isinstance(value, dict) else {}

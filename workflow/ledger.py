@@ -1,0 +1,169 @@
+"""What the journal says about stages and attempts, folded event by event; and what has been spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from model.outcome import Cause, Status
+
+
+@dataclass
+class AttemptEntry:
+    """One attempt.
+
+    Attributes:
+        token: Its identity.
+        stage: Stage instance.
+        link: Link number.
+        number: Attempt number at this link.
+        intent: The journal's line of the intent: nodes, walltime_s, node_hours reserved, after.
+        job_id: Its job, where known.
+        started: Its job was seen running.
+        status: Set when settled.
+        cause: Set when settled as failed, but for one that was not wanted any more.
+        message: One sentence about its end.
+        node_hours: Reserved; when settled, used.
+        resumed: How often its stage had been resumed when it was written down.
+    """
+
+    token: str
+    stage: str
+    link: int
+    number: int
+    intent: dict[str, Any]
+    job_id: str | None = None
+    started: bool = False
+    status: Status | None = None
+    cause: Cause | None = None
+    message: str = ""
+    node_hours: float = 0.0
+    resumed: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its end is not yet known."""
+        return self.status is None
+
+    @property
+    def counts(self) -> bool:
+        """Whether its end says something about the stage: it was not ended by us."""
+        return self.status is not None and (self.status is not Status.FAILED or self.cause is not None)
+
+
+@dataclass
+class StageEntry:
+    """One stage instance.
+
+    Attributes:
+        key: The instance.
+        attempts: In the order of their intents.
+        state: done, failed, held or cancelled; empty while it may go on.
+        message: Why.
+        cause: Why, as a class.
+        resumed: How often it was resumed.
+        links_before: Links used when it was last resumed.
+        cancelled: Its end was asked for.
+    """
+
+    key: str
+    attempts: list[AttemptEntry] = field(default_factory=list)
+    state: str = ""
+    message: str = ""
+    cause: str = ""
+    resumed: int = 0
+    links_before: int = 0
+    cancelled: bool = False
+
+    @property
+    def open(self) -> list[AttemptEntry]:
+        """Attempts whose end is not yet known."""
+        return [each for each in self.attempts if each.is_open]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was done for it: then it keeps its resolved keys."""
+        return bool(self.attempts) or self.state in ("done", "failed")
+
+    def at(self, link: int) -> list[AttemptEntry]:
+        """Return the attempts at a link."""
+        return [each for each in self.attempts if each.link == link]
+
+
+class Ledger:
+    """The fold of a journal.
+
+    Args:
+        events: Its lines so far.
+    """
+
+    def __init__(self, events: Iterable[dict[str, Any]]) -> None:
+        self.campaign_id = ""
+        self.stages: dict[str, StageEntry] = {}
+        self.by_token: dict[str, AttemptEntry] = {}
+        for event in events:
+            self.apply(event)
+
+    def stage(self, key: str) -> StageEntry:
+        """Return a stage instance's entry."""
+        return self.stages.setdefault(key, StageEntry(key))
+
+    @property
+    def node_hours(self) -> float:
+        """Node-hours used by ended attempts and reserved by open ones."""
+        return sum(each.node_hours for each in self.by_token.values())
+
+    def apply(self, event: dict[str, Any]) -> None:
+        """Take one line in; lines without a meaning here are passed over."""
+        name = event["event"]
+        if name == "created":
+            self.campaign_id = event["campaign_id"]
+        elif name == "intent":
+            self._intend(event)
+        elif name in _OF_STAGE:
+            _OF_STAGE[name](self.stage(event["stage"]), event)
+        elif name in _OF_ATTEMPT and event["token"] in self.by_token:
+            _OF_ATTEMPT[name](self.by_token[event["token"]], event)
+
+    def _intend(self, event: dict[str, Any]) -> None:
+        stage = self.stage(event["stage"])
+        entry = AttemptEntry(event["token"], event["stage"], event["link"], event["attempt"], event)
+        entry.node_hours, entry.resumed = event["node_hours"], stage.resumed
+        if stage.state == "held":
+            stage.state = ""
+        stage.attempts.append(entry)
+        self.by_token[entry.token] = entry
+
+
+def _submitted(entry: AttemptEntry, event: dict[str, Any]) -> None:
+    entry.job_id = str(event["job_id"])
+
+
+def _started(entry: AttemptEntry, event: dict[str, Any]) -> None:
+    entry.started = True
+
+
+def _settled(entry: AttemptEntry, event: dict[str, Any]) -> None:
+    entry.status = Status(event["status"])
+    entry.cause = Cause(event["cause"]) if event["cause"] else None
+    entry.message, entry.node_hours = event["message"], event["node_hours"]
+
+
+def _judged(stage: StageEntry, event: dict[str, Any]) -> None:
+    stage.state, stage.message, stage.cause = event["state"], event.get("message") or "", event.get("cause") or ""
+
+
+def _resumed(stage: StageEntry, event: dict[str, Any]) -> None:
+    stage.state = stage.message = stage.cause = ""
+    stage.cancelled = False
+    stage.resumed += 1
+    stage.links_before = max((each.link for each in stage.attempts if each.counts), default=0)
+
+
+def _cancel_requested(stage: StageEntry, event: dict[str, Any]) -> None:
+    stage.cancelled = True
+
+
+_OF_STAGE = {"stage": _judged, "resumed": _resumed, "cancel_requested": _cancel_requested}
+_OF_ATTEMPT = {"submitted": _submitted, "started": _started, "settled": _settled}

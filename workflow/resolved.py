@@ -1,0 +1,130 @@
+"""What the first driver writes down of a campaign, and what a changed file means for it later."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from model.outcome import read_json, write_json
+from workflow.campaign import Campaign, Header, stage_kind
+from workflow.errors import ConfigError, JournalError
+from workflow.ledger import Ledger
+from workflow.request import read_request
+from workflow.rundir import RunDir
+from workflow.site import Site
+from workflow.stages.base import StageSpec
+
+_PACKAGES = ("campaign", "parsl", "deephyper", "torch", "adios2", "mpi4py", "numpy", "pydantic")
+
+
+def write_resolved(rundir: RunDir, campaign: Campaign, campaign_id: str) -> dict[str, Any]:
+    """Write `campaign.json` once: identity, resolved campaign and site; return the facts of the journal's first line."""
+    created = {
+        "campaign_id": campaign_id,
+        "name": campaign.name,
+        "file": str(campaign.path),
+        "sha256": hashlib.sha256(campaign.path.read_bytes()).hexdigest(),
+        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+    write_json(rundir.campaign, {**created, **_as_json(campaign)})
+    return created
+
+
+def stored_campaign(rundir: RunDir) -> Campaign:
+    """Return the campaign as its first driver resolved it.
+
+    Raises:
+        ConfigError: No driver has been here.
+        JournalError: What it wrote cannot be read any more.
+    """
+    fields = read_json(rundir.campaign)
+    if fields is None:
+        raise ConfigError("no campaign has begun here", str(rundir.root), "Give the folder of a campaign, or start one with `campaign run`.")
+    try:
+        stages = {name: stage_kind(spec["kind"]).Spec.model_validate(spec) for name, spec in fields["stages"].items()}
+        header, site = Header.model_validate(fields["header"]), Site.model_validate(fields["site"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalError(f"not a resolved campaign ({error})", str(rundir.campaign), "Restore the file from a copy.") from error
+    return Campaign(Path(fields["file"]), header, site, stages, rundir.root)
+
+
+def reconciled(rundir: RunDir, campaign: Campaign, ledger: Ledger) -> tuple[Campaign, list[str]]:
+    """Keep the resolved keys of stages that have begun, take the file's for the others, and tell the differences.
+
+    A stage that failed or was cancelled has ended: `resume` tries it with the keys that the file has now.
+
+    Raises:
+        ConfigError: The file names another site than the campaign began on.
+    """
+    stored = read_json(rundir.campaign) or {}
+    if stored["site"]["name"] != campaign.site.name:
+        raise ConfigError(
+            f"the campaign began on site '{stored['site']['name']}', not '{campaign.site.name}'",
+            str(rundir.campaign),
+            f"Run it there, or give the file another `folder:`; `--site {stored['site']['name']}` goes on.",
+        )
+    now = _as_json(campaign)
+    told = [f"{path}: {old!r} -> {new!r}" for path, old, new in _differences({k: stored[k] for k in ("header", "site")}, now, "")]
+    stages = dict(campaign.stages)
+    for name in {**stored["stages"], **now["stages"]}:
+        kept, lines = _stage(rundir, ledger, name, stored["stages"].get(name), now["stages"].get(name))
+        told += lines
+        if kept is not None:
+            stages[name] = kept
+    return replace(campaign, stages=stages), told
+
+
+def _stage(rundir: RunDir, ledger: Ledger, name: str, old: Any, new: Any) -> tuple[StageSpec | None, list[str]]:
+    """Return the keys that a begun stage keeps, or None where the file's hold; and what differs."""
+    entries = [entry for key, entry in ledger.stages.items() if key.partition("/")[0] == name and entry.has_begun]
+    fields = next((f for entry in entries if (f := _begun_with(rundir, entry.key)) is not None), old if entries else None)
+    if fields is None or all(entry.state in ("failed", "cancelled") for entry in entries):
+        differences = list(_differences(old or {}, new or {}, "")) if old != new else []
+        return None, [f"stages.{name}.{path}: {was!r} -> {now!r}; taken" for path, was, now in differences]
+    told = [f"stages.{name}.{path}: {was!r} -> {now!r}; it has begun and keeps the first" for path, was, now in _differences(fields, new or {}, "")]
+    return stage_kind(fields["kind"]).Spec.model_validate(fields), told
+
+
+def _begun_with(rundir: RunDir, key: str) -> dict[str, Any] | None:
+    attempts = [each for each in rundir.attempts(key) if each.request.exists()]
+    return read_request(attempts[-1].request).spec if attempts else None
+
+
+def _as_json(campaign: Campaign) -> dict[str, Any]:
+    return {
+        "header": campaign.header.model_dump(mode="json"),
+        "site": campaign.site.model_dump(mode="json"),
+        "stages": {name: spec.model_dump(mode="json") for name, spec in campaign.stages.items()},
+        "instances": [
+            {
+                "key": each.key,
+                "kind": each.spec.kind,
+                "needs": list(each.needs),
+                "nodes": 0 if stage_kind(each.spec.kind).on_login else each.spec.nodes,
+                "links": each.spec.links,
+                "walltime_s": each.spec.walltime_s,
+                "spec": each.spec.model_dump(mode="json"),
+            }
+            for each in campaign.instances()
+        ],
+    }
+
+
+def _differences(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old | new:
+            below = f"{path}.{key}" if path else str(key)
+            yield from _differences(old.get(key), new.get(key), below)
+    elif old != new:
+        yield path, old, new
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
