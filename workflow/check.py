@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from model.registry import reader, readers
 from workflow.allocation.launch import launcher
 from workflow.batch.scheduler import scheduler_kinds
-from workflow.campaign import BranchSource, Campaign, Draft, draft_campaign, stage_kind
+from workflow.campaign import BranchSource, Campaign, Draft, Header, draft_campaign, stage_kind
 from workflow.errors import CampaignError, ConfigError, SiteError
 from workflow.graph import direct_needs, in_order
 from workflow.model_check import built_models
@@ -57,7 +58,7 @@ def check_campaign(path: Path, site: str | None = None, *, elsewhere: bool = Fal
         _check_commands(campaign, report, elsewhere)
         if models:
             _check_models(draft, campaign, report)
-    if campaign is None or len(campaign.stages) < len(draft.document.fields.get("stages") or {}):
+    if campaign is None or draft.header is None or len(campaign.stages) < len(draft.document.fields.get("stages") or {}):
         report.unchecked.append("what rests on the faults told here; check again when they are mended")
     if not models:
         report.unchecked.append("the models: left out on request")
@@ -66,8 +67,9 @@ def check_campaign(path: Path, site: str | None = None, *, elsewhere: bool = Fal
 
 
 def _sound(draft: Draft) -> Campaign | None:
-    """Return the campaign without its faulty stages and what rests on them, or None where header or site are faulty."""
-    if draft.header is None or draft.site is None:
+    """Return the campaign without its faulty parts and what rests on them, or None where no site is known."""
+    header = draft.header or _sound_header(draft)
+    if header is None or draft.site is None:
         return None
     whole = dict(draft.stages)
     while broken := [name for name, spec in whole.items() if any(need not in whole for need in direct_needs(spec))]:
@@ -76,7 +78,20 @@ def _sound(draft: Draft) -> Campaign | None:
     fans = {name: spec for name, spec in stages.items() if not spec.each or stages[spec.each].kind == "promote"}
     if len(fans) < len(stages):
         return None
-    return Campaign(draft.document.path.resolve(), draft.header, draft.site, stages, Path())
+    return Campaign(draft.document.path.resolve(), header, draft.site, stages, Path())
+
+
+def _sound_header(draft: Draft) -> Header | None:
+    """Return what remains of the header without its faulty keys and data sets."""
+    fields: dict[str, Any] = {key: value for key, value in draft.document.fields.items() if key != "stages"}
+    for fault in validate(Header, fields)[1]:
+        first, second = (*fault.key, "")[:2]
+        if first in ("branches", "sources") and isinstance(fields.get(first), dict):
+            fields[first] = {name: each for name, each in fields[first].items() if str(name) != second}
+        else:
+            fields.pop(first, None)
+    header: Header | None = validate(Header, {"name": "unnamed", "branches": {}, **fields})[0]
+    return header
 
 
 def _check_sources(draft: Draft, campaign: Campaign, report: CheckReport, elsewhere: bool) -> None:

@@ -140,22 +140,26 @@ def _planned(name: str, spec: StageSpec, count: int, site: Site) -> PlannedStage
 
 def _refusals(site: Site, nodes: int, spec: StageSpec, queue: Queue | None) -> list[Refusal]:
     if spec.spares >= nodes:
-        rule = f"{spec.spares} spares of {nodes} nodes leave none to work on"
+        rule = f"{spec.spares} spare of {_nodes(nodes)} leave none to work on"
         return [Refusal("spares", rule, "spares are part of a job's nodes", {"spares": nodes - 1})]
     own = f"site file of {site.name}"
     if nodes > site.nodes:
-        return [Refusal("nodes", f"{nodes} nodes asked, {site.name} has {site.nodes}", own, _fitting(site, nodes, spec))]
+        return [Refusal("nodes", f"{_nodes(nodes)} asked, {site.name} has {site.nodes}", own, _fitting(site, nodes, spec))]
     if queue is not None:
         return []
     sized = [each for each in site.queues if _takes(each, nodes)]
     if not sized:
         sizes = ", ".join(f"{each.name} {each.min_nodes}-{each.max_nodes}" for each in site.queues)
         sources = "; ".join(dict.fromkeys(each.source for each in site.queues if each.source))
-        return [Refusal("nodes", f"no queue takes {nodes} nodes ({sizes})", sources or own, _fitting(site, nodes, spec))]
+        return [Refusal("nodes", f"no queue takes {_nodes(nodes)} ({sizes})", sources or own, _fitting(site, nodes, spec))]
     longest = max(sized, key=lambda each: each.max_walltime_h)
     most = walltime_text(longest.max_walltime_h * 3600)
-    rule = f"{walltime_text(spec.walltime_s)} asked, the longest job of {nodes} nodes is {most} (queue {longest.name})"
+    rule = f"{walltime_text(spec.walltime_s)} asked, the longest job of {_nodes(nodes)} is {most} (queue {longest.name})"
     return [Refusal("walltime", rule, longest.source or own, _fitting(site, nodes, spec))]
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node{'s' * (count != 1)}"
 
 
 def _takes(queue: Queue, nodes: int) -> bool:

@@ -1,0 +1,233 @@
+"""Mistakes in a campaign file: each is answered with what, where and remedy, word by word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workflow.check import check_campaign
+
+FRAME = 'Properties=species:S:1:pos:R:3:forces:R:3 energy=-1.0 pbc="F F F"'
+GOOD = """\
+name: first
+site: local
+budget: {node_hours: 100}
+branches:
+  a: {reader: extxyz, path: a.xyz}
+sources:
+  pool: {reader: extxyz, path: a.xyz}
+stages:
+  data:
+    kind: convert
+    walltime: "00:10"
+  find:
+    kind: hpo
+    needs: [data]
+    nodes: 2
+    backbone: painn
+    trial: {nodes: 1, epochs: 2}
+  best: {kind: promote, needs: [find], top: 1}
+  train:
+    kind: train
+    each: best
+    needs: [data]
+    epochs: 4
+    walltime: "01:00"
+  lead: {kind: promote, needs: [train]}
+  pick: {kind: screen, needs: [data, lead], candidates: pool}
+"""
+
+MISTAKES = {
+    "unknown key": (
+        'epochs: 4\n    walltime: "01:00"',
+        'epochs: 4\n    waltime: "01:00"',
+        "24: stages.train.waltime: no key 'waltime' here",
+        "Did you mean 'walltime'? Keys here: attempts, backbone, devices, each, epochs, kind, links, model, needs, nodes, on, "
+        "spares, start, suffices, training, walltime.",
+    ),
+    "unknown backbone": (
+        "backbone: painn",
+        "backbone: pain",
+        "16: stages.find.backbone: no backbone 'pain'",
+        "Did you mean 'painn'? Known: {backbones}.",
+    ),
+    "unknown kind": (
+        "kind: screen",
+        "kind: scren",
+        "26: stages.pick.kind: no stage kind 'scren'",
+        "Did you mean 'screen'? Known: blend, convert, finetune, hpo, promote, screen, train.",
+    ),
+    "unknown reader": (
+        "a: {reader: extxyz,",
+        "a: {reader: extxy,",
+        "5: branches.a.reader: no reader 'extxy'",
+        "Did you mean 'extxyz'? Known: {readers}.",
+    ),
+    "unknown need": (
+        "needs: [find]",
+        "needs: [fnd]",
+        "18: stages.best.needs: no stage 'fnd'",
+        "Did you mean 'find'? Stages: data, find, best, train, lead, pick.",
+    ),
+    "circle": (
+        "kind: hpo\n    needs: [data]",
+        "kind: hpo\n    needs: [data, best]",
+        "14: stages.find.needs: stages wait for each other: find needs best needs find",
+        "Take one of these needs away.",
+    ),
+    "each without a selection": (
+        "each: best",
+        "each: find",
+        "21: stages.train.each: 'find' selects no models",
+        "Name a stage of kind promote (best, lead).",
+    ),
+    "missing file": (
+        "a: {reader: extxyz, path: a.xyz}",
+        "a: {reader: extxyz, path: b.xyz}",
+        "5: branches.a.path: no such file: {folder}/b.xyz",
+        "Put the data there, or give the right folder under `paths:` in ~/.config/campaign/sites/local.yaml.",
+    ),
+    "unknown path of the site": (
+        "a: {reader: extxyz, path: a.xyz}",
+        'a: {reader: extxyz, path: "{dta}/a.xyz"}',
+        "5: branches.a.path: '{dta}/a.xyz' names a path that the site does not have ('dta')",
+        "Put it under `paths:` of your site overlay. Known: none.",
+    ),
+    "too many nodes": (
+        "    nodes: 2\n",
+        "    nodes: 3\n",
+        "15: stages.find.nodes: 3 nodes asked, local has 2 [site file of local]",
+        "This would fit: on: {local: {nodes: 2, links: 2}}",
+    ),
+    "too long a job": (
+        'walltime: "01:00"',
+        'walltime: "90:00"',
+        "24: stages.train.walltime: 90:00:00 asked, the longest job of 1 node is 48:00:00 (queue local) [this file]",
+        "This would fit: on: {local: {walltime: '48:00:00', links: 2}}",
+    ),
+    "no time": (
+        'walltime: "01:00"',
+        "walltime: 60",
+        "24: stages.train.walltime: found the number 60 where text is needed",
+        "Put it in quotes. walltime: Time of one link, HH:MM or HH:MM:SS.",
+    ),
+    "out of range": (
+        "epochs: 4",
+        "epochs: 0",
+        "23: stages.train.epochs: found 0; it must be greater than or equal to 1",
+        "epochs: Epochs to train in all links together.",
+    ),
+    "wrong type": (
+        "budget: {node_hours: 100}",
+        "budget: {node_hours: plenty}",
+        "3: budget.node_hours: found 'plenty' where a number is needed",
+        "node_hours: Node-hours of all jobs together.",
+    ),
+    "unknown site": ("site: local", "site: locl", "2: site: no site 'locl'", "Did you mean 'local'? Known: {sites}."),
+    "unknown site of on": (
+        "    epochs: 4\n",
+        "    epochs: 4\n    on: {loca: {nodes: 1}}\n",
+        "24: stages.train.on.loca: no site 'loca'",
+        "Did you mean 'local'? Known: {sites}.",
+    ),
+    "written twice": (
+        "  lead: {kind: promote, needs: [train]}\n",
+        "  lead: {kind: promote, needs: [train]}\n" * 2,
+        "26: stages.lead: written twice, first on line 25",
+        "Keep one of the two.",
+    ),
+    "missing key": (
+        "candidates: pool}",
+        "top: 5}",
+        "26: stages.pick.candidates: 'candidates' is missing",
+        "Add it. candidates: The source (or branch) of candidate structures.",
+    ),
+    "option of a reader": (
+        "a: {reader: extxyz, path: a.xyz}",
+        "a: {reader: extxyz, path: a.xyz, options: {enrgy: E}}",
+        "5: branches.a.options.enrgy: no key 'enrgy' here",
+        "Did you mean 'energy'? Keys here: charge, energy, energy_unit, forces, id, identity, spin.",
+    ),
+    "no room for a trial": (
+        "trial: {nodes: 1,",
+        "trial: {nodes: 5,",
+        "17: stages.find.trial.nodes: a trial takes 5 nodes, the job has 2 beside its spares",
+        "Give at most 2, or more `nodes`.",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-overlay"))
+    (tmp_path / "a.xyz").write_text(f"1\n{FRAME}\nH 0 0 0 0 0 0\n")
+    path = tmp_path / "campaign.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_a_good_file_has_no_problem(file: Path) -> None:
+    report = check_campaign(file, models=False)
+    assert [str(problem) for problem in report.problems] == []
+    assert "data a: 1 file, 0.0 MB, reader extxyz" in report.found
+    assert "the models: left out on request" in report.unchecked
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_answered_with_what_where_and_remedy(file: Path, name: str) -> None:
+    right, wrong, what, remedy = MISTAKES[name]
+    assert GOOD.count(right) == 1
+    file.write_text(GOOD.replace(right, wrong))
+    (problem,) = check_campaign(file, models=False).problems
+    assert str(problem) == filled(f"{file}:{what}\n  {remedy}", file)
+
+
+def test_mistakes_are_told_together_in_the_order_of_the_file(file: Path) -> None:
+    text = GOOD
+    for name in ("unknown key", "unknown backbone", "unknown reader", "wrong type", "too many nodes", "unknown need"):
+        text = text.replace(*MISTAKES[name][:2])
+    file.write_text(text)
+    report = check_campaign(file, models=False)
+    assert [str(problem).split(": ")[1] for problem in report.problems] == [
+        "budget.node_hours",
+        "branches.a.reader",
+        "stages.find.nodes",
+        "stages.find.backbone",
+        "stages.best.needs",
+        "stages.train.waltime",
+    ]
+    assert "what rests on the faults told here; check again when they are mended" in report.unchecked
+
+
+def test_what_cannot_be_seen_from_elsewhere_is_said(file: Path) -> None:
+    file.write_text(GOOD.replace(*MISTAKES["missing file"][:2]))
+    report = check_campaign(file, elsewhere=True, models=False)
+    assert not report.problems
+    assert "data files: they are on local, not here" in report.unchecked
+
+
+def test_a_launcher_that_is_missing_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.executable", str(file.parent / "python"))
+    (problem,) = check_campaign(file, models=False).problems
+    assert problem.what.startswith("no command '")
+    assert problem.where == "site local"
+    assert "campaign check --elsewhere" in problem.remedy
+
+
+def test_a_file_that_is_no_yaml_is_told_with_its_line(file: Path) -> None:
+    file.write_text("name: first\nstages:\n\tdata: {kind: convert}\n")
+    with pytest.raises(Exception, match=r"campaign.yaml:3: not valid YAML: found character '\\t'") as caught:
+        check_campaign(file)
+    assert caught.value.remedy == "Indent with spaces; YAML allows no tabs."  # type: ignore[attr-defined]
+
+
+def filled(text: str, file: Path) -> str:
+    from model.registry import backbones, readers
+    from workflow.site import site_names
+
+    known = {"backbones": backbones(), "readers": readers(), "sites": site_names()}
+    for name, names in known.items():
+        text = text.replace(f"{{{name}}}", ", ".join(names))
+    return text.replace("{folder}", str(file.parent))
