@@ -125,9 +125,7 @@ def _distances(
     return np.sqrt(np.einsum("ej,ej->e", vectors, vectors))
 
 
-def _canonical_order(
-    receiver: NDArray[np.int64], sender: NDArray[np.int64], shifts: NDArray[np.int32]
-) -> NDArray[np.int64]:
+def _canonical_order(receiver: NDArray[np.int64], sender: NDArray[np.int64], shifts: NDArray[np.int32]) -> NDArray[np.int64]:
     """Order by receiver, sender, shift, through one 64-bit key where it fits."""
     if len(receiver) == 0:
         return np.zeros(0, np.int64)

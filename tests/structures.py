@@ -58,7 +58,12 @@ def store_of(folder: Path, frames: list[Atoms], name: str = "branch", **options:
     splits = options.pop("splits", Splits())
     shard = options.pop("shard", 100_000)
     config = ConvertConfig(
-        name=name, reader={"name": "extxyz", **options}, sources=(folder / "frames.extxyz",), store="store", shard=shard, splits=splits
+        name=name,
+        reader={"name": "extxyz", **options},
+        sources=(folder / "frames.extxyz",),
+        store="store",
+        shard=shard,
+        splits=splits,
     )
     convert.run(config, folder, Ranks())
     return Store.open(folder / "store")

@@ -101,9 +101,7 @@ ATOM_FIELDS = ("numbers", "positions", "forces")
 STRUCTURE_FIELDS = ("cell", "pbc", "energy", "stress", "charge", "spin", "identity", "raw_ids")
 
 
-def gather_ranges(
-    offsets: NDArray[np.int64], indices: NDArray[np.integer]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def gather_ranges(offsets: NDArray[np.int64], indices: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of ragged entries and their new offsets.
 
     Args:

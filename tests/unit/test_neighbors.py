@@ -54,7 +54,9 @@ def slab_without_third_vector() -> Atoms:
 
 
 def wire() -> Atoms:
-    return Atoms("CH2", [[0, 0, 0], [0, 0.9, 0.6], [0, -0.9, 0.6]], cell=[[2.5, 0, 0], [0, 0, 0], [0, 0, 0]], pbc=[True, False, False])
+    return Atoms(
+        "CH2", [[0, 0, 0], [0, 0.9, 0.6], [0, -0.9, 0.6]], cell=[[2.5, 0, 0], [0, 0, 0], [0, 0, 0]], pbc=[True, False, False]
+    )
 
 
 CASES = {

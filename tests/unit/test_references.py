@@ -38,7 +38,9 @@ def test_the_fit_is_least_squares_of_the_energy_per_atom() -> None:
     block = with_energies(random_block(60), noise=0.3)
     fitted = references.fit(block, ALL)
     assert fitted is not None
-    rows = np.array([[np.mean(block.numbers[a:b] == z) for z in TRUE] for a, b in zip(block.offsets, block.offsets[1:], strict=False)])
+    rows = np.array(
+        [[np.mean(block.numbers[a:b] == z) for z in TRUE] for a, b in zip(block.offsets, block.offsets[1:], strict=False)]
+    )
     best, _, _, _ = np.linalg.lstsq(rows, block.energy / block.num_atoms, rcond=None)
     assert [fitted.energies[z] for z in TRUE] == pytest.approx(best, rel=1e-9)
     residual = (block.energy - fitted.of(block.numbers, block.offsets)) / block.num_atoms

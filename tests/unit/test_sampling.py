@@ -55,9 +55,7 @@ def test_an_epoch_draws_each_sample_once(sizes: dict[int, int], batch: int, seed
 
 @given(sizes=sizes, batch=st.integers(1, 40), fraction=st.floats(0.05, 1), epoch=st.integers(0, 5))
 @quick
-def test_no_sample_twice_in_an_epoch_without_oversampling(
-    sizes: dict[int, int], batch: int, fraction: float, epoch: int
-) -> None:
+def test_no_sample_twice_in_an_epoch_without_oversampling(sizes: dict[int, int], batch: int, fraction: float, epoch: int) -> None:
     sampler = Sampler(sizes, None, batch, 0, fraction)
     for branch, drawn in epoch_of(sampler, epoch).items():
         assert len(np.unique(drawn)) == len(drawn) == sampler.quotas[branch] <= sizes[branch]
@@ -65,9 +63,7 @@ def test_no_sample_twice_in_an_epoch_without_oversampling(
 
 @given(sizes=sizes, fraction=st.floats(0.05, 1), shares=st.lists(st.floats(0.1, 9), min_size=6, max_size=6))
 @quick
-def test_consecutive_epochs_go_on_through_the_permutation(
-    sizes: dict[int, int], fraction: float, shares: list[float]
-) -> None:
+def test_consecutive_epochs_go_on_through_the_permutation(sizes: dict[int, int], fraction: float, shares: list[float]) -> None:
     """After any number of epochs, no sample was drawn more than once oftener than another."""
     sampler = Sampler(sizes, dict(enumerate(shares)), 8, 1, fraction)
     counts: dict[int, Counter[int]] = {b: Counter() for b in sampler.quotas}
@@ -121,7 +117,9 @@ def test_ranks_divide_a_batch_without_loss(sizes: dict[int, int], batch: int, pa
         joined = Counter((b, int(k)) for piece in pieces for b, x in piece.items() for k in x)
         assert joined == Counter((b, int(k)) for b, x in whole.items() for k in x)
         again = divide(whole, costs, parts)
-        assert all(p.keys() == q.keys() and all(np.array_equal(p[b], q[b]) for b in p) for p, q in zip(pieces, again, strict=True))
+        assert all(
+            p.keys() == q.keys() and all(np.array_equal(p[b], q[b]) for b in p) for p, q in zip(pieces, again, strict=True)
+        )
 
 
 @given(before=st.integers(1, 5), after=st.integers(1, 5), stop=st.integers(0, 12))

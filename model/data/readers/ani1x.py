@@ -46,7 +46,7 @@ def count(path: Path, config: Config) -> int:
 
 def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
     """Yield the labelled records of a span, formula by formula."""
-    span, first = span or range(count(path, config)), 0
+    span, first = range(count(path, config)) if span is None else span, 0
     with reading(path):
         for formula, group in _groups(path):
             rows = _labelled(group, config)

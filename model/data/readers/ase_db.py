@@ -59,16 +59,33 @@ def connect(path: Path) -> Any:
     """Open a database for reading, without a lock file and without ASE's own MPI broadcast."""
     import ase.db
 
-    with path.open("rb") as file:  # ASE would make an empty database where there is none
-        if not file.read(16).startswith(b"SQLite format 3"):
-            raise ValueError("no SQLite database")
+    _check_length(path)
     return ase.db.connect(path, type="db", serial=True, use_lock_file=False)
 
 
 def rows(database: Any, span: range | None) -> Iterator[Any]:
     """Yield the rows of a span, in the order of their ids."""
+    if span is not None and not len(span):
+        return  # to ASE, a limit of 0 is none
     window = {} if span is None else {"offset": span.start, "limit": len(span)}
     yield from database.select(**window, sort="id")
+
+
+def _check_length(path: Path) -> None:
+    """Compare the file's length with its header's (sqlite.org/fileformat2.html, 1.3): SQLite itself may miss a lost end.
+
+    Raises:
+        ValueError: No SQLite file (ASE would make an empty one there), or one cut short.
+    """
+    with path.open("rb") as file:
+        header = file.read(100)
+    if len(header) < 100 or not header.startswith(b"SQLite format 3"):
+        raise ValueError("no SQLite database")
+    page = int.from_bytes(header[16:18], "big")
+    expected = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
+    size = path.stat().st_size
+    if size < expected and not path.with_name(f"{path.name}-wal").exists():
+        raise ValueError(f"{size} of {expected} bytes")
 
 
 def _structure(row: Any, config: Config) -> Structure:

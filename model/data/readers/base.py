@@ -18,8 +18,8 @@ from model.outcome import CampaignError
 
 HARTREE_EV = 27.211386245988
 """CODATA 2018 (NIST SP 961). `ase.units.Hartree` is CODATA 2014, 8e-9 smaller: 0.1 meV at 560 Hartree."""
-KCAL_PER_MOL_EV = 0.0433641042902
-"""4184 J / (N_A e), both exact since 2019."""
+KCAL_PER_MOL_EV = 4184 / (6.02214076e23 * 1.602176634e-19)
+"""Thermochemical: 4184 J / (N_A e), exact since the SI of 2019."""
 ENERGY_UNITS = {"eV": 1.0, "Hartree": HARTREE_EV, "kcal/mol": KCAL_PER_MOL_EV}
 EnergyUnit = Literal["eV", "Hartree", "kcal/mol"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from io import StringIO
 from pathlib import Path
@@ -44,10 +45,10 @@ def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 
 
 
 def count(path: Path, config: Config) -> int:  # noqa: ARG001
-    """Return the number of frames by reading only the lines that hold a number of atoms."""
+    """Return the number of frames; lines are read, but not understood."""
     with reading(path), _open(path) as file:
         frames = 0
-        while _skip_frame(file):
+        while _frame(file):
             frames += 1
         return frames
 
@@ -55,12 +56,12 @@ def count(path: Path, config: Config) -> int:  # noqa: ARG001
 def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
     """Yield the frames of a span; forces are those of the file, whatever constraints it names."""
     with reading(path), _open(path) as file:
-        for _ in range(span.start if span else 0):
-            _skip_frame(file)
-        frame = span.start if span else 0
-        while (span is None or frame < span.stop) and (lines := _frame(file)):
+        first, stop = (0, None) if span is None else (span.start, span.stop)
+        for _ in range(first):
+            _frame(file)
+        frames = itertools.takewhile(bool, iter(lambda: _frame(file), None))
+        for frame, lines in enumerate(itertools.islice(frames, None if stop is None else stop - first), first):
             yield _structure(path, frame, lines, config)
-            frame += 1
 
 
 def _open(path: Path) -> IO[str]:
@@ -68,10 +69,6 @@ def _open(path: Path) -> IO[str]:
 
     file: IO[str] = open_with_compression(str(path), "r")
     return file
-
-
-def _skip_frame(file: IO[str]) -> bool:
-    return bool(_frame(file))
 
 
 def _frame(file: IO[str]) -> list[str]:

@@ -60,10 +60,19 @@ def read(path: Path, config: Config, span: range | None = None) -> Iterator[Stru
 
 
 def _open(path: Path) -> Any:
+    """Open a shard for reading; no lock file is written beside it.
+
+    Raises:
+        ValueError: The file is shorter than its own page count says: to touch a missing page kills the process.
+    """
     import lmdb
 
-    # Without readahead, a random page does not drag its neighbours in; no lock file is written beside the data.
-    return lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
+    environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
+    expected, size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"], path.stat().st_size
+    if size < expected:
+        environment.close()
+        raise ValueError(f"{size} of {expected} bytes")
+    return environment
 
 
 def _keys(path: Path) -> list[int]:

@@ -1,0 +1,5 @@
+"""One module for each reader: its container written by the origin's own library, and what must come out.
+
+A module has `FILE`, `OPTIONS` (of the reader), `EXPECTED` (records with values converted by hand), and
+`write(path, energy_scale)`, which multiplies energies and forces so that a test can slip a unit.
+"""

@@ -1,0 +1,190 @@
+"""Every reader keeps one contract; a reader in `model/data/readers` is found, and must have a fixture in `sources`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model import registry
+from model.data.readers import base
+from model.data.structure import UNLABELLED, Structure
+from model.data.validation import fault
+from model.outcome import CampaignError
+
+READERS = registry.readers()
+IN_HARTREE = [name for name in READERS if hasattr(registry.reader(name), "HARTREE_EV")]
+
+
+@pytest.fixture(params=READERS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def reader(name: str) -> Any:
+    return registry.reader(name)
+
+
+@pytest.fixture
+def source(name: str) -> ModuleType:
+    return importlib.import_module(f"tests.contracts.sources.{name}")
+
+
+def config_of(reader: Any, source: ModuleType) -> Any:
+    return reader.Config(**source.OPTIONS)
+
+
+def assert_expected(found: list[Structure], expected: list[dict[str, Any]]) -> None:
+    assert [s.id for s in found] == [e["id"] for e in expected]
+    for s, e in zip(found, expected, strict=True):
+        assert s.numbers.tolist() == e["numbers"]
+        assert s.positions == pytest.approx(np.array(e["positions"], float), abs=1e-7)  # ASE writes extended XYZ to 8 decimals
+        assert s.cell == pytest.approx(np.array(e.get("cell", np.zeros((3, 3))), float))
+        assert s.pbc.tolist() == e.get("pbc", [False] * 3)
+        assert s.energy == pytest.approx(np.nan if e["energy"] is None else e["energy"], rel=1e-12, nan_ok=True)
+        for label in ("forces", "stress"):
+            value, wanted = getattr(s, label), e.get(label)
+            assert (value is None) == (wanted is None)
+            assert value is None or value == pytest.approx(np.array(wanted, float), rel=1e-9, abs=1e-12)
+        assert (s.charge, s.spin) == (e.get("charge", UNLABELLED), e.get("spin", UNLABELLED))
+        assert s.identity.startswith(e["identity"])
+
+
+def test_the_source_is_described(reader: Any) -> None:
+    info = reader.INFO
+    assert isinstance(info, base.SourceInfo)
+    assert info.title and info.licence and info.citation
+    assert info.energy_kind in ("total", "formation", "as given")
+    assert {"energy", "forces", "length"} <= info.units.keys()
+    assert (info.count is None) == (not info.level_of_theory), "a published set has a count and a level of theory"
+    assert info.count is None or info.count > 1000
+
+
+def test_every_option_is_described(reader: Any) -> None:
+    for field, about in reader.Config.model_fields.items():
+        assert about.description, f"option {field}"
+    reader.Config()  # a source as published needs no option
+
+
+def test_the_module_says_its_business(reader: Any) -> None:
+    assert reader.__doc__
+    for function in (reader.files, reader.count, reader.read):
+        assert function.__doc__
+
+
+def test_values_and_units(reader: Any, source: ModuleType, tmp_path: Path) -> None:
+    source.write(tmp_path / source.FILE)
+    config = config_of(reader, source)
+    assert reader.files([tmp_path], config) == [tmp_path / source.FILE]
+    found = list(reader.read(tmp_path / source.FILE, config))
+    assert_expected(found, source.EXPECTED)
+    assert reader.count(tmp_path / source.FILE, config) == len(source.EXPECTED)
+    for s in found:
+        assert fault(s) is None
+        assert (s.numbers.dtype, s.positions.dtype, s.cell.dtype, s.pbc.dtype) == (np.uint8, np.float64, np.float64, bool)
+        assert isinstance(s.energy, float)
+
+
+def test_a_slipped_unit_is_caught(reader: Any, source: ModuleType, tmp_path: Path) -> None:
+    source.write(tmp_path / source.FILE, 1 + 1e-6)
+    with pytest.raises(AssertionError):
+        assert_expected(list(reader.read(tmp_path / source.FILE, config_of(reader, source))), source.EXPECTED)
+
+
+@pytest.mark.parametrize("name", IN_HARTREE)
+@pytest.mark.parametrize("hartree", [27.2114079527, 27.2114, 27.211386024367243, 1.0])
+def test_another_hartree_is_caught(name: str, hartree: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values seen in public readers, and CODATA 2014; 8e-7 off is 12 meV for a molecule of 560 Hartree."""
+    reader, source = registry.reader(name), importlib.import_module(f"tests.contracts.sources.{name}")
+    source.write(tmp_path / source.FILE)
+    monkeypatch.setattr(reader, "HARTREE_EV", hartree)
+    with pytest.raises(AssertionError):
+        assert_expected(list(reader.read(tmp_path / source.FILE, reader.Config())), source.EXPECTED)
+
+
+def test_any_span_is_a_slice(reader: Any, source: ModuleType, tmp_path: Path) -> None:
+    source.write(tmp_path / source.FILE)
+    config, count = config_of(reader, source), len(source.EXPECTED)
+    for start in range(count + 1):
+        for stop in range(start, count + 1):
+            span = [s.id for s in reader.read(tmp_path / source.FILE, config, range(start, stop))]
+            assert span == [e["id"] for e in source.EXPECTED[start:stop]]
+
+
+def test_records_come_one_by_one(reader: Any, source: ModuleType, tmp_path: Path) -> None:
+    source.write(tmp_path / source.FILE)
+    records = reader.read(tmp_path / source.FILE, config_of(reader, source))
+    assert inspect.isgenerator(records)
+    assert next(records).id == source.EXPECTED[0]["id"]
+    records.close()
+
+
+def test_a_damaged_file_is_named(name: str, source: ModuleType, tmp_path: Path) -> None:
+    """Cut short anywhere, or of another kind; a library that maps a short file into memory may kill the process."""
+    source.write(tmp_path / source.FILE)
+    whole = (tmp_path / source.FILE).read_bytes()
+    damaged = {f"cut to {keep}": whole[: int(len(whole) * keep)] for keep in (0.98, 0.5, 0.1)}
+    damaged["noise"] = np.random.default_rng(0).bytes(20_000)
+    if name != "extxyz":  # an empty text file is a file of no frames
+        damaged["empty"] = b""
+    for folder, data in damaged.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / source.FILE).write_bytes(data)
+    paths = [tmp_path / folder / source.FILE for folder in damaged]
+    assert errors_of(name, paths, source.OPTIONS) == [str(path) for path in paths]
+    assert [path.read_bytes() for path in paths] == list(damaged.values()), "reading must not write"
+
+
+def test_a_missing_path_is_named(reader: Any, tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="no such file"):
+        reader.files([tmp_path / "nowhere"], reader.Config())
+    with pytest.raises(CampaignError, match="no file that ends in"):
+        reader.files([tmp_path], reader.Config())
+
+
+def test_reading_writes_nothing(reader: Any, source: ModuleType, tmp_path: Path) -> None:
+    source.write(tmp_path / source.FILE)
+    for extra in tmp_path.iterdir():
+        if extra.name != source.FILE:
+            extra.unlink()
+    before = (tmp_path / source.FILE).read_bytes()
+    list(reader.read(tmp_path / source.FILE, config_of(reader, source)))
+    assert [p.name for p in tmp_path.iterdir()] == [source.FILE]
+    assert (tmp_path / source.FILE).read_bytes() == before
+
+
+def test_options_are_known_without_the_file_libraries() -> None:
+    """A login node checks a campaign's readers without the `model` extra."""
+    barred = "import sys; sys.modules.update(dict.fromkeys(['ase', 'h5py', 'lmdb', 'torch', 'adios2', 'vesin']))"
+    code = f"{barred}\nfrom model import registry\nfor name in registry.readers(): registry.reader(name).Config()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=60)
+
+
+def errors_of(name: str, paths: list[Path], options: dict[str, object]) -> list[str]:
+    """Return where each damaged file's CampaignError points, found in a process of its own."""
+    code = f"""
+from pathlib import Path
+from model import registry
+from model.outcome import CampaignError
+reader = registry.reader({name!r})
+config = reader.Config(**{options!r})
+for path in map(Path, {[str(path) for path in paths]!r}):
+    try:
+        reader.count(path, config)
+        list(reader.read(path, config))
+        print("no error")
+    except CampaignError as error:
+        print(error.where)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60)
+    assert done.returncode == 0, f"ended with {done.returncode}: {done.stderr[-500:]}"
+    return done.stdout.splitlines()
