@@ -141,7 +141,7 @@ def _planned(name: str, spec: StageSpec, count: int, site: Site) -> PlannedStage
 def _refusals(site: Site, nodes: int, spec: StageSpec, queue: Queue | None) -> list[Refusal]:
     if spec.spares >= nodes:
         rule = f"{spec.spares} spare of {_nodes(nodes)} leave none to work on"
-        return [Refusal("spares", rule, "spares are part of a job's nodes", {"spares": nodes - 1})]
+        return [Refusal("spares", rule, "spares are part of a job's nodes", _fitting(site, nodes, spec))]
     own = f"site file of {site.name}"
     if nodes > site.nodes:
         return [Refusal("nodes", f"{_nodes(nodes)} asked, {site.name} has {site.nodes}", own, _fitting(site, nodes, spec))]

@@ -1,0 +1,54 @@
+"""Site files: the user's overlay, the folder of one's own, and what is said of a faulty one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workflow.errors import SiteError
+from workflow.site import load_site, site_names
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("CAMPAIGN_SITES", raising=False)
+    folder = tmp_path / "campaign" / "sites"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_an_overlay_is_merged_key_by_key(config: Path) -> None:
+    (config / "local.yaml").write_text("account: me\nnode: {cores: 7}\npaths: {data: /data}\n")
+    site = load_site("local")
+    assert (site.account, site.node.cores, site.node.devices, site.paths) == ("me", 7, 1, {"data": "/data"})
+
+
+def test_a_folder_of_ones_own_comes_first(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    packaged = Path(__file__).parents[2] / "sites" / "local.yaml"
+    (own / "mine.yaml").write_text(packaged.read_text().replace("nodes: 2", "nodes: 5"))
+    monkeypatch.setenv("CAMPAIGN_SITES", str(own))
+    assert {"mine", "local"} <= set(site_names())
+    assert load_site("mine").nodes == 5
+
+
+def test_a_faulty_overlay_is_told_with_its_file_and_key(config: Path) -> None:
+    (config / "local.yaml").write_text("node: {coers: 7}\n")
+    with pytest.raises(SiteError) as caught:
+        load_site("local")
+    assert caught.value.what == "no key 'coers' here"
+    assert f"(with {config / 'local.yaml'}): node.coers" in caught.value.where
+    assert caught.value.remedy.startswith("Did you mean 'cores'?")
+
+
+def test_an_unknown_site_is_answered_with_the_nearest(config: Path) -> None:
+    with pytest.raises(SiteError, match="Did you mean 'local'"):
+        load_site("lcal")
+
+
+@pytest.mark.parametrize("name", site_names())
+def test_every_packaged_site_loads(name: str, config: Path) -> None:
+    assert load_site(name).name == name
