@@ -48,6 +48,7 @@ class Guard:
         self.grace_s = grace_s
         self.kill_at = float("inf")
         self.code: int | None = None
+        # The object must live as long as we wait: when it goes, it reaps its process, and the exit code with it.
         self.launcher = _start(command)
         if self.launcher is None:
             self.code = 127  # what a shell says of a command that is not there
@@ -83,7 +84,7 @@ class Guard:
                 return
             if pid == 0:
                 return
-            if pid == self.launcher:
+            if self.launcher is not None and pid == self.launcher.pid:
                 code = os.waitstatus_to_exitcode(status)
                 self.code = code if code >= 0 else 128 - code
                 self.kill_at = min(self.kill_at, time.monotonic() + _STRAGGLERS_S)
@@ -138,10 +139,10 @@ def _signal(pids: list[int], number: int) -> None:
             continue
 
 
-def _start(command: list[str]) -> int | None:
+def _start(command: list[str]) -> subprocess.Popen[bytes] | None:
     try:
         # preexec_fn is safe here, and only here: the guard has one thread.
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_as_child(os.getpid())).pid  # noqa: PLW1509
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_as_child(os.getpid()))
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())
         return None

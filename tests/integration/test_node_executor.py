@@ -1,0 +1,203 @@
+"""Tasks of mixed sizes as Parsl apps on virtual nodes: none is lost, none waits for ever, bad nodes step aside."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from model.outcome import CampaignError, Cause, Status
+from workflow.allocation.deadline import Deadline
+from workflow.allocation.executor import Kernel, NodePoolExecutor
+from workflow.allocation.health import Probe
+from workflow.allocation.launch import LAUNCHERS, Launcher, Setting
+from workflow.allocation.nodes import NodePool
+from workflow.allocation.task import TaskLaunch, TaskRunner
+from workflow.site import Periods, load_site
+from workflow.stages.base import TaskResult
+
+PERIODS = Periods(heartbeat_s=0.1, ttl_s=3.0, stop_margin_s=4.0, stalled_s=30.0, kill_after_s=1.0)
+REPORT = """
+import json, os
+from mpi4py import MPI
+world = MPI.COMM_WORLD
+hosts = sorted(set(world.allgather(os.environ["LOCAL_NODE"])))
+if world.rank == 0:
+    json.dump({"status": "done", "world_size": world.size, "hosts": hosts}, open("outcome.json", "w"))
+"""
+SITE_LAUNCHER = """#!/bin/sh
+# A machine of named nodes: `black` answers and fails everything, `dead` fails even the sign of life.
+hosts=$1; shift
+grep -q dead "$hosts" && exit 233
+grep -q black "$hosts" && [ "$1" != true ] && exit 1
+[ "$1" = true ] || printf '{"status": "done", "world_size": %d, "hosts": ["%s"]}' \\
+  "$(wc -l < "$hosts")" "$(sed -z 's/\\n$//; s/\\n/", "/g' "$hosts")" > outcome.json
+"""
+
+
+class Bench:
+    def __init__(self, folder: Path, names: tuple[str, ...], spares: int, launcher: Launcher, length_s: float) -> None:
+        self.folder = folder
+        node = load_site("local").node
+        setting = Setting(launcher, (), node, dict(os.environ))
+        self.pool = NodePool(names, spares)
+        self.deadline = Deadline(time.time() + length_s, PERIODS.stop_margin_s, PERIODS.kill_after_s)
+        self.runner = TaskRunner(setting, PERIODS, self.pool, self.deadline, Probe(setting, folder / "probes", PERIODS.ttl_s))
+        self.executor = NodePoolExecutor(self.pool, self.runner, max_calls=4)
+        self.kernel = Kernel(self.executor, folder / "parsl")
+
+    def task(
+        self, name: str, nodes: int, *argv: str, estimate_s: float = 0.0, needs: tuple[Future[object], ...] = ()
+    ) -> Future[TaskResult]:
+        folder = self.folder / name
+        folder.mkdir()
+        return self.kernel.task(TaskLaunch(name, folder, argv, nodes, 1, estimate_s=estimate_s), needs)
+
+
+Make = Callable[..., Bench]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Make]:
+    made: list[Bench] = []
+
+    def make(
+        names: tuple[str, ...], spares: int = 0, launcher: Launcher = LAUNCHERS["mpiexec"], length_s: float = 300.0
+    ) -> Bench:
+        made.append(Bench(tmp_path, names, spares, launcher, length_s))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.kernel.close()
+        counts = each.pool.counts
+        assert counts.busy == 0 and counts.free + counts.spare + counts.quarantined == counts.allocated
+
+
+FOUR = ("node1", "node2", "node3", "node4")
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2, 2), (1, 2, 4, 1, 1, 4, 2, 1, 2, 4)])
+def test_every_task_of_a_backlog_ends_on_the_nodes_it_asked_for(bench: Make, sizes: tuple[int, ...]) -> None:
+    here = bench(FOUR)
+    results = [future.result(60) for future in [here.task(f"t{i}", n, sys.executable, "-c", REPORT) for i, n in enumerate(sizes)]]
+    assert [result.status for result in results] == [Status.DONE] * len(sizes), results
+    assert [len(result.nodes) for result in results] == list(sizes)
+    assert [result.outcome.world_size for result in results if result.outcome] == list(sizes)
+
+
+def test_a_task_waits_for_what_it_needs_even_in_a_list(bench: Make) -> None:
+    here = bench(FOUR)
+    first = here.task("first", 1, sys.executable, "-c", "import time; time.sleep(0.3); open('made', 'w')")
+    second = here.task(
+        "second", 1, sys.executable, "-c", f"open({str(here.folder / 'first' / 'made')!r}); " + REPORT, needs=(first,)
+    )
+    assert second.result(60).status is Status.DONE
+
+
+def test_a_need_that_fails_is_told_and_nothing_runs(bench: Make) -> None:
+    here = bench(FOUR)
+    need: Future[object] = Future()
+    task = here.task("task", 1, sys.executable, "-c", REPORT, needs=(need,))
+    need.set_exception(OSError("the copy failed"))
+    result = task.result(60)
+    assert (result.status, result.cause) == (Status.FAILED, Cause.STORAGE) and "could not be made ready" in result.message
+    assert not (result.folder / "outcome.json").exists()
+
+
+def test_a_missing_command_is_a_failure_not_a_hang(bench: Make) -> None:
+    result = bench(FOUR).task("gone", 2, "/no/such/command").result(60)
+    assert (result.status, result.cause) == (Status.FAILED, Cause.LAUNCHER)
+
+
+def test_a_task_larger_than_the_allocation_fails_at_once(bench: Make) -> None:
+    result = bench(FOUR).task("large", 5, "true").result(60)
+    assert result.cause is Cause.BAD_CONFIG and "5 nodes of 4" in result.message
+
+
+def test_what_does_not_fit_before_the_deadline_is_not_started(bench: Make) -> None:
+    here = bench(FOUR)
+    result = here.task("long", 1, "true", estimate_s=1000.0).result(60)
+    assert (result.cause, result.nodes) == (Cause.WALLTIME, ()) and "1000 s" in result.message
+
+
+def test_waiting_tasks_are_told_when_the_deadline_comes(bench: Make) -> None:
+    here = bench(("node1",))
+    running = here.task("running", 1, "sleep", "60")
+    waiting = here.task("waiting", 1, "true")
+    while not here.pool.nodes_of("running"):
+        time.sleep(0.02)
+    here.deadline.advance("cancelled")
+    result = waiting.result(60)
+    assert (result.cause, result.nodes) == (Cause.WALLTIME, ()) and "cancelled" in result.message
+    assert running.result(60).cause is Cause.WALLTIME
+
+
+def test_closing_leaves_no_future_open(bench: Make) -> None:
+    here = bench(("node1",))
+    futures = [here.task(f"t{i}", 1, "sleep", "60") for i in range(3)]
+    while not here.pool.nodes_of("t0"):
+        time.sleep(0.02)
+    here.executor.shutdown()
+    assert [future.result(1).cause for future in futures] == [Cause.PREEMPTED] * 3
+    assert not [each for each in threading.enumerate() if each.name.startswith("task ")]
+
+
+def test_never_more_calls_at_once_than_allowed(bench: Make) -> None:
+    here = bench(tuple(f"node{i}" for i in range(8)))
+    futures = [here.task(f"t{i}", 1, sys.executable, "-S", "-c", "import time; time.sleep(0.2)") for i in range(8)]
+    most = 0
+    while not all(future.done() for future in futures):
+        most = max(most, here.pool.counts.busy)
+        time.sleep(0.01)
+    assert most == 4
+
+
+@pytest.fixture
+def named_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launcher:
+    program = tmp_path / "bin" / "launch-on-named-nodes"
+    program.parent.mkdir()
+    program.write_text(SITE_LAUNCHER)
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return Launcher(program.name, ("{hosts}",))
+
+
+def test_a_dead_node_is_found_by_its_probe_and_a_spare_steps_in(bench: Make, named_nodes: Launcher) -> None:
+    here = bench(("n1", "dead", "n3", "n4"), spares=1, launcher=named_nodes)
+    first = here.task("first", 3, "work").result(60)
+    assert first.cause is Cause.NODE_FAILURE and "dead" in first.message
+    assert here.pool.quarantined == ["dead"]
+    second = here.task("second", 3, "work").result(60)
+    assert second.status is Status.DONE and set(second.nodes) == {"n1", "n3", "n4"}
+
+
+def test_a_node_that_answers_and_fails_everything_is_voted_out(bench: Make, named_nodes: Launcher) -> None:
+    here = bench(("n1", "black", "n3", "n4"), launcher=named_nodes)
+    results = [here.task(f"t{i}", 1, "work").result(60) for i in range(12)]
+    assert here.pool.quarantined == ["black"]
+    assert [result.nodes for result in results if result.status is Status.FAILED] == [("black",)] * 2
+
+
+def test_a_task_that_no_longer_fits_is_told_not_kept(bench: Make, named_nodes: Launcher) -> None:
+    here = bench(("n1", "dead"), launcher=named_nodes)
+    assert here.task("first", 2, "work").result(60).cause is Cause.NODE_FAILURE
+    result = here.task("second", 2, "work").result(60)
+    assert (result.cause, result.nodes) == (Cause.NODE_FAILURE, ()) and "fewer healthy nodes" in result.message
+
+
+def test_an_ordinary_app_is_refused_before_its_body_runs(bench: Make, tmp_path: Path) -> None:
+    here = bench(FOUR)
+
+    def ordinary() -> None:
+        (tmp_path / "ran").touch()
+
+    with pytest.raises(CampaignError, match="ordinary app"):
+        here.executor.submit(ordinary, {}).result(5)
+    assert not (tmp_path / "ran").exists()
