@@ -50,8 +50,8 @@ class AtomGraph:
     def edge_vectors(self) -> Tensor:
         """Return r_ij = x_j + S·cell − x_i in Å, (num_edges, 3); differentiable in positions and cell."""
         sender, receiver = self.edge_index
-        offset = torch.einsum("ei,eij->ej", self.edge_shift, self.cell[self.graph[receiver]])
-        return self.positions[sender] - self.positions[receiver] + offset
+        offset = torch.einsum("ei,eij->ej", self.edge_shift, self.cell.index_select(0, self.graph[receiver]))
+        return self.positions.index_select(0, sender) - self.positions.index_select(0, receiver) + offset
 
     def with_(self, **changes: Any) -> AtomGraph:
         """Return a copy with some tensors replaced."""

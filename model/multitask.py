@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -187,13 +188,13 @@ class MultiTaskModel(nn.Module):
         graph = encoded.graph
         energy = rows.new_zeros(graph.num_graphs)
         for name, index in self._by_head(graph.branch[owner]):
-            energy = energy.index_add(0, owner[index], self.heads[name].energy(rows[index]).squeeze(-1))
+            energy = energy.index_add(0, owner[index], self._head(name).energy(rows[index]).squeeze(-1))
         return energy * self.energy_scale[graph.branch]
 
     def _all_energies(self, encoded: Encoded) -> Tensor:
         rows, owner = self._readout_rows(encoded)
         heads = [SHARED] if self.spec.heads == "shared" else list(self.branches)
-        raw = torch.cat([self.heads[name].energy(rows) for name in heads], -1)
+        raw = torch.cat([self._head(name).energy(rows) for name in heads], -1)
         energy = base.gather_sum(raw, owner, encoded.graph.num_graphs).t()
         return energy * self.energy_scale.unsqueeze(-1)
 
@@ -203,9 +204,13 @@ class MultiTaskModel(nn.Module):
         forces = features.new_zeros(features.shape[0], 3)
         for name, index in self._by_head(graph.branch[graph.graph[receiver]]):
             edges = graph.edge_index[:, index]
-            terms = self.heads[name].forces(features, edges, encoded.vectors[index], encoded.lengths[index])
-            forces = forces.index_add(0, edges[1], terms)
+            head = self._head(name).forces
+            if head is not None:
+                forces = forces.index_add(0, edges[1], head(features, edges, encoded.vectors[index], encoded.lengths[index]))
         return forces * self.force_scale
+
+    def _head(self, name: str) -> Head:
+        return cast(Head, self.heads[name])
 
     def _by_head(self, branch: Tensor) -> list[tuple[str, Tensor | slice]]:
         if self.spec.heads == "shared":

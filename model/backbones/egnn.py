@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from model.backbones import base
 from model.config import ModelSpec
 from model.graph import AtomGraph
-from model.layers.dense import MLP, Dense
+from model.layers.activation import silu
+from model.layers.dense import MLP, Dense, Filter
 from model.layers.embedding import AtomEmbedding
-from model.layers.radial import bessel, envelope
+from model.layers.radial import radial_basis
 
 
 class Config(BaseModel):
@@ -34,7 +34,7 @@ class Config(BaseModel):
         """Count the parameters, embedding of atoms left out."""
         hidden, narrow = self.hidden, 1 if elements == "number" else self.hidden
         widen = 2 * hidden if elements == "number" else 0
-        message = 2 * hidden * hidden + hidden + self.radial * hidden + hidden * hidden + hidden
+        message = 2 * hidden * hidden + hidden + (self.radial + 1) * hidden + hidden * hidden + hidden
         update = 2 * hidden * hidden + hidden + hidden * hidden + hidden
         return widen * narrow + self.layers * (message + update)
 
@@ -51,13 +51,13 @@ class Backbone(base.Backbone):
 
     def forward(self, graph: AtomGraph, vectors: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG002 distances only
         """Return (num_atoms, width); see the contract."""
-        functions = bessel(lengths, self.cutoff, self.radial)
-        weight = (envelope(lengths, self.cutoff) * self.message_scale).unsqueeze(-1)
+        basis = radial_basis(lengths, self.cutoff, self.radial)
+        weight = basis[-1].unsqueeze(-1) * self.message_scale
         features = self.embedding(graph)
         if self.widen is not None:
             features = self.widen(features)
         for layer in self.layers:
-            features = layer(features, functions, weight, graph.edge_index)
+            features = layer(features, basis, weight, graph.edge_index)
         return features
 
 
@@ -66,16 +66,16 @@ class Layer(nn.Module):
 
     def __init__(self, hidden: int, radial: int) -> None:
         super().__init__()
-        self.ends = Dense(hidden, 2 * hidden, bias=False)
-        self.distance = Dense(radial, hidden)
+        self.receiver = Dense(hidden, hidden)
+        self.sender = Dense(hidden, hidden, bias=False)
+        self.distance = Filter(radial, hidden)
         self.message = Dense(hidden, hidden)
         self.update = MLP([2 * hidden, hidden, hidden])
 
-    def forward(self, features: Tensor, functions: Tensor, weight: Tensor, edge_index: Tensor) -> Tensor:
+    def forward(self, features: Tensor, basis: Tensor, weight: Tensor, edge_index: Tensor) -> Tensor:
         """Return the new features (num_atoms, hidden)."""
         sender, receiver = edge_index
-        first, second = self.ends(features).chunk(2, -1)
-        hidden = functional.silu(self.distance(functions) + first.index_select(0, receiver) + second.index_select(0, sender))
-        message = functional.silu(self.message(hidden)) * weight
+        ends = self.receiver(features).index_select(0, receiver) + self.sender(features).index_select(0, sender)
+        message = silu(self.message(silu(self.distance(basis)[0] + ends))) * weight
         total = base.gather_sum(message, receiver, features.shape[0])
         return features + self.update(torch.cat([features, total], -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from model.backbones import base
 from model.config import ModelSpec
 from model.graph import AtomGraph
-from model.layers.dense import MLP, Dense
+from model.layers.dense import MLP, Dense, Filter
+from model.layers.edges import directed_sum, neighbor_sum
 from model.layers.embedding import AtomEmbedding
 from model.layers.radial import radial_basis
 
@@ -45,6 +47,21 @@ class Config(BaseModel):
         return total
 
 
+@dataclass(frozen=True)
+class Edges:
+    """What a layer sees of the geometry.
+
+    Attributes:
+        basis: Radial basis under the envelope, (radial + 1, num_edges).
+        units: Unit vectors, (num_edges, 3).
+        index: Senders and receivers, (2, num_edges).
+    """
+
+    basis: Tensor
+    units: Tensor
+    index: Tensor
+
+
 class Backbone(base.Backbone):
     """PaiNN; with `elements: number` the first layer is one feature wide, as in HydraGNN."""
 
@@ -62,41 +79,11 @@ class Backbone(base.Backbone):
     def forward(self, graph: AtomGraph, vectors: Tensor, lengths: Tensor) -> Tensor:
         """Return (num_atoms, width); see the contract."""
         basis = radial_basis(lengths, self.cutoff, self.radial) * self.message_scale
-        edges = Edges(basis, vectors / lengths.unsqueeze(-1), *graph.edge_index, graph.numbers.shape[0])
+        edges = Edges(basis, vectors / lengths.unsqueeze(-1), graph.edge_index)
         scalars, arrows = self.embedding(graph), None
         for layer in self.layers:
             scalars, arrows = layer(scalars, arrows, edges)
         return scalars
-
-
-class Edges:
-    """Sums over neighbours of what they send, filtered by distance.
-
-    Args:
-        basis: Radial basis under the envelope, (num_edges, radial + 1).
-        units: Unit vectors, (num_edges, 3).
-        sender: (num_edges,).
-        receiver: (num_edges,).
-        num_atoms: Atoms to receive.
-    """
-
-    def __init__(self, basis: Tensor, units: Tensor, sender: Tensor, receiver: Tensor, num_atoms: int) -> None:
-        self.basis, self.units, self.num_atoms = basis, units.unsqueeze(-1), num_atoms
-        self.sender, self.receiver = sender, receiver
-
-    def scalar_sum(self, sent: Tensor, filters: Tensor) -> Tensor:
-        """Return Σ_j W(r_ij)∘sent_j: sent (num_atoms, width), filters (radial + 1, width)."""
-        return base.gather_sum((self.basis @ filters) * sent.index_select(0, self.sender), self.receiver, self.num_atoms)
-
-    def vector_sum(self, sent: Tensor, filters: Tensor) -> Tensor:
-        """Return Σ_j W(r_ij)∘sent_j: sent (num_atoms, 3, width), filters (radial + 1, width)."""
-        weight = (self.basis @ filters).unsqueeze(1)
-        return base.gather_sum(weight * sent.index_select(0, self.sender), self.receiver, self.num_atoms)
-
-    def direction_sum(self, sent: Tensor, filters: Tensor) -> Tensor:
-        """Return Σ_j W(r_ij)∘sent_j⊗r_ij/|r_ij|, (num_atoms, 3, width): sent (num_atoms, width), filters (radial + 1, width)."""
-        weight = ((self.basis @ filters) * sent.index_select(0, self.sender)).unsqueeze(1)
-        return base.gather_sum(weight * self.units, self.receiver, self.num_atoms)
 
 
 class Layer(nn.Module):
@@ -114,7 +101,7 @@ class Layer(nn.Module):
         gates = 2 if first else 3
         self.width, self.first, self.last = width, first, last
         self.send = MLP([width, width, gates * width])
-        self.filters = Dense(config.radial + 1, gates * width, bias=False)
+        self.filters = Filter(config.radial, width, gates)
         self.pair = Dense(width, 2 * width, bias=False)
         self.update = MLP([2 * width, width, (2 if last else 3) * width])
         mixed = config.mixing or width != config.hidden
@@ -125,7 +112,7 @@ class Layer(nn.Module):
         """Return scalars (num_atoms, hidden) and vectors (num_atoms, 3, hidden); no vectors from the last layer."""
         scalars, vectors = self._message(scalars, arrows, edges)
         left, right = self.pair(vectors).chunk(2, -1)
-        norm = torch.sqrt(right.square().sum(1) + 1e-6)  # the constant keeps derivatives finite where no edge is
+        norm = torch.sqrt((right * right).sum(1) + 1e-6)  # the constant keeps derivatives finite where no edge is
         gates = self.update(torch.cat([scalars, norm], -1)).split(self.width, -1)
         scalars = scalars + gates[0] * (left * right).sum(1) + gates[1]
         arrows = None if self.last else vectors + gates[2].unsqueeze(1) * left
@@ -137,9 +124,10 @@ class Layer(nn.Module):
 
     def _message(self, scalars: Tensor, arrows: Tensor | None, edges: Edges) -> tuple[Tensor, Tensor]:
         sent = self.send(scalars).split(self.width, -1)
-        filters = self.filters.weight.t().split(self.width, -1)
-        scalars = scalars + edges.scalar_sum(sent[0], filters[0])
-        vectors = edges.direction_sum(sent[1], filters[1])
+        weights = self.filters(edges.basis)
+        scalars = scalars + neighbor_sum(weights[0], sent[0].unsqueeze(1), edges.index).squeeze(1)
+        messages = weights[1] * sent[1].index_select(0, edges.index[0])
+        vectors = directed_sum(edges.units, messages, edges.index, scalars.shape[0])
         if arrows is not None:
-            vectors = vectors + arrows + edges.vector_sum(sent[2].unsqueeze(1) * arrows, filters[2])
+            vectors = vectors + arrows + neighbor_sum(weights[2], sent[2].unsqueeze(1) * arrows, edges.index)
         return scalars, vectors

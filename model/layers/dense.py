@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.layers.activation import silu
+
 
 class Dense(nn.Linear):
     """An affine map whose product may run in a lower precision than its input.
@@ -52,8 +54,36 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, widths[0]) to (…, widths[-1])."""
         for layer in self.layers[:-1]:
-            x = functional.silu(layer(x))
+            x = silu(layer(x))
         return self.layers[-1](x)
+
+
+class Filter(nn.Module):
+    """Linear maps of a radial basis to weights for each edge and feature.
+
+    The product stays in the model's precision, in the orientation that is fast in all derivatives, and each part
+    is a tensor of its own, because passes over interleaved ones take twice as long.
+
+    Args:
+        radial: Functions of the basis, the constant left out.
+        width: Features of a part.
+        parts: Number of parts.
+    """
+
+    def __init__(self, radial: int, width: int, parts: int = 1) -> None:
+        super().__init__()
+        self.width = width
+        self.weight = nn.Parameter(torch.empty(radial + 1, parts * width))
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw Glorot-uniform weights; the last row, the bias, is zero."""
+        draw_uniform(self.weight, math.sqrt(6.0 / (self.weight.shape[0] - 1 + self.width)), generator)
+        with torch.no_grad():
+            self.weight[-1] = 0.0
+
+    def forward(self, basis: Tensor) -> list[Tensor]:
+        """Map (radial + 1, num_edges) to `parts` times (num_edges, width)."""
+        return [basis.t() @ self.weight[:, start : start + self.width] for start in range(0, self.weight.shape[1], self.width)]
 
 
 def draw_uniform(weight: Tensor, bound: float, generator: torch.Generator) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from model.config import ModelSpec
-from model.layers.dense import MLP, Dense
+from model.layers.activation import silu
+from model.layers.dense import MLP, Dense, Filter
 from model.layers.radial import radial_basis
 
 FORCE_RADIAL = 8
@@ -41,15 +41,15 @@ class ForceHead(nn.Module):
         super().__init__()
         self.cutoff = cutoff
         self.ends = Dense(width, 2 * hidden)
-        self.distance = Dense(FORCE_RADIAL + 1, hidden, bias=False)
+        self.distance = Filter(FORCE_RADIAL, hidden)
         self.weight = Dense(hidden, 1, bias=False)
 
     def forward(self, features: Tensor, edge_index: Tensor, vectors: Tensor, lengths: Tensor) -> Tensor:
         """Return one term for each edge, (num_edges, 3), to be summed by receiver; zero at the cutoff."""
         first, second = self.ends(features).chunk(2, -1)
         basis = radial_basis(lengths, self.cutoff, FORCE_RADIAL)
-        hidden = self.distance(basis) + first.index_select(0, edge_index[1]) + second.index_select(0, edge_index[0])
-        weight = self.weight(functional.silu(hidden)) * basis[:, -1:]
+        hidden = self.distance(basis)[0] + first.index_select(0, edge_index[1]) + second.index_select(0, edge_index[0])
+        weight = self.weight(silu(hidden)) * basis[-1].unsqueeze(-1)
         return weight * vectors / lengths.unsqueeze(-1)
 
 
