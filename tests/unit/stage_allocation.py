@@ -163,7 +163,7 @@ def trained(folder: Path, config: Any, objective: float, epochs: int | None = No
     """Do what a training does: leave checkpoints and report."""
     for role in ("last", "best"):
         (folder / "checkpoints" / role).mkdir(parents=True, exist_ok=True)
-        (folder / "checkpoints" / role / "model.pt").write_text(f"{objective}")
+        (folder / "checkpoints" / role / "meta.json").write_text(f"{objective}")
     reached = epochs or config.epochs
     training = config.model_dump(mode="json", exclude={"branches", "owner", "stop"})
     facts = {"objective": objective, "epochs": reached, "model": config.model.model_dump(mode="json"), "training": training}

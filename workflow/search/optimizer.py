@@ -20,6 +20,7 @@ from workflow.search.space import Dimension, Point, Space
 from workflow.stages.base import Record
 
 logger = logging.getLogger(__name__)
+logging.getLogger("deephyper").setLevel(logging.WARNING)  # it tells of every fit
 
 PACKAGES = ("deephyper", "ConfigSpace", "numpy", "scipy", "scikit-learn")
 """Packages whose versions decide the suggestions; another one voids the replay."""

@@ -113,7 +113,7 @@ class Trials:
             epochs=facts.get("epochs", trial.epochs),
             seconds=round(result.seconds, 3),
             best=str((result.folder / best).relative_to(campaign)) if best else None,
-            result={key: facts[key] for key in ("model", "training", "parameters", "seconds_to_best") if key in facts},
+            result=_kept(facts),
             distrusts=status == INTERRUPTED and cause == Cause.BAD_CONFIG,
         )
 
@@ -160,6 +160,13 @@ class Trials:
 
     def _on_tell(self, event: dict[str, Any]) -> None:
         self._trials[event["trial"]].is_told = True
+
+
+def _kept(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what a promotion needs to know of a training: the model, and how it was trained."""
+    kept = {key: facts[key] for key in ("model", "parameters", "seconds_to_best") if key in facts}
+    training = {key: value for key, value in facts.get("training", {}).items() if key != "model"}
+    return {**kept, "training": training}
 
 
 def _judged(trial: Trial, result: TaskResult, facts: dict[str, Any]) -> tuple[str, str | None, str]:

@@ -155,8 +155,8 @@ def newest_checkpoint(folders: Iterable[Path]) -> Path | None:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Say whether a checkpoint stands in the folder; it appears there by a rename, whole or not at all."""
-    return checkpoint.is_dir() and any(checkpoint.iterdir())
+    """Say whether a checkpoint stands in the folder; its `meta.json` is renamed into place last."""
+    return (checkpoint / "meta.json").is_file()
 
 
 def finished(folders: Iterable[Path]) -> tuple[Path, Outcome] | None:

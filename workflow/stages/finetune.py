@@ -102,7 +102,7 @@ def _row(task: str, strategy: str, facts: dict[str, Any]) -> dict[str, Any]:
         "objective": facts.get("objective"),
         "epochs": facts.get("epochs"),
         "seconds_to_best": facts.get("seconds_to_best"),
-        **facts.get("metrics", {}).get(task, {}),
+        **facts.get("test", facts.get("metrics", {})).get(task, {}),
     }
 
 
