@@ -1,0 +1,231 @@
+"""Conversion: the same store whatever the ranks, the stops and the deaths on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+from ase.build import molecule
+
+from model.config import ConvertConfig
+from model.data import convert
+from model.data.store import Store
+from model.outcome import CampaignError, Status, read_outcome
+from model.parallel import Ranks
+from tests.structures import labelled
+
+ROOT = Path(__file__).parents[2]
+MPIEXEC = Path(sys.executable).parent / "mpiexec"
+
+
+def frames(count: int, seed: int = 0) -> list[Atoms]:
+    random = np.random.default_rng(seed)
+    made = []
+    for k in range(count):
+        atoms = molecule(["H2O", "CH4", "CH3OH", "C6H6", "NH3"][k % 5])
+        atoms.rattle(0.02, seed=k)
+        made.append(labelled(atoms, -14.0 * len(atoms) + random.normal(), random.normal(size=(len(atoms), 3))))
+    return made
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for k, count in enumerate((70, 5, 41)):
+        ase.io.write(folder / f"part{k}.extxyz", frames(count, k), format="extxyz")
+    return folder
+
+
+def config(source: Path, **changes: Any) -> ConvertConfig:
+    fields = {"name": "small", "reader": {"name": "extxyz"}, "sources": (source,), "store": "store", "shard": 10}
+    return ConvertConfig(**{**fields, **changes})
+
+
+def task(folder: Path, settings: ConvertConfig) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    return [sys.executable, "-m", "model", "convert", "config.yaml"]
+
+
+def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(store.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def plain(source: Path, tmp_path: Path) -> dict[str, bytes]:
+    """Give every file of the store that one rank writes without interruption."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    assert convert.run(config(source), folder, Ranks()).status is Status.DONE
+    return contents(folder / "store")
+
+
+def test_the_outcome_tells_what_is_in_the_store(source: Path, tmp_path: Path) -> None:
+    outcome = convert.run(config(source), tmp_path, Ranks())
+    assert outcome.outputs == {"store": "store"}
+    store = Store.open(tmp_path / "store")
+    store.verify()
+    assert outcome.result["structures"] == store.num_structures == 116
+    assert sum(outcome.result["splits"].values()) == 116
+    assert outcome.result["elements"]["C"] == store.manifest["elements"]["6"]
+    assert set(outcome.result["references"]["energies_ev"]) <= {"H", "C", "N", "O"}
+    assert outcome.result["references"]["sigma_energy_ev_per_atom"] > 0
+    assert store.load().ids[-1] == "part2.extxyz/40"
+    progress = json.loads((tmp_path / "progress.json").read_text())
+    assert (progress["unit"], progress["count"] > 0) == ("structures", True)
+
+
+@pytest.mark.skipif(not MPIEXEC.exists(), reason="no mpiexec in this environment (extra `local`)")
+def test_any_number_of_ranks_writes_the_same_bytes(source: Path, plain: dict[str, bytes], tmp_path: Path) -> None:
+    folder = tmp_path / "ranks"
+    command = [str(MPIEXEC), "-n", "3", *task(folder, config(source))]
+    assert start(command, folder).wait(120) == 0
+    outcome = read_outcome(folder)
+    assert outcome is not None and outcome.world_size == 3
+    assert contents(folder / "store") == plain
+
+
+def test_killed_at_any_moment_it_goes_on_and_writes_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    settings = config(source, shard=2)  # 59 shards, so that it is still at work when it is killed
+    (tmp_path / "plain").mkdir()
+    convert.run(settings, tmp_path / "plain", Ranks())
+    folder = tmp_path / "killed"
+    command = task(folder, settings)
+    shards = folder / "store" / "shards"
+    written: dict[Path, int] = {}
+    for wanted in (1, 8, 20):
+        process = start(command, folder)
+        while process.poll() is None and len(list(shards.glob("*.json"))) < wanted:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL, "it ended before it was killed"
+        assert not (folder / "store" / "manifest.json").exists()
+        kept = {path: path.stat().st_mtime_ns for path in shards.glob("*.json")}
+        assert all(kept[path] == when for path, when in written.items()), "a finished shard was written again"
+        written = kept
+    assert start(command, folder).wait(60) == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in written.items())
+    assert contents(folder / "store") == contents(tmp_path / "plain" / "store")
+
+
+def test_half_a_shard_counts_for_nothing(source: Path, plain: dict[str, bytes], tmp_path: Path) -> None:
+    """Killed between the shard's rename and its summary, or within the shard: both leave no summary."""
+    convert.run(config(source), tmp_path, Ranks())
+    shards = tmp_path / "store" / "shards"
+    (shards / "00000-000002.json").unlink()
+    (shards / "00000-000002.bp" / "data.0").write_bytes(b"half")
+    shutil.copytree(shards / "00000-000000.bp", shards / ".00000-000003.bp")
+    convert.run(config(source), tmp_path, Ranks())
+    assert contents(tmp_path / "store") == plain
+
+
+def test_asked_to_stop_it_ends_in_order_and_goes_on_later(source: Path, plain: dict[str, bytes], tmp_path: Path) -> None:
+    stop = tmp_path / "stop"
+    stop.touch()
+    outcome = convert.run(config(source, stop=stop), tmp_path, Ranks())
+    assert outcome.status is Status.PARTIAL
+    assert not (tmp_path / "store" / "manifest.json").exists()
+    stop.unlink()
+    assert convert.run(config(source, stop=stop), tmp_path, Ranks()).status is Status.DONE
+    assert contents(tmp_path / "store") == plain
+
+
+def test_a_revoked_task_commits_nothing(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "revoked"
+    (tmp_path / "heartbeat.json").write_text('{"count": 1}')
+    (tmp_path / "revoked.json").touch()
+    owner = {"heartbeat": tmp_path / "heartbeat.json", "revoked": tmp_path / "revoked.json", "ttl_s": 60}
+    command = task(folder, config(source, owner=owner))
+    assert start(command, folder).wait(60) == 97
+    assert not list(folder.rglob("*.bp")) and not (folder / "outcome.json").exists()
+
+
+def test_a_damaged_file_is_named_and_the_others_go_on(source: Path, tmp_path: Path) -> None:
+    whole = (source / "part1.extxyz").read_bytes()
+    (source / "part1.extxyz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CampaignError, match="part1.extxyz"):
+        convert.run(config(source), tmp_path, Ranks())
+    shards = tmp_path / "store" / "shards"
+    kept = {path: path.stat().st_mtime_ns for path in shards.glob("*.json")}
+    assert len(kept) == 7 + 5
+    (source / "part1.extxyz").write_bytes(whole)
+    assert convert.run(config(source), tmp_path, Ranks()).result["structures"] == 116
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+
+
+def test_a_source_that_changed_is_converted_anew(source: Path, tmp_path: Path) -> None:
+    convert.run(config(source), tmp_path, Ranks())
+    ase.io.write(source / "part1.extxyz", frames(8, 5), format="extxyz")
+    assert convert.run(config(source), tmp_path, Ranks()).result["structures"] == 119
+    Store.open(tmp_path / "store").verify()
+
+
+def test_bad_records_are_put_aside_with_their_place(source: Path, tmp_path: Path) -> None:
+    bad = frames(12, 9)
+    bad[3].positions[1] = bad[3].positions[0]
+    bad[11].calc.results["forces"][2] = [0, 2000, 0]
+    ase.io.write(source / "part1.extxyz", bad, format="extxyz")
+    outcome = convert.run(config(source), tmp_path, Ranks())
+    assert (outcome.result["structures"], outcome.result["rejected"]) == (70 + 10 + 41, 2)
+    rejects = [json.loads(line) for line in (tmp_path / "store" / "rejects.jsonl").read_text().splitlines()]
+    assert [(r["file"], r["position"]) for r in rejects] == [("part1.extxyz", 3), ("part1.extxyz", 11)]
+    assert "closer than" in rejects[0]["reason"] and "2000 eV/Å" in rejects[1]["reason"]
+    assert not {"part1.extxyz/3", "part1.extxyz/11"} & set(Store.open(tmp_path / "store").load().ids.tolist())
+
+
+def test_a_shard_of_rejects_alone_is_no_shard(tmp_path: Path) -> None:
+    bad = frames(4)
+    for atoms in bad[:2]:
+        atoms.positions[:] = 0
+    ase.io.write(tmp_path / "a.extxyz", bad, format="extxyz")
+    convert.run(config(tmp_path / "a.extxyz", shard=2), tmp_path, Ranks())
+    store = Store.open(tmp_path / "store")
+    assert len(store.manifest["shards"]) == 1
+    assert store.load().ids.tolist() == ["a.extxyz/2", "a.extxyz/3"]
+
+
+def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
+    bad = frames(3)
+    for atoms in bad:
+        atoms.positions[:] = 0
+    ase.io.write(tmp_path / "a.extxyz", bad, format="extxyz")
+    with pytest.raises(CampaignError, match="no usable structure .3 × two atoms closer"):
+        convert.run(config(tmp_path / "a.extxyz"), tmp_path, Ranks())
+
+
+def test_a_limit_takes_the_first_records(source: Path, tmp_path: Path) -> None:
+    outcome = convert.run(config(source, limit=73), tmp_path, Ranks())
+    assert outcome.result["structures"] == 73
+    assert Store.open(tmp_path / "store").load().ids[-1] == "part1.extxyz/2"
+
+
+def test_another_conversion_is_not_mixed_in(source: Path, tmp_path: Path) -> None:
+    convert.run(config(source), tmp_path, Ranks())
+    with pytest.raises(CampaignError, match="holds another conversion .different: reader"):
+        convert.run(config(source, reader={"name": "extxyz", "energy_unit": "Hartree"}), tmp_path, Ranks())
+
+
+def test_a_wrong_option_is_named(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="option 'energy_unt'") as caught:
+        convert.run(config(source, reader={"name": "extxyz", "energy_unt": "eV"}), tmp_path, Ranks())
+    assert "energy_unit" in caught.value.remedy
+    with pytest.raises(CampaignError, match="Did you mean 'extxyz'"):
+        convert.run(config(source, reader={"name": "extxzy"}), tmp_path, Ranks())

@@ -1,0 +1,136 @@
+"""A store gives back what was put in, block by block, and notices what is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import adios2
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+from model.config import Splits
+from model.data import references
+from model.data.shard import content_hash, file_hashes, read_shard, write_shard
+from model.data.splits import counts
+from model.data.store import Store
+from model.outcome import CampaignError
+from tests.structures import labelled, random_block, store_of
+
+ALL = Splits(validation=0, test=0)
+
+
+def frames(count: int, seed: int = 0) -> list[Atoms]:
+    random = np.random.default_rng(seed)
+    made = []
+    for k in range(count):
+        atoms = molecule(["H2O", "CH4", "CH3OH", "NH3"][k % 4])
+        atoms.rattle(0.02, seed=k)
+        made.append(labelled(atoms, -14.0 * len(atoms) + random.normal(), random.normal(size=(len(atoms), 3))))
+    return made
+
+
+def test_a_shard_gives_back_its_block(tmp_path: Path) -> None:
+    block = random_block(30)
+    write_shard(tmp_path / "a.bp", block, {"branch": "x", "unit_energy": "eV", "structures": 30})
+    assert content_hash(read_shard(tmp_path / "a.bp", 0, 30)) == content_hash(block)
+    part = read_shard(tmp_path / "a.bp", 7, 19)
+    assert content_hash(part) == content_hash(block.take(range(7, 19)))
+    assert part.ids.tolist() == [str(k) for k in range(7, 19)]
+    with adios2.FileReader(str(tmp_path / "a.bp")) as reader:
+        assert reader.read_attribute("unit_energy") == "eV"
+
+
+def test_a_shards_bytes_depend_on_its_block_alone(tmp_path: Path) -> None:
+    for name in ("a.bp", "b.bp"):
+        write_shard(tmp_path / name, random_block(9), {"branch": "é"})
+    assert file_hashes(tmp_path / "a.bp") == file_hashes(tmp_path / "b.bp")
+    write_shard(tmp_path / "b.bp", random_block(9, seed=1), {"branch": "é"})
+    assert file_hashes(tmp_path / "a.bp") != file_hashes(tmp_path / "b.bp")
+
+
+def test_a_store_gives_back_its_source(tmp_path: Path) -> None:
+    source = frames(23)
+    store = store_of(tmp_path, source, name="ethanol", shard=5)
+    assert (store.name, store.num_structures, len(store.manifest["shards"])) == ("ethanol", 23, 5)
+    block = store.load()
+    assert block.energy == pytest.approx([a.get_potential_energy() for a in source])
+    assert block.forces == pytest.approx(np.concatenate([a.get_forces() for a in source]), abs=1e-7)
+    assert store.elements == {1, 6, 7, 8}
+    assert store.num_atoms == len(block.numbers) == sum(map(len, source))
+    store.verify()
+
+
+def test_any_block_is_a_slice_of_the_whole(tmp_path: Path) -> None:
+    store = store_of(tmp_path, frames(23), shard=5)
+    whole = store.load()
+    for start, stop in ((0, 0), (0, 5), (4, 6), (3, 21), (20, 23), (23, 23)):
+        assert content_hash(store.read(start, stop)) == content_hash(whole.take(range(start, stop)))
+    with pytest.raises(CampaignError, match="structures 20 to 24 of 23"):
+        store.read(20, 24)
+
+
+def test_the_manifest_tells_what_is_there(tmp_path: Path) -> None:
+    splits = Splits(seed=3, validation=0.3, test=0.3)
+    store = store_of(tmp_path, frames(12), splits=splits, shard=5)
+    block, about = store.load(), store.manifest
+    assert about["structures"] == 12
+    assert about["split_counts"] == counts(block.identity, splits)
+    assert about["labels"] == {"energy": 12, "forces": 12, "stress": 0}
+    assert about["elements"]["1"] == int((block.numbers == 1).sum())
+    assert about["sources"][0]["name"] == "frames.extxyz"
+    assert about["units"]["energy"] == "eV"
+    assert about["largest"] == 6
+
+
+def test_references_are_those_of_the_training_split(tmp_path: Path) -> None:
+    splits = Splits(seed=1, validation=0.2, test=0.2)
+    store = store_of(tmp_path, frames(40), splits=splits, shard=7, identity=None)
+    direct = references.fit(store.load(), splits)
+    assert store.references is not None and direct is not None
+    assert store.references.energies == pytest.approx(direct.energies, rel=1e-10)
+    assert store.references.sigma_energy == pytest.approx(direct.sigma_energy, rel=1e-8)
+    assert store.references.count == direct.count == store.manifest["split_counts"]["train"]
+
+
+def test_candidates_without_energies_have_no_references(tmp_path: Path) -> None:
+    store = store_of(tmp_path, [molecule("H2O"), molecule("CH4")])
+    assert store.references is None
+    assert np.isnan(store.load().energy).all()
+
+
+@pytest.mark.parametrize("what", ["cut", "gone", "references"])
+def test_missing_bytes_are_noticed_when_it_opens(tmp_path: Path, what: str) -> None:
+    store = store_of(tmp_path, frames(8), splits=ALL)
+    data = store.folder / store.manifest["shards"][0]["folder"] / "data.0"
+    if what == "cut":
+        data.write_bytes(data.read_bytes()[:-10])
+    elif what == "gone":
+        data.unlink()
+    else:
+        data = store.folder / "references.json"
+        data.unlink()
+    with pytest.raises(CampaignError, match="other bytes than the manifest") as caught:
+        Store.open(store.folder)
+    assert caught.value.where == str(data)
+
+
+def test_a_flipped_bit_is_noticed_by_verify(tmp_path: Path) -> None:
+    store = store_of(tmp_path, frames(8))
+    data = store.folder / store.manifest["shards"][0]["folder"] / "data.0"
+    flipped = bytearray(data.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    data.write_bytes(flipped)
+    with pytest.raises(CampaignError) as caught:
+        Store.open(store.folder).verify()
+    assert caught.value.where == str(data)
+
+
+def test_what_is_no_store_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="no finished store here"):
+        Store.open(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(CampaignError, match="store format 99"):
+        Store.open(tmp_path)

@@ -1,0 +1,113 @@
+"""Records that make no physical sense are refused, with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from model.data.identity import identity
+from model.data.structure import UNLABELLED, Structure
+from model.data.validation import fault
+from tests.structures import random_structure
+
+MOLECULE = replace(random_structure(np.random.default_rng(3), periodic=False), charge=UNLABELLED, spin=UNLABELLED)
+CRYSTAL = random_structure(np.random.default_rng(3), periodic=True)
+COUNT = len(MOLECULE.numbers)
+FORCE = np.eye(1, 3) * 1001.0
+
+
+def moved(structure: Structure, distance: float) -> Structure:
+    positions = structure.positions.copy()
+    positions[1] = positions[0] + [0, 0, distance]
+    return replace(structure, positions=positions)
+
+
+FAULTS = {
+    "no atoms": (replace(MOLECULE, numbers=np.zeros(0, np.uint8)), "atomic numbers have shape"),
+    "too many positions": (replace(MOLECULE, positions=np.zeros((COUNT + 1, 3))), "positions have shape"),
+    "flat forces": (replace(MOLECULE, forces=np.zeros(3 * COUNT)), "forces have shape"),
+    "Voigt stress": (replace(CRYSTAL, stress=np.zeros(6)), "stress have shape"),
+    "dummy atom": (replace(MOLECULE, numbers=np.zeros(COUNT, np.uint8)), "atomic number 0"),
+    "NaN position": (replace(MOLECULE, positions=MOLECULE.positions * np.nan), "positions are not finite"),
+    "one NaN force": (replace(MOLECULE, forces=np.where(np.eye(COUNT, 3) > 0, np.nan, 0)), "forces are not finite"),
+    "infinite energy": (replace(MOLECULE, energy=-np.inf), "energy is not finite"),
+    "flat cell": (replace(CRYSTAL, cell=np.diag([4.0, 4.0, 0.0])), "periodic along a lattice vector"),
+    "absurd force": (replace(MOLECULE, forces=np.zeros((COUNT, 3)) + FORCE), "force of 1001 eV/Å"),
+    "same place": (moved(MOLECULE, 0.0), "closer than"),
+    "nearly the same place": (moved(MOLECULE, 0.1), "closer than"),
+    "same place in a crystal": (moved(CRYSTAL, 0.0), "closer than"),
+    "one lattice vector apart": (
+        replace(CRYSTAL, positions=CRYSTAL.positions * 0 + [[0, 0, 0]] + np.eye(COUNT, 1) @ CRYSTAL.cell[:1]),
+        "closer",
+    ),
+    "wrong parity": (replace(MOLECULE, numbers=np.full(COUNT, 8, np.uint8), charge=0, spin=2), "multiplicity 2 with"),
+    "wrong parity, charged": (replace(MOLECULE, numbers=np.full(COUNT, 8, np.uint8), charge=1, spin=1), "multiplicity 1 with"),
+    "no multiplicity": (replace(MOLECULE, numbers=np.full(COUNT, 8, np.uint8), charge=0, spin=0), "multiplicity 0"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_is_told(case: str) -> None:
+    structure, reason = FAULTS[case]
+    found = fault(structure)
+    assert found is not None and reason in found
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        MOLECULE,
+        CRYSTAL,
+        replace(MOLECULE, energy=np.nan, forces=None),
+        replace(MOLECULE, numbers=np.full(COUNT, 8, np.uint8), charge=1, spin=2),
+        replace(MOLECULE, numbers=np.full(COUNT, 8, np.uint8), charge=0, spin=3),
+        moved(MOLECULE, 0.7),
+        replace(MOLECULE, forces=np.zeros((COUNT, 3)) + FORCE * 0.99),
+    ],
+)
+def test_a_sound_record_passes(sound: Structure) -> None:
+    assert fault(sound) is None
+
+
+WATER = (np.array([8, 1, 1], np.uint8), np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]]))
+OPEN, BULK = np.zeros(3, bool), np.ones(3, bool)
+
+
+def identity_of(numbers: list[int], positions: list[list[float]] | np.ndarray, pbc: np.ndarray = OPEN) -> str:
+    return identity(np.array(numbers, np.uint8), np.array(positions, float), pbc)
+
+
+def test_conformers_share_an_identity() -> None:
+    ethanol = molecule("CH3CH2OH")
+    turned = ethanol.copy()
+    carbon, oxygen = 0, 2
+    hydrogen = [k for k in range(len(ethanol)) if ethanol.get_distance(k, oxygen) < 1.1 and k != oxygen][0]
+    turned.set_dihedral(carbon + 1, carbon, oxygen, hydrogen, 60.0)
+    turned.rattle(0.02, seed=0)
+    turned.rotate(40, "x")
+    mixed = turned[np.random.default_rng(0).permutation(len(turned))]
+    names = {identity_of(a.numbers, a.positions) for a in (ethanol, turned, mixed)}
+    assert len(names) == 1
+    assert names.pop().startswith("molecule:C2H6O1:")
+
+
+def test_isomers_and_fragments_do_not() -> None:
+    ethanol, ether = molecule("CH3CH2OH"), molecule("CH3OCH3")
+    assert identity_of(ethanol.numbers, ethanol.positions) != identity_of(ether.numbers, ether.positions)
+    apart = ethanol.positions + (np.arange(len(ethanol)) == 2)[:, None] * 5.0
+    assert identity_of(ethanol.numbers, apart) != identity_of(ethanol.numbers, ethanol.positions)
+    two = identity_of([1, 1, 1, 1], [[0, 0, 0], [0, 0, 0.74], [9, 0, 0], [9, 0, 0.74]])
+    assert two != identity_of([1, 1, 1, 1], [[0, 0, 0], [0, 0, 0.74], [0, 0, 1.48], [9, 0, 0]])
+
+
+def test_crystals_go_by_reduced_formula() -> None:
+    assert identity_of([29, 29, 79, 79], np.diag([1, 2, 3, 4])[:, :3], BULK) == "crystal:Au1Cu1"
+    assert identity_of([79, 29], [[0, 0, 0], [2, 2, 2]], BULK) == "crystal:Au1Cu1"
+    assert identity_of([79, 29], [[0, 0, 0], [2, 2, 2]]).startswith("molecule:Au1Cu1:")
+
+
+def test_an_identity_never_changes_between_versions() -> None:
+    assert identity(*WATER, OPEN) == "molecule:H2O1:be2a3511ff87aef9"
