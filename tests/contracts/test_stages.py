@@ -143,13 +143,6 @@ def test_a_mistake_is_answered_with_its_key_and_a_remedy(
     assert len(found) == 1, found
 
 
-def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
-    branches = {"gfn1": {"reader": "extxyz", "path": "gone.xyz"}, "emt": {"reader": "extxy", "path": "a.xyz"}}
-    found = problems(campaign(tmp_path, WHOLE, branches=branches), "data")
-    assert any("gfn1: no such file" in what for what, _, _ in found)
-    assert any("emt: no reader 'extxy'" in what and "'extxyz'" in remedy for what, _, remedy in found)
-
-
 def test_only_what_is_converted_can_be_used(tmp_path: Path) -> None:
     made = campaign(tmp_path, with_keys("data", only=["gfn1"]))
     assert [what for what, _, _ in problems(made, "alone")] == ["nothing converts emt before this stage"]

@@ -164,7 +164,7 @@ class Trials:
 
 def _kept(facts: dict[str, Any]) -> dict[str, Any]:
     """Return what a promotion needs to know of a training: the model, and how it was trained."""
-    kept = {key: facts[key] for key in ("model", "parameters", "seconds_to_best") if key in facts}
+    kept: dict[str, Any] = {key: facts[key] for key in ("model", "parameters", "seconds_to_best") if key in facts}
     training = {key: value for key, value in facts.get("training", {}).items() if key != "model"}
     return {**kept, "training": training}
 

@@ -58,7 +58,7 @@ class Kind(Stage):
         missing = [name for name in names if name not in done]
         allocation.progress(sources={"total": len(names), "done": len(done)})
         share = max(1, allocation.num_nodes // max(1, len(missing)))
-        works = [_work(allocation, spec, name, min(share, len(sources[name]["path"]))) for name in missing]
+        works = [_work(allocation, spec, name, share) for name in missing]
         results = carry_out(allocation, works, spec.attempts)
         verdict_ = verdict(list(results.values()), allocation)
         done |= {name: r.outcome for name in missing if (r := results[f"convert-{name}"]).status is Status.DONE and r.outcome}
