@@ -32,7 +32,7 @@ _MARKS = {
 _REFRESH_S = 1.0
 _SILENT_S = 30.0
 _MOST_TASKS = 4
-_BAR = 10
+_BAR = 8
 
 
 class View:
@@ -124,7 +124,7 @@ def _state_style(state: str) -> str:
 def _stage_line(stage: StageStatus, width: int) -> Text:
     mark, style = _MARKS.get(stage.state, ("?", ""))
     line = Text.assemble((f"{mark} ", style), (stage.key.ljust(width), "bold" if stage.state == "running" else ""))
-    line.append(f"  {stage.kind:<8} ", "dim").append(f"{stage.state:<10}", style)
+    line.append(f"  {stage.kind:<8} ", "dim").append(f"{stage.state:<9}", style)
     for fact in _facts(stage):
         line.append(" ").append_text(fact)
     return _one_line(line)
@@ -178,7 +178,7 @@ def _bar(share: float | None) -> Text | None:
     if share is None:
         return None
     filled = round(min(max(share, 0.0), 1.0) * _BAR)
-    return Text.assemble(("━" * filled, "cyan"), ("─" * (_BAR - filled), "dim"), f" {100 * min(share, 1.0):3.0f}%")
+    return Text.assemble(("━" * filled, "cyan"), ("─" * (_BAR - filled), "dim"), f" {100 * min(share, 1.0):.0f}%")
 
 
 def _trials_line(trials: Trials) -> Text:

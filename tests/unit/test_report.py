@@ -1,0 +1,160 @@
+"""The report: one file that stands alone, says everything that is there, and what is not."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_campaign import MadeCampaign, half, trials, whole
+
+from workflow.errors import ConfigError
+from workflow.report.facts import fold_trials, gather
+from workflow.report.html import write_report
+from workflow.report.plots import search
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks nesting and collects what a reader can reach."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.outside: list[str] = []
+        self.tags: dict[str, int] = {}
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(str(value))
+            elif name in ("href", "src", "xlink:href") and value:
+                (self.targets if value.startswith("#") else self.outside).append(value)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("whole")
+    whole(folder)
+    return write_report(folder, None).read_text()
+
+
+def test_the_page_is_whole_and_needs_nothing_from_outside(text: str) -> None:
+    page = Page(text)
+    assert page.open == []
+    assert all(target.startswith("data:") for target in page.outside)
+    assert "http://" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", text)
+    assert "<script" not in text
+    assert len(text) < 5_000_000
+
+
+def test_every_anchor_has_one_place(text: str) -> None:
+    page = Page(text)
+    assert len(set(page.ids)) == len(page.ids)
+    assert {target[1:] for target in page.targets} <= set(page.ids)
+
+
+def test_every_figure_is_there_and_named(text: str) -> None:
+    # graph, node-hours, two searches, two trainings, histogram, timeline
+    assert text.count("<figure>") == 8
+    assert len(re.findall(r'<svg[^>]*role="img" aria-label="[^"]+"', text)) == 8
+    assert Page(text).tags["figcaption"] == 8
+
+
+def test_tables_have_captions_units_and_the_numbers(text: str) -> None:
+    page = Page(text)
+    assert page.tags["caption"] == page.tags["table"]
+    for piece in (
+        "energy MAE (meV/atom)",
+        "force MAE (meV/Å)",
+        "node_failure: node2 does not answer",
+        "cand-0000",
+        "gfm-0003",
+        "148,993",
+    ):
+        assert piece in text
+    assert "selected" in text
+    assert "2,364 structures scored by residual_per_atom, 13 flagged and not ranked" in text
+
+
+def test_what_is_not_done_is_said(tmp_path: Path) -> None:
+    half(tmp_path)
+    text = write_report(tmp_path, None).read_text()
+    assert text.count("Not done yet.") >= 4
+    assert '<span class="tag running">running</span>' in text
+    assert Page(text).open == []
+
+
+def test_an_empty_folder_gives_a_page_too(tmp_path: Path) -> None:
+    text = write_report(tmp_path, tmp_path / "r.html").read_text()
+    assert "campaign.json: not there" in text
+    assert Page(text).open == []
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path)
+    made.begin("data")
+    made.end("data", "failed", cause="bug", message="<script>alert(1)</script>")
+    made.journal.commit("stage", stage="<img src=x onerror=1>", state="failed", cause="bug", message="\"'><b>")
+    text = write_report(tmp_path, None).read_text()
+    assert "<script>" not in text
+    assert "<img" not in text
+    assert Page(text).open == []
+
+
+def test_a_long_search_stays_small() -> None:
+    assert len(search("long", trials(10_000))) < 700_000
+
+
+def test_a_running_searchs_trials_come_from_its_record() -> None:
+    rows = fold_trials(
+        [
+            {"event": "ask", "trials": [{"trial": n, "point": {"hidden": n}} for n in (1, 2, 3, 4)]},
+            {"event": "task", "trial": 1, "folder": "x"},
+            {
+                "event": "end",
+                "trial": 1,
+                "status": "done",
+                "cause": None,
+                "message": "",
+                "objective": 0.5,
+                "epochs": 3,
+                "seconds": 4.0,
+            },
+            {"event": "refused", "trial": 2, "cause": "oom", "message": "needs 9 GB"},
+            {"event": "task", "trial": 3, "folder": "y"},
+            {"event": "lost", "trial": 3, "folder": "y"},
+            {"event": "tell", "trial": 1},
+        ]
+    )
+    assert [row["status"] for row in rows] == ["done", "failed", "interrupted", "waiting"]
+    assert (rows[0]["objective"], rows[0]["seconds"], rows[1]["cause"], rows[2]["interrupted"]) == (0.5, 4.0, "oom", 1)
+
+
+def test_a_resumed_training_is_drawn_once(tmp_path: Path) -> None:
+    whole(tmp_path)
+    (stage,) = [stage for stage in gather(tmp_path).stages if stage.key == "train/1"]
+    assert [line["epoch"] for line in stage.curves["train"]] == list(range(1, 13))
+
+
+def test_a_report_without_a_campaign_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no campaign has begun there"):
+        write_report(tmp_path / "none", None)
+    with pytest.raises(ConfigError, match="no such folder"):
+        write_report(tmp_path, tmp_path / "none" / "r.html")

@@ -1,0 +1,203 @@
+"""Where a campaign stands, out of files that may be missing, torn or of any age."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from made_campaign import MadeCampaign, half, progress, whole
+from rich.console import Console
+
+from workflow.report.history import histories
+from workflow.report.lines import Narrator
+from workflow.report.live import View
+from workflow.report.status import read_status, status_json
+from workflow.rundir import RunDir
+
+
+def states(folder: Path) -> dict[str, str]:
+    return {stage.key: stage.state for stage in read_status(folder).stages}
+
+
+def picture(folder: Path, width: int = 80, view: View | None = None) -> str:
+    console = Console(width=width, record=True, file=open(os.devnull, "w"), highlight=False)  # noqa: SIM115
+    console.print((view or View()).render(read_status(folder)))
+    console.file.close()
+    return console.export_text()
+
+
+def test_a_finished_campaign_is_done(tmp_path: Path) -> None:
+    whole(tmp_path)
+    status = read_status(tmp_path)
+    assert (status.state, status.driver, status.remarks) == ("done", "ended", ())
+    assert set(states(tmp_path).values()) == {"done"}
+    assert status.node_hours == pytest.approx(2.4)
+    assert status.budget == 20
+    painn = next(stage for stage in status.stages if stage.key == "painn")
+    assert (painn.link, painn.attempt, painn.attempts, painn.cause) == (2, 2, 3, "")
+    assert painn.trials is not None
+    assert (painn.trials.done, painn.trials.failed) == (20, {"diverged": 2, "oom": 2})
+    assert painn.objective == pytest.approx(min(row["objective"] for row in trials_of(tmp_path) if row["objective"]))
+
+
+def test_a_campaign_at_work_shows_what_runs_and_what_waits(tmp_path: Path) -> None:
+    half(tmp_path)
+    status = read_status(tmp_path)
+    assert (status.state, status.driver) == ("unfinished", "unknown")
+    assert states(tmp_path) == {
+        "data": "done", "painn": "running", "egnn": "queued", "best": "waiting", "train/1": "waiting", "train/2": "waiting",
+        "lead": "waiting", "tune": "waiting", "weights": "waiting", "screen": "waiting",
+    }  # fmt: skip
+    painn = status.stages[1]
+    assert (painn.link, painn.objective, painn.work.time_left_s) == (1, 0.4321, 754.0)
+    assert [task.name for task in painn.work.tasks] == ["trial-0013", "trial-0014", "trial-0012"]
+    assert status.stages[3].waits_for == ("painn", "egnn")
+
+
+def test_the_view_fits_eighty_columns(tmp_path: Path) -> None:
+    half(tmp_path)
+    lines = picture(tmp_path).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    text = "\n".join(lines)
+    for piece in (
+        "50% best 0.4321 12:34 left",
+        "9 of 24 done, 2 running, 3 failed (1 diverged, 2 oom)",
+        "for painn, egnn",
+        "1 busy, 1 spare",
+    ):
+        assert piece in text
+    assert "trial-0013 training epoch 2/4 objective 0.5 91.5 structures/s" in text
+    assert "trial-0012" not in text
+
+
+def test_an_agent_is_called_silent_by_the_observers_own_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, view, now = half(tmp_path), View(), [1000.0]
+    monkeypatch.setattr("workflow.report.live.time.monotonic", lambda: now[0])
+    assert "silent" not in picture(tmp_path, view=view)
+    now[0] += 45
+    assert "silent for 45 s" in picture(tmp_path, view=view)
+    made.beat("painn", count=8)
+    assert "silent" not in picture(tmp_path, view=view)
+
+
+def test_files_tell_more_than_a_dead_drivers_journal(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path)
+    made.begin("data", running=False)
+    assert states(tmp_path)["data"] == "queued"
+    made.attempt("data", 1, 1).run.mkdir(parents=True)
+    made.beat("data")
+    assert states(tmp_path)["data"] == "running"
+    made.attempt("data", 1, 1).receipt.write_text(json.dumps({"status": "done", "result": {}}))
+    assert states(tmp_path)["data"] == "ending"
+
+
+def test_a_failed_stage_blocks_what_waits_for_it(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path)
+    made.begin("data")
+    made.end("data", "failed", cause="bug", message="no file\nwith a second line")
+    assert read_status(tmp_path).state == "unfinished"
+    assert states(tmp_path)["data"] == "retrying"
+    made.journal.commit("stage", stage="data", state="failed", cause="bug", message="no file")
+    status = read_status(tmp_path)
+    assert (status.state, status.stages[0].cause, status.stages[0].message) == ("failed", "bug", "no file")
+    made.journal.commit("resumed", stage="data")
+    assert read_status(tmp_path).state == "unfinished"
+
+
+def test_a_held_campaign_is_held_only_when_nothing_else_moves(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path)
+    made.begin("data")
+    made.end("data", "done", result={"branches": {}})
+    made.journal.commit("stage", stage="painn", state="held", cause="approval", message="over budget")
+    assert read_status(tmp_path).state == "unfinished"
+    made.journal.commit("stage", stage="egnn", state="held", cause="approval", message="over budget")
+    assert read_status(tmp_path).state == "held"
+
+
+def test_a_link_that_was_not_needed_is_no_failure(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path)
+    made.begin("train/1")
+    made.metrics("train/1", "train", 2)
+    made.begin("train/1", 2, running=False)
+    made.journal.commit(
+        "settled", token="gfm-0002", stage="train/1", link=2, attempt=1, status="failed", cause=None, message="", node_hours=0
+    )
+    assert states(tmp_path)["train/1"] == "running"
+
+
+@pytest.mark.parametrize("missing", ["campaign.json", "journal", "stages", "heartbeat.json", "receipt.json"])
+def test_whatever_is_missing_the_rest_is_shown(tmp_path: Path, missing: str) -> None:
+    half(tmp_path)
+    for path in [tmp_path / missing, *tmp_path.rglob(missing)]:
+        if path.is_dir():
+            path.rename(tmp_path.parent / f"{tmp_path.name}-away")
+        elif path.is_file():
+            path.unlink()
+    status = read_status(tmp_path)
+    assert status.stages[0].key == "data"
+    assert picture(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["campaign.json", "heartbeat.json", "receipt.json", "1.jsonl"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe"])
+def test_damaged_files_are_remarked_and_never_raise(tmp_path: Path, damaged: str, content: bytes) -> None:
+    half(tmp_path)
+    for path in tmp_path.rglob(damaged):
+        path.write_bytes(content)
+    status = read_status(tmp_path)
+    assert status.remarks or damaged == "1.jsonl"
+    assert picture(tmp_path)
+
+
+def test_an_empty_or_absent_folder_has_a_status(tmp_path: Path) -> None:
+    assert read_status(tmp_path).state == "empty"
+    assert read_status(tmp_path / "none").state == "empty"
+
+
+def test_the_status_goes_through_json(tmp_path: Path) -> None:
+    half(tmp_path)
+    fields = json.loads(status_json(read_status(tmp_path)))
+    assert fields["state"] == "unfinished"
+    assert fields["stages"][1]["trials"]["failed"] == {"diverged": 1, "oom": 2}
+
+
+def test_ten_thousand_trials_take_no_more_lines_than_ten(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path)
+    made.begin("painn")
+    tasks = {f"trial-{n:05d}": {"status": "done", "nodes": ["n1"], "progress": progress(4, 4)} for n in range(10_000)}
+    tasks["trial-10000"] = {"status": "running", "nodes": ["n1"], "progress": progress(1, 4)}
+    made.beat("painn", tasks=tasks, progress={"trials": {"total": 20_000, "done": 10_000, "running": 1}})
+    status = read_status(tmp_path)
+    assert len(status.stages[1].work.tasks) == 10_001
+    assert status.stages[1].work.tasks[0].name == "trial-10000"
+    assert len(picture(tmp_path).splitlines()) < 20
+
+
+def test_events_are_told_in_human_words(tmp_path: Path) -> None:
+    made = half(tmp_path)
+    narrator = Narrator()
+    lines = [line[9:] for event in made.journal.events if (line := narrator.tell(event))]
+    assert lines[:6] == [
+        "campaign gfm begins",
+        "data: asking for 1 node for 00:30:00",
+        "data: queued as job 1001",
+        "data: running",
+        "data: done (0.2 node-hours)",
+        "stage data: done",
+    ]
+    assert "painn link 2: queued as job 1003" in lines
+    made.attempt("egnn", 1, 1).run.mkdir(parents=True)
+    made.end("egnn", "failed", cause="node_failure", message="node2 is dead")
+    assert narrator.tell(made.journal.events[-1])[9:] == "egnn: failed, node_failure: node2 is dead (0.2 node-hours)"  # type: ignore[index]
+
+
+def test_unknown_events_are_passed_over() -> None:
+    assert histories([{"event": "from the future", "t": 0.0, "token": "x"}]) == {}
+    assert Narrator().tell({"event": "from the future", "t": 0.0}) is None
+
+
+def trials_of(folder: Path) -> list[dict[str, float]]:
+    rows: list[dict[str, float]] = json.loads(RunDir(folder).stage_receipt("painn").read_text())["result"]["trials"]
+    return rows
