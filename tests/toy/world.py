@@ -59,7 +59,7 @@ def campaign_of(folder: Path, stages: dict[str, Any], **header: Any) -> Campaign
     (folder / "data.xyz").touch()
     stages = {name: {"kind": "toy", "walltime": "00:01:00", **spec} for name, spec in stages.items()}
     branches = {"b": {"reader": "extxyz", "path": "data.xyz"}}
-    path.write_text(yaml.safe_dump({"name": "toy", "folder": "run", "branches": branches, "stages": stages, **header}))
+    path.write_text(yaml.safe_dump({"name": "toy", "folder": "run", "branches": branches, "stages": stages, **header}, sort_keys=False))
     return load_campaign(path)
 
 
