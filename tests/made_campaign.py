@@ -175,11 +175,16 @@ def whole(folder: Path) -> MadeCampaign:
     made.begin("weights")
     made.end("weights", "done", result={"metrics": {"gfn1": {"weight_mean": 0.6}, "gfn2": {"weight_mean": 0.4}}}, roles=["blend"])
     made.begin("screen")
-    top = [{"id": f"cand-{place:04d}", "formula": "C2H6O", "score": -0.9 + place / 20} for place in range(20)]
+    top = [
+        {"place": place + 1, "id": f"cand-{place:04d}", "index": 7 * place, "formula": "C2H6O", "num_atoms": 9,
+         "residual_per_atom": -0.9 + place / 20}
+        for place in range(20)
+    ]  # fmt: skip
     edges = [-1 + place / 10 for place in range(21)]
     counts = [round(400 * math.exp(-((edge - 0.1) ** 2) * 9)) for edge in edges[:-1]]
     histogram = {"edges": edges, "counts": counts, "unit": "eV/atom"}
-    found = {"score": "residual_per_atom", "count": sum(counts), "flagged": 13, "top": top, "histogram": histogram}
+    score = {"score": "residual_per_atom", "unit": "eV/atom", "order": "low first", "meaning": "Blended energy per atom."}
+    found = {**score, "count": sum(counts), "flagged": 13, "top": top, "histogram": histogram}
     made.end("screen", "done", result=found, roles=["screened", "top"])
     made.journal.close()
     return made

@@ -190,7 +190,9 @@ def _screening(stage: StageFacts) -> list[Block]:
     result, blocks = stage.result, list[Block]()
     histogram = result.get("histogram") or {}
     flagged = f"{number(result.get('flagged') or 0)} flagged and not ranked"
-    text = f"{number(result.get('count'))} structures scored by {result.get('score', '?')}, {flagged}."
+    text = (
+        f"{number(result.get('count'))} structures scored by {result.get('score', '?')}, {flagged}. {result.get('meaning', '')}"
+    )
     if histogram.get("counts") and len(histogram.get("edges") or ()) == len(histogram["counts"]) + 1:
         label = f"{result.get('score', 'score')}{' (' + histogram['unit'] + ')' if histogram.get('unit') else ''}"
         picture = plots.histogram(f"scores {stage.key}", histogram["edges"], histogram["counts"], label)

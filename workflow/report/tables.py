@@ -134,11 +134,15 @@ def finetuning_table(stage: StageFacts) -> Table:
 
 def ranking_table(stage: StageFacts) -> Table:
     """Return the best candidates of a screening."""
-    top = [row if isinstance(row, dict) else {"id": row} for row in stage.result.get("top") or []]
-    keys = list(dict.fromkeys(key for row in top for key in row))
-    columns = ("rank", *(f">{key}" if any(isinstance(row.get(key), int | float) for row in top) else key for key in keys))
-    rows = [(str(place), *(_cell(row.get(key)) for key in keys)) for place, row in enumerate(top, start=1)]
-    return Table(f"Best candidates of {stage.key} by {stage.result.get('score', 'score')}", columns, tuple(rows))
+    score, unit = str(stage.result.get("score", "score")), stage.result.get("unit")
+    top = [row for row in stage.result.get("top") or [] if isinstance(row, dict)]
+    keys = list(dict.fromkeys(["place", "id", *(key for row in top for key in row)]))
+    names = {"place": "rank", "num_atoms": "atoms", score: f"{score} ({unit})" if unit else score}
+    numeric = {key for key in keys if key != "place" and any(isinstance(row.get(key), int | float) for row in top)}
+    columns = tuple(f"{'>' if key in numeric else ''}{names.get(key, key)}" for key in keys)
+    rows = [tuple(number({"place": place, **row}.get(key)) for key in keys) for place, row in enumerate(top, start=1)]
+    order = f", {stage.result['order']}" if stage.result.get("order") else ""
+    return Table(f"Best candidates of {stage.key} by {score}{order}", columns, tuple(rows))
 
 
 def attempts_table(facts: Facts) -> Table:
@@ -190,10 +194,6 @@ def number(value: Any) -> str:
     if isinstance(value, int) or (abs(value) >= 1e4 and value == value):
         return f"{value:,.0f}"
     return f"{value:.4g}"
-
-
-def _cell(value: Any) -> str:
-    return number(value) if isinstance(value, int | float) else "" if value is None else str(value)
 
 
 def _length(value: Any) -> int | None:
