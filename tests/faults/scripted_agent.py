@@ -7,9 +7,11 @@ import logging
 import os
 import sys
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from model.config import ConvertConfig
 from model.outcome import Status
 from workflow.allocation import agent
 from workflow.allocation.allocation import AgentAllocation
@@ -35,7 +37,9 @@ def start(allocation: AgentAllocation, name: str, behaviour: str, nodes: int = 2
 
 
 def as_result(results: list[TaskResult]) -> StageResult:
-    facts = [{"name": r.name, "status": r.status, "cause": r.cause, "message": r.message, "nodes": list(r.nodes)} for r in results]
+    facts = [
+        {"name": r.name, "status": r.status, "cause": r.cause, "message": r.message, "nodes": list(r.nodes)} for r in results
+    ]
     failed = [r for r in results if r.status is Status.FAILED]
     if failed:
         return StageResult(Status.FAILED, failed[0].cause, failed[0].message, result={"tasks": facts})
@@ -56,9 +60,14 @@ class Scripted:
             raise StageError("a stage cannot go on", "here", "Do something.")
         if self.kind == "stage-in":
             return self._stage_in(allocation)
+        if self.kind == "stage-in-wrong":
+            [output] = allocation.vouch("store:a", allocation.campaign / "stages" / "data")
+            allocation.stage_in([replace(output, sha256="0" * 64)]).result()
         if self.kind == "record":
             allocation.record.append("asked", number=len(allocation.record.events()))
             return StageResult(Status.DONE, result={"events": allocation.record.events()})
+        if self.kind == "convert":
+            return self._convert(allocation)
         nodes = 1 if "+" in self.kind else allocation.num_nodes
         futures = [start(allocation, f"{each}-{i}", each, nodes) for i, each in enumerate(self.kind.split("+"))]
         return as_result([future.result() for future in futures])
@@ -71,6 +80,14 @@ class Scripted:
         allocation.stage_in(outputs).result()
         facts: dict[str, Any] = {"found": found, "progress": allocation.facts()["progress"]["stage_in"]}
         return StageResult(Status.DONE, result=facts)
+
+    def _convert(self, allocation: AgentAllocation) -> StageResult:
+        """Run a real command of the model, through the allocation's own `task`."""
+        source, store = allocation.campaign / "{node}.xyz", allocation.campaign / "store"
+        config = ConvertConfig(name="a", reader={"name": "extxyz"}, sources=(source,), store=store)
+        result = allocation.task("convert", "convert", config, nodes=2).result()
+        hosts = result.outcome.hosts if result.outcome else ()
+        return StageResult(result.status, result.cause, result.message, result={"hosts": hosts})
 
 
 agent.stage_kind = Scripted  # type: ignore[assignment]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from allocation_world import World, alive, heartbeat, until
+from allocation_world import ROOT, World, alive, heartbeat, until
 
 from model.outcome import Cause, Status, read_json
 from workflow.allocation.guard import descendants
@@ -129,7 +130,13 @@ def test_an_attempt_runs_once(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "cause"),
-    [("crash", Cause.BUG), ("liar", Cause.LAUNCHER), ("raises", Cause.BUG), ("refuses", Cause.BAD_CONFIG), ("killed", Cause.NODE_FAILURE)],
+    [
+        ("crash", Cause.BUG),
+        ("liar", Cause.LAUNCHER),
+        ("raises", Cause.BUG),
+        ("refuses", Cause.BAD_CONFIG),
+        ("killed", Cause.NODE_FAILURE),
+    ],
 )
 def test_a_failure_has_a_cause_and_evidence(world: World, kind: str, cause: Cause) -> None:
     attempt = world.attempt(kind)
@@ -219,3 +226,57 @@ def test_a_partial_link_is_gone_on_with(world: World) -> None:
     write_receipt(first.receipt, receipt.__class__(**{**vars(receipt), "status": Status.PARTIAL}))
     second = world.attempt("brief", link=2, previous=(str(first.root.relative_to(world.campaign)),))
     assert world.run(second).status is Status.DONE and second.tasks.exists()
+
+
+def test_a_frozen_agent_loses_its_ranks_and_vanishes_when_it_thaws_revoked(world: World) -> None:
+    world.periods = {"ttl_s": 2.0}
+    attempt = world.attempt("stubborn")
+    agent = world.start(attempt)
+    _wait_for_work(attempt, "stubborn-0")
+    ranks = [_rank_pid(attempt, "stubborn-0", rank) for rank in (0, 1)]
+    os.kill(agent.pid, signal.SIGSTOP)
+    until(lambda: not alive(ranks))
+    written = (attempt.tasks / "stubborn-0" / "written.0.log").read_bytes()
+    attempt.revoked.touch()
+    os.kill(agent.pid, signal.SIGCONT)
+    assert agent.wait(60) == 3 and not attempt.receipt.exists()
+    assert (attempt.tasks / "stubborn-0" / "written.0.log").read_bytes() == written
+
+
+def test_a_source_that_differs_from_its_receipt_ends_the_stage_as_storage(world: World) -> None:
+    data = world.campaign / "stages" / "data"
+    data.mkdir(parents=True)
+    (data / "a.bin").write_bytes(b"a")
+    attempt = world.attempt("stage-in-wrong")
+    receipt = world.run(attempt)
+    assert (receipt.status, receipt.cause) == (Status.FAILED, Cause.STORAGE) and "a.bin" in receipt.message
+
+
+WATER = """3
+Properties=species:S:1:pos:R:3:forces:R:3 energy=-1.0 pbc="F F F"
+O 0.0 0.0 0.1 0.0 0.0 0.1
+H 0.0 0.8 -0.5 0.0 0.0 0.0
+H 0.0 -0.8 -0.5 0.0 0.0 -0.1
+"""
+
+
+def test_a_real_command_runs_on_its_nodes_and_again_by_hand(world: World) -> None:
+    for node in world.nodes:  # `{node}` in a configuration is the rank's own node
+        (world.campaign / f"{node}.xyz").write_text(WATER)
+    attempt = world.attempt("convert")
+    receipt = world.run(attempt)
+    assert receipt.status is Status.DONE, (receipt, attempt.log.read_text())
+    assert receipt.result["hosts"] == ["node1", "node2"]
+    task = attempt.tasks / "convert"
+    (task / "outcome.json").unlink()
+    done = subprocess.run(
+        [str(task / "command.sh")],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_json(task / "outcome.json")["status"] == Status.DONE
+    assert "owner: null" in (task / "by-hand.yaml").read_text() and "heartbeat" in (task / "config.yaml").read_text()

@@ -192,6 +192,29 @@ def test_a_task_that_no_longer_fits_is_told_not_kept(bench: Make, named_nodes: L
     assert (result.cause, result.nodes) == (Cause.NODE_FAILURE, ()) and "fewer healthy nodes" in result.message
 
 
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """Give a memory control group of 60 MB, where the machine lets us make one."""
+    group = Path("/sys/fs/cgroup/memory") / f"campaign-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(60 << 20))
+    except OSError:
+        pytest.skip("no memory control group (version 1) can be made here")
+    yield group
+    until_empty = time.monotonic() + 20
+    while (group / "cgroup.procs").read_text() and time.monotonic() < until_empty:
+        time.sleep(0.05)
+    group.rmdir()
+
+
+def test_a_rank_that_the_kernel_kills_for_want_of_memory_is_oom(bench: Make, small_memory: Path) -> None:
+    greedy = f"echo $$ > {small_memory}/cgroup.procs; exec {sys.executable} -S -c 'import os; x = os.urandom(200 << 20)'"
+    result = bench(FOUR).task("greedy", 1, "sh", "-c", greedy).result(60)
+    assert (result.status, result.cause) == (Status.FAILED, Cause.OOM), result
+    assert not (result.folder / "outcome.json").exists()
+
+
 def test_an_ordinary_app_is_refused_before_its_body_runs(bench: Make, tmp_path: Path) -> None:
     here = bench(FOUR)
 

@@ -40,7 +40,6 @@ from workflow.stages.base import StageResult
 logger = logging.getLogger(__name__)
 EXIT_REVOKED = 3
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.ESTALE, errno.EROFS)
-_CLEAN_S = 60.0
 
 
 def main(argv: list[str]) -> int:
@@ -109,7 +108,8 @@ class Agent:
         self._setting = Setting(launcher(site.launcher), site.launcher_options, site.node, {**os.environ, **site.environment})
         self._probe = Probe(self._setting, attempt.run / "probes", periods.ttl_s)
         self._runner = TaskRunner(self._setting, periods, self._pool, self._deadline, self._probe)
-        self._staging = Staging(self._setting, Path(request.campaign), self._local(job.job_id), attempt.run / "staging")
+        local, logs = self._local(job.job_id), attempt.run / "staging"
+        self._staging = Staging(self._setting, Path(request.campaign), local, logs, self._deadline)
         self._heartbeat = Heartbeat(attempt.heartbeat, periods.heartbeat_s, self._facts, self._watch)
 
     def work(self) -> StageResult:
@@ -142,10 +142,11 @@ class Agent:
             return stage_kind(self._request.kind).work(allocation)
         finally:
             self._phase = "ending"
+            self._staging.end()
             kernel.close()
             if left := kill_descendants():  # of a guard that was killed itself
                 logger.warning("processes left behind were killed: %s", left)
-            self._staging.clean(nodes, self._left_behind(), _CLEAN_S)
+            self._staging.clean(nodes, self._left_behind())
             record.close()
 
     def _watch(self) -> None:
@@ -212,7 +213,9 @@ def failure(attempt: AttemptDir, request: Request, error: Exception) -> StageRes
 
 
 def _cause_of(error: Exception) -> Cause:
-    if isinstance(error, StageInError) or (isinstance(error, OSError) and error.errno in _STORAGE_ERRORS):
+    if isinstance(error, StageInError):
+        return error.cause
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
         return Cause.STORAGE
     return Cause.BAD_CONFIG if isinstance(error, CampaignError) else Cause.BUG
 

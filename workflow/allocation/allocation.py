@@ -109,10 +109,14 @@ class AgentAllocation:
         """Return the folder that the task of this name has or will have."""
         return self.folder.tasks / name
 
+    def stop_task(self, name: str) -> None:
+        """Ask one task to checkpoint and end in order; it then ends as partial."""
+        (self.task_folder(name) / STOP_FILE).touch()
+
     def stage_in(self, outputs: Sequence[Output]) -> Future[Path]:
         """Copy outputs to the node-local folder of every node, verified by digest; gives that folder."""
         require_right(self.folder)
-        return self._of.kernel.stage(lambda: self._of.staging.stage(self._nodes, outputs, self.time_left()))
+        return self._of.kernel.stage(lambda: self._of.staging.stage(self._nodes, outputs))
 
     def time_left(self) -> float:
         """Return the seconds until tasks are asked to checkpoint."""

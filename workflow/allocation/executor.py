@@ -101,7 +101,7 @@ class NodePoolExecutor(LaunchExecutor):
         self._runner.end()
         with self._changed:
             self._changed.notify()
-        self._dispatcher.join()
+        self._dispatcher.join(timeout=60.0)
         for thread in list(self._running.values()):
             thread.join(timeout=60.0)
         super().shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -14,6 +15,7 @@ from workflow.errors import CampaignError
 
 logger = logging.getLogger(__name__)
 _TRIVIAL = ("true",)
+_LOOK_S = 0.5
 
 
 def silent_nodes(nodes: tuple[str, ...], answers: Callable[[tuple[str, ...]], bool]) -> list[str]:
@@ -53,11 +55,13 @@ class Probe:
 
     def _answers(self, nodes: tuple[str, ...]) -> bool:
         folder = self._folder / str(next(self._numbers))
-        return call_on_each(self._setting, nodes, _TRIVIAL, folder, self._timeout_s)
+        return call_on_each(self._setting, nodes, _TRIVIAL, folder, after(self._timeout_s))
 
 
-def call_on_each(setting: Setting, nodes: tuple[str, ...], command: tuple[str, ...], folder: Path, timeout_s: float) -> bool:
-    """Run a command once on each node, outside the queue of tasks, and say whether all ended well in time."""
+def call_on_each(
+    setting: Setting, nodes: tuple[str, ...], command: tuple[str, ...], folder: Path, give_up: Callable[[], bool]
+) -> bool:
+    """Run a command once on each node, outside the queue of tasks; say whether all ended well before `give_up` said so."""
     folder.mkdir(parents=True)
     placement = setting.placement(nodes, 1, folder)
     try:
@@ -66,13 +70,21 @@ def call_on_each(setting: Setting, nodes: tuple[str, ...], command: tuple[str, .
     except (OSError, CampaignError) as error:
         logger.warning("not started: %s", error)
         return False
-    return _ends_well(process, timeout_s)
+    return _ends_well(process, give_up)
 
 
-def _ends_well(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
-    try:
-        return process.wait(timeout_s) == 0
-    except subprocess.TimeoutExpired:
-        process.send_signal(KILL_ALL)
-        process.wait()
-        return False
+def after(timeout_s: float) -> Callable[[], bool]:
+    """Return a question that is answered with yes once the time is over."""
+    end = time.monotonic() + timeout_s
+    return lambda: time.monotonic() >= end
+
+
+def _ends_well(process: subprocess.Popen[bytes], give_up: Callable[[], bool]) -> bool:
+    while not give_up():
+        try:
+            return process.wait(_LOOK_S) == 0
+        except subprocess.TimeoutExpired:
+            continue
+    process.send_signal(KILL_ALL)
+    process.wait()
+    return False

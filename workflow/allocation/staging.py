@@ -11,24 +11,34 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from model.outcome import CampaignError, read_json, write_json
-from workflow.allocation.health import call_on_each
+from model.outcome import CampaignError, Cause, read_json, write_json
+from workflow.allocation.deadline import Deadline
+from workflow.allocation.health import after, call_on_each
 from workflow.allocation.heartbeat import replace_json
 from workflow.allocation.launch import Setting
 from workflow.errors import StageError
 from workflow.receipt import Output, digest
 
 logger = logging.getLogger(__name__)
+_CLEAN_S = 60.0
 
 
 class StageInError(StageError):
-    """A copy on a node is missing or wrong: a matter of storage, which may go better another time."""
+    """Not every node has its copies: mostly a matter of storage, which may go better another time.
+
+    Attributes:
+        cause: Whose fault it is.
+    """
+
+    def __init__(self, what: str, where: str = "", remedy: str = "", cause: Cause = Cause.STORAGE) -> None:
+        super().__init__(what, where, remedy)
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -58,32 +68,44 @@ class Staging:
         campaign: The campaign's folder.
         folder: Node-local folder of this attempt alone, with `{node}` where nodes have different ones.
         logs: Where the calls leave their logs.
+        deadline: When the allocation stops.
     """
 
-    def __init__(self, setting: Setting, campaign: Path, folder: str, logs: Path) -> None:
-        self._setting, self._campaign, self._folder, self._logs = setting, campaign, folder, logs
+    def __init__(self, setting: Setting, campaign: Path, folder: str, logs: Path, deadline: Deadline) -> None:
+        self._setting, self._campaign, self._folder, self._logs, self._deadline = setting, campaign, folder, logs, deadline
+        self._ended = False
         self._numbers = count(1)
         self._call: Path | None = None
         self._planned: dict[str, Any] = {}
 
-    def stage(self, nodes: tuple[str, ...], outputs: Sequence[Output], timeout_s: float) -> Path:
+    def stage(self, nodes: tuple[str, ...], outputs: Sequence[Output]) -> Path:
         """Bring outputs to all nodes; what is there already and right stays. Returns the folder, `{node}` left in.
 
         Raises:
-            StageInError: A copy is missing or wrong somewhere.
+            StageInError: A copy is missing or wrong somewhere, or the allocation stops.
         """
         self._planned = {"files": len(outputs), "bytes": sum(each.size for each in outputs), "nodes": len(nodes)}
-        if not self._carry_out(Order(**self._common(), outputs=tuple(outputs)), nodes, timeout_s):
-            where = self._call or self._logs
-            remedy = "See stderr.log there; space on the nodes may be short."
-            raise StageInError(f"stage-in failed: {self._fault(where)}", str(where), remedy)
-        return Path(self._folder)
+        done = self._carry_out(Order(**self._common(), outputs=tuple(outputs)), nodes, self._must_stop)
+        if done:
+            return Path(self._folder)
+        if self._must_stop():
+            cause = Cause.PREEMPTED if self._deadline.is_cancelled or self._ended else Cause.WALLTIME
+            raise StageInError("the allocation stops before all files are on the nodes", str(self._call), "", cause)
+        remedy = "See stderr.log there; space on the nodes may be short."
+        raise StageInError(f"stage-in failed: {self._fault()}", str(self._call), remedy)
 
-    def clean(self, nodes: tuple[str, ...], older: Sequence[str], timeout_s: float) -> None:
+    def end(self) -> None:
+        """Give up what is being copied."""
+        self._ended = True
+
+    def clean(self, nodes: tuple[str, ...], older: Sequence[str]) -> None:
         """Remove the copies from all nodes, and what killed attempts may have left in the folders `older`."""
         own = (self._folder,) if self._call else ()
-        if (own or older) and not self._carry_out(Order(**self._common(), remove=(*own, *older)), nodes, timeout_s):
+        if (own or older) and not self._carry_out(Order(**self._common(), remove=(*own, *older)), nodes, after(_CLEAN_S)):
             logger.warning("node-local copies were not removed everywhere; see %s", self._call)
+
+    def _must_stop(self) -> bool:
+        return self._ended or self._deadline.is_due
 
     def progress(self) -> dict[str, Any]:
         """Return what is planned on each node and how far all nodes together are, for the heartbeat."""
@@ -101,18 +123,19 @@ class Staging:
     def _common(self) -> dict[str, Any]:
         return {"campaign": str(self._campaign), "folder": self._folder, "node_variable": self._setting.launcher.node_variable}
 
-    def _carry_out(self, order: Order, nodes: tuple[str, ...], timeout_s: float) -> bool:
+    def _carry_out(self, order: Order, nodes: tuple[str, ...], give_up: Callable[[], bool]) -> bool:
         number = next(self._numbers)
         orders = self._logs / f"order-{number}.json"
         orders.parent.mkdir(parents=True, exist_ok=True)
         write_json(orders, asdict(order))
         self._call = self._logs / str(number)
         command = (sys.executable, "-m", "workflow.allocation.staging", str(orders), str(self._call))
-        return call_on_each(self._setting, nodes, command, self._call, timeout_s)
+        return call_on_each(self._setting, nodes, command, self._call, give_up)
 
-    def _fault(self, call: Path) -> str:
-        faults = [f"{path.name[6:-5]}: {_reading(path).get('fault', '')}" for path in sorted(call.glob("fault.*.json"))]
-        return faults[0] if faults else "a node did not end well, or not in time"
+    def _fault(self) -> str:
+        paths = sorted(self._call.glob("fault.*.json")) if self._call else []
+        faults = [f"{path.name[6:-5]}: {_reading(path).get('fault', '')}" for path in paths]
+        return faults[0] if faults else "a node did not end well"
 
 
 def main(argv: list[str]) -> int:
