@@ -14,7 +14,11 @@ from model.data.splits import mix
 BOND = 1.25
 """Atoms closer than this times the sum of their covalent radii (Cordero et al., Dalton Trans. 2008, 2832) are bonded.
 Bonds of drug-like molecules end near 1.1 times the sum and other pairs begin near 1.3, carbon next to sulphur first."""
+MOST_BONDS = {1: 1, 5: 4, 6: 4, 7: 4, 8: 3, 9: 1}
+"""Partners an atom of these elements keeps, the nearest ones: a contact in a strained geometry is no fifth bond of carbon."""
 _ROUNDS = 8
+_MOST_BONDS = np.full(256, 256)
+_MOST_BONDS[list(MOST_BONDS)] = list(MOST_BONDS.values())
 _CHANNEL = np.uint64(0xD1B54A32D192ED03)
 
 
@@ -55,8 +59,14 @@ def bonds(numbers: NDArray[np.uint8], positions: NDArray[np.float64]) -> NDArray
     radii = covalent_radii[numbers]
     squares = np.einsum("ij,ij->i", positions, positions)
     distance2 = squares[:, None] + squares[None, :] - 2 * positions @ positions.T
-    bonded = distance2 < (BOND * (radii[:, None] + radii[None, :])) ** 2
-    np.fill_diagonal(bonded, False)
+    stretch2 = distance2 / (radii[:, None] + radii[None, :]) ** 2
+    np.fill_diagonal(stretch2, np.inf)
+    bonded = stretch2 < BOND**2
+    most = _MOST_BONDS[numbers]
+    if (bonded.sum(axis=1) > most).any():
+        rank = stretch2.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+        kept = rank < most[:, None]
+        bonded &= kept & kept.T
     return bonded.astype(np.uint64)
 
 

@@ -111,3 +111,12 @@ def test_crystals_go_by_reduced_formula() -> None:
 
 def test_an_identity_never_changes_between_versions() -> None:
     assert identity(*WATER, OPEN) == "molecule:H2O1:be2a3511ff87aef9"
+
+
+def test_a_contact_is_no_fifth_bond() -> None:
+    """A chlorine pressed against methane's carbon, closer than a bond but further than the hydrogens, stays a stranger."""
+    methane = molecule("CH4")
+    with_guest = [*methane.numbers.tolist(), 17]
+    near, far = (identity_of(with_guest, [*methane.positions.tolist(), [0, 0, z]]) for z in (2.2, 9.0))
+    assert near == far
+    assert identity_of([6, 17], [[0, 0, 0], [0, 0, 2.2]]) != identity_of([6, 17], [[0, 0, 0], [0, 0, 9.0]])
