@@ -127,7 +127,7 @@ def _carried_to_its_end(world: StageWorld) -> None:
     assert len({each["config"]["learning_rate"] for each in trials}) == 3
     verify(world.campaign, receipt.outputs)
     heartbeat = read_json(attempt.heartbeat)
-    assert heartbeat["progress"]["trials"] == {"total": 3, "done": 3, "running": 0, "interrupted": 0, "failed": {}}
+    assert heartbeat["progress"]["trials"] == {"total": 3, "done": 3, "running": 0, "interrupted": 0, "stopped": 0, "failed": {}}
     assert heartbeat["progress"]["best"]["trial"] == receipt.result["best"]
 
 

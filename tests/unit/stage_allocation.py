@@ -87,6 +87,9 @@ class FakeAllocation:
     def task_folder(self, name: str) -> Path:
         return self.folder.tasks / name
 
+    def stop_task(self, name: str) -> None:
+        (self.task_folder(name) / "stop").touch()
+
     def stage_in(self, outputs: Sequence[Output]) -> Future[Path]:
         future: Future[Path] = Future()
         verify(self.campaign, tuple(outputs))

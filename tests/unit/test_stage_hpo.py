@@ -64,7 +64,7 @@ def test_a_search_runs_its_evaluations_side_by_side_and_keeps_the_best(tmp_path:
     assert {output.role for output in result.outputs} == {f"checkpoint:{each['id']}" for each in order[:2]}
     verify(tmp_path, result.outputs)
     assert [each["id"] for each in trials if "checkpoint" in each] == sorted(each["id"] for each in order[:2])
-    assert made.facts["trials"] == {"total": 6, "done": 6, "running": 0, "interrupted": 0, "failed": {}}
+    assert made.facts["trials"] == {"total": 6, "done": 6, "running": 0, "interrupted": 0, "stopped": 0, "failed": {}}
     assert made.facts["best"] == {"trial": order[0]["id"], "objective": order[0]["objective"]}
 
 

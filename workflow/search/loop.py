@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from model.config import TrainConfig
 from model.outcome import CampaignError, Cause
 from workflow.search.space import Point
-from workflow.search.trials import DONE, FAILED, INTERRUPTED, RUNNING, WAITING, Trial, Trials
+from workflow.search.stopping import Halving, best_until
+from workflow.search.trials import DONE, FAILED, INTERRUPTED, RUNNING, STOPPED, WAITING, Trial, Trials
 from workflow.stages._inputs import newest_checkpoint
 from workflow.stages.base import Allocation, TaskResult
 
@@ -40,6 +41,7 @@ class Plan:
         tries: How often a trial may fail in one allocation through no fault of its own.
         configure: Makes a trial's configuration, given its point and the checkpoint to go on from.
         refusal: Says why a configuration cannot run on these devices; empty where it can.
+        rule: Says when a trial is worth no more epochs; None: never.
     """
 
     evaluations: int
@@ -47,6 +49,7 @@ class Plan:
     tries: int
     configure: Callable[[Point, Path | None], TrainConfig]
     refusal: Callable[[TrainConfig], str]
+    rule: Halving | None = None
 
 
 class Search:
@@ -75,6 +78,7 @@ class Search:
         while self._running:
             self._publish()
             self._await()
+            self._compare()
             self._tell()
             self._launch()
         self._publish()
@@ -124,6 +128,21 @@ class Search:
         for future in sorted(ended, key=lambda each: self._running[each].id):
             self._settle(self._running.pop(future), future.result())
 
+    def _compare(self) -> None:
+        """Hold running trials that have reached a rung against the others, and stop those that fall behind."""
+        rule = self._plan.rule
+        if rule is None:
+            return
+        for trial in self._running.values():
+            folder = self._allocation.campaign / trial.folders[-1]
+            for rung in rule.rungs:
+                objective = None if trial.is_out or rung in trial.rungs else best_until(folder, rung)
+                if objective is not None:
+                    others = [other.rungs[rung] for other in self.trials if rung in other.rungs]
+                    self.trials.reach(trial, rung, objective, goes_on=rule.goes_on(objective, others))
+            if trial.is_out:
+                self._allocation.stop_task(folder.name)
+
     def _settle(self, trial: Trial, result: TaskResult) -> None:
         self.trials.end(trial, result, self._allocation.campaign)
         if trial.cause == Cause.BUG:
@@ -159,6 +178,7 @@ def summary(trials: Trials, evaluations: int) -> dict[str, Any]:
             "done": count[DONE],
             "running": count[RUNNING],
             "interrupted": count[INTERRUPTED],
+            "stopped": count[STOPPED],
             "failed": dict(sorted(causes.items())),
         },
         "best": {"trial": best[0].id, "objective": best[0].objective} if best else None,

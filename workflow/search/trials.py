@@ -11,7 +11,8 @@ from model.outcome import Cause, Status
 from workflow.search.space import Point
 from workflow.stages.base import Record, TaskResult
 
-WAITING, RUNNING, INTERRUPTED, DONE, FAILED = "waiting", "running", "interrupted", "done", "failed"
+WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
+DONE, STOPPED, FAILED = "done", "stopped", "failed"
 
 
 @dataclass
@@ -21,16 +22,19 @@ class Trial:
     Attributes:
         id: Number, from 1, in the order of suggestion.
         point: What the optimizer suggested.
-        status: `waiting`, `running`, `interrupted` (goes on from its checkpoint), `done` or `failed`.
+        status: `waiting`, `running`, `interrupted` (goes on from its checkpoint), `done`, `stopped` (by the
+            stopping rule, before its last epoch) or `failed`.
         cause: Why it failed, or why it was last interrupted.
         message: One sentence about that.
-        objective: Objective on validation after all its epochs.
+        objective: Best objective on validation, after all its epochs or until it was stopped.
         epochs: Epochs seen.
         seconds: Wall time of its tasks, as far as they told.
         folders: Its tasks' folders, relative to the campaign, oldest first.
         interrupted: How often it was interrupted.
         best: Folder of its best checkpoint, relative to the campaign.
         distrusts: Whether going on from its checkpoint was refused, so that it begins anew.
+        rungs: Its best objective at each rung it has reached, by epochs.
+        is_out: Whether the stopping rule has ended it.
         is_told: Whether the optimizer knows the result.
         result: What the last task reported: `model`, `training`, `parameters`, ….
     """
@@ -47,18 +51,20 @@ class Trial:
     interrupted: int = 0
     best: str | None = None
     distrusts: bool = False
+    rungs: dict[int, float] = field(default_factory=dict)
+    is_out: bool = False
     is_told: bool = False
     result: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_settled(self) -> bool:
         """Say whether nothing more will be run for this trial."""
-        return self.status in (DONE, FAILED)
+        return self.status in (DONE, STOPPED, FAILED)
 
     @property
     def value(self) -> float | str:
         """Return what the optimizer is told: the objective, or the cause of failure."""
-        return self.objective if self.status == DONE and self.objective is not None else str(self.cause)
+        return self.objective if self.status != FAILED and self.objective is not None else str(self.cause)
 
 
 class Trials:
@@ -109,13 +115,17 @@ class Trials:
             status=status,
             cause=cause,
             message=message,
-            objective=facts.get("objective") if status == DONE else None,
+            objective=facts.get("objective") if status in (DONE, STOPPED) else None,
             epochs=facts.get("epochs", trial.epochs),
             seconds=round(result.seconds, 3),
             best=str((result.folder / best).relative_to(campaign)) if best else None,
             result=_kept(facts),
             distrusts=status == INTERRUPTED and cause == Cause.BAD_CONFIG,
         )
+
+    def reach(self, trial: Trial, epochs: int, objective: float, *, goes_on: bool) -> None:
+        """Record that a trial has reached a rung, and whether it goes on from there."""
+        self._note("rung", trial=trial.id, epochs=epochs, objective=objective, goes_on=goes_on)
 
     def apply(self, event: dict[str, Any]) -> None:
         """Carry one line of the record into the state; lines of other kinds change nothing."""
@@ -142,8 +152,12 @@ class Trials:
 
     def _on_lost(self, event: dict[str, Any]) -> None:
         trial = self._trials[event["trial"]]
-        trial.status, trial.message = INTERRUPTED, "the allocation ended under it"
-        trial.interrupted += 1
+        if trial.is_out:
+            last = max(trial.rungs)
+            trial.status, trial.epochs, trial.objective = STOPPED, last, trial.rungs[last]
+        else:
+            trial.status, trial.message = INTERRUPTED, "the allocation ended under it"
+            trial.interrupted += 1
 
     def _on_again(self, event: dict[str, Any]) -> None:
         trial = self._trials[event["trial"]]
@@ -158,6 +172,11 @@ class Trials:
         trial.distrusts = trial.distrusts or event["distrusts"]
         trial.interrupted += trial.status == INTERRUPTED
 
+    def _on_rung(self, event: dict[str, Any]) -> None:
+        trial = self._trials[event["trial"]]
+        trial.rungs[event["epochs"]] = event["objective"]
+        trial.is_out = not event["goes_on"]
+
     def _on_tell(self, event: dict[str, Any]) -> None:
         self._trials[event["trial"]].is_told = True
 
@@ -171,6 +190,8 @@ def _kept(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _judged(trial: Trial, result: TaskResult, facts: dict[str, Any]) -> tuple[str, str | None, str]:
     """Return a trial's status, cause and message after a task: whose fault it was decides who pays."""
+    if result.status is Status.PARTIAL and trial.is_out:
+        return STOPPED, None, f"stopped by the rule after {max(trial.rungs)} epochs"
     if result.status is Status.PARTIAL:
         return INTERRUPTED, None, result.message or "stopped in order with a checkpoint"
     if result.status is Status.DONE:

@@ -137,6 +137,9 @@ class Allocation(Protocol):
     def task_folder(self, name: str) -> Path:
         """Return the folder that the task of this name has or will have."""
 
+    def stop_task(self, name: str) -> None:
+        """Ask one task to checkpoint and end in order; it then ends as partial."""
+
     def stage_in(self, outputs: Sequence[Output]) -> Future[Path]:
         """Copy outputs to the node-local folder of every node, verified by digest; gives that folder.
 

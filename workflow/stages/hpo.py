@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -15,6 +15,7 @@ from workflow.receipt import Output
 from workflow.search.feasibility import batch_of, refusal
 from workflow.search.loop import Plan, Search, best_of
 from workflow.search.space import Point, Range, Space, make_space
+from workflow.search.stopping import Halving
 from workflow.search.trials import DONE, FAILED, INTERRUPTED, Trial, Trials
 from workflow.site import merge
 from workflow.stages._inputs import StoreInput, stage_in, stores
@@ -53,6 +54,9 @@ class HpoSpec(StageSpec):
     )
     initial: tuple[dict[str, Any], ...] = Field(
         (), description="Points to try first; names left out take the middle of their range."
+    )
+    stopping: Literal["none", "halving"] = Field(
+        "none", description="halving: a trial goes on from a rung (epochs/9, epochs/3) only if it is among the best third there."
     )
     seed: int = Field(0, description="Seed of the optimizer.")
     keep: int = Field(3, ge=1, description="How many of the best checkpoints to vouch for.")
@@ -129,7 +133,8 @@ def _plan(allocation: Allocation, spec: HpoSpec, space: Space, needed: dict[str,
     def refuses(config: TrainConfig) -> str:
         return refusal(config, batch_of(config, facts, ranks), allocation.device_memory_gb)
 
-    return Plan(spec.evaluations, spec.trial.nodes, spec.attempts, configure, refuses)
+    rule = Halving(spec.trial.epochs) if spec.stopping == "halving" else None
+    return Plan(spec.evaluations, spec.trial.nodes, spec.attempts, configure, refuses, rule)
 
 
 def _configure(allocation: Allocation, spec: HpoSpec, space: Space, data: Any) -> Callable[[Point, Path | None], TrainConfig]:
