@@ -123,6 +123,7 @@ def test_a_right_stage_has_no_problems(stage: str, tmp_path: Path) -> None:
         ("alone", {"backbone": None}, "no model to train", "backbone", "Name a `backbone`"),
         ("alone", {"backbone": {"name": "egnn", "hiden": 3}}, "no key 'hiden'", "backbone.hiden", "'hidden'"),
         ("alone", {"needs": ["best", "data"]}, "promoted by 'best'", "backbone", "Take `backbone` away"),
+        ("train", {"model": {"cutoff": 4.0}}, "the promoted checkpoint settles the model", "model", "start: scratch"),
         ("alone", {"suffices": 30}, "suffices: 30 is more than epochs: 10", "suffices", ""),
         ("alone", {"needs": []}, "nothing converts gfn1, emt", "needs", "convert"),
         ("tune", {"task": "tasc"}, "no source 'tasc'", "task", "'task'"),

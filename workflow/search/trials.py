@@ -191,7 +191,7 @@ def _kept(facts: dict[str, Any]) -> dict[str, Any]:
 def _judged(trial: Trial, result: TaskResult, facts: dict[str, Any]) -> tuple[str, str | None, str]:
     """Return a trial's status, cause and message after a task: whose fault it was decides who pays."""
     if result.status is Status.PARTIAL and trial.is_out:
-        return STOPPED, None, f"stopped by the rule after {max(trial.rungs)} epochs"
+        return STOPPED, None, f"stopped by the rule: behind at epoch {max(trial.rungs)}"
     if result.status is Status.PARTIAL:
         return INTERRUPTED, None, result.message or "stopped in order with a checkpoint"
     if result.status is Status.DONE:

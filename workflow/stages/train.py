@@ -58,6 +58,9 @@ class Kind(Stage):
         if given and promotes is not None:
             remedy = "Take `backbone` away, or do not need the promotion."
             found.append((f"the model is given here and promoted by '{promotes}'", "backbone", remedy))
+        if spec.model and not given and spec.start == "checkpoint":
+            remedy = "Take `model` away, or begin anew with `start: scratch`."
+            found.append(("the promoted checkpoint settles the model", "model", remedy))
         if spec.suffices is not None and spec.suffices > spec.epochs:
             found.append((f"suffices: {spec.suffices} is more than epochs: {spec.epochs}", "suffices", "Give at most `epochs`."))
         return found
