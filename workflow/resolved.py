@@ -43,7 +43,8 @@ def stored_campaign(rundir: RunDir) -> Campaign:
     """
     fields = read_json(rundir.campaign)
     if fields is None:
-        raise ConfigError("no campaign has begun here", str(rundir.root), "Give the folder of a campaign, or start one with `campaign run`.")
+        remedy = "Give the folder of a campaign, or start one with `campaign run`."
+        raise ConfigError("no campaign has begun here", str(rundir.root), remedy)
     try:
         stages = {name: stage_kind(spec["kind"]).Spec.model_validate(spec) for name, spec in fields["stages"].items()}
         header, site = Header.model_validate(fields["header"]), Site.model_validate(fields["site"])
@@ -68,7 +69,7 @@ def reconciled(rundir: RunDir, campaign: Campaign, ledger: Ledger) -> tuple[Camp
             f"Run it there, or give the file another `folder:`; `--site {stored['site']['name']}` goes on.",
         )
     now = _as_json(campaign)
-    told = [f"{path}: {old!r} -> {new!r}" for path, old, new in _differences({k: stored[k] for k in ("header", "site")}, now, "")]
+    told = [f"{path}: {old!r} -> {new!r}" for path, old, new in _differences(_frame(stored), _frame(now), "")]
     stages = dict(campaign.stages)
     for name in {**stored["stages"], **now["stages"]}:
         kept, lines = _stage(rundir, ledger, name, stored["stages"].get(name), now["stages"].get(name))
@@ -78,6 +79,10 @@ def reconciled(rundir: RunDir, campaign: Campaign, ledger: Ledger) -> tuple[Camp
     return replace(campaign, stages=stages), told
 
 
+def _frame(fields: dict[str, Any]) -> dict[str, Any]:
+    return {**fields["header"], "site": fields["site"]}
+
+
 def _stage(rundir: RunDir, ledger: Ledger, name: str, old: Any, new: Any) -> tuple[StageSpec | None, list[str]]:
     """Return the keys that a begun stage keeps, or None where the file's hold; and what differs."""
     entries = [entry for key, entry in ledger.stages.items() if key.partition("/")[0] == name and entry.has_begun]
@@ -85,8 +90,9 @@ def _stage(rundir: RunDir, ledger: Ledger, name: str, old: Any, new: Any) -> tup
     if fields is None or all(entry.state in ("failed", "cancelled") for entry in entries):
         differences = list(_differences(old or {}, new or {}, "")) if old != new else []
         return None, [f"stages.{name}.{path}: {was!r} -> {now!r}; taken" for path, was, now in differences]
-    told = [f"stages.{name}.{path}: {was!r} -> {now!r}; it has begun and keeps the first" for path, was, now in _differences(fields, new or {}, "")]
-    return stage_kind(fields["kind"]).Spec.model_validate(fields), told
+    kept: StageSpec = stage_kind(fields["kind"]).Spec.model_validate(fields)
+    differences = list(_differences(fields, new or {}, ""))
+    return kept, [f"stages.{name}.{path}: {was!r} -> {now!r}; it has begun and keeps the first" for path, was, now in differences]
 
 
 def _begun_with(rundir: RunDir, key: str) -> dict[str, Any] | None:

@@ -201,3 +201,13 @@ def test_unknown_events_are_passed_over() -> None:
 def trials_of(folder: Path) -> list[dict[str, float]]:
     rows: list[dict[str, float]] = json.loads(RunDir(folder).stage_receipt("painn").read_text())["result"]["trials"]
     return rows
+
+
+def test_a_link_behind_the_one_that_finished_is_not_shown(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path)
+    made.begin("train/1")
+    made.end("train/1", "done", result={"objective": 0.25}, roles=["checkpoint"])
+    made.begin("train/1", 2)
+    assert [(s.link, s.state, s.objective) for s in read_status(tmp_path).stages if s.key == "train/1"] == [(1, "done", 0.25)]
+    made.end("train/1", "done", 2)
+    assert [(s.link, s.objective) for s in read_status(tmp_path).stages if s.key == "train/1"] == [(1, 0.25)]
