@@ -1,0 +1,214 @@
+"""The batch executor under Parsl: refusals, backlog, adoption, and an end that cancels nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from parsl import bash_app, python_app
+from parsl.dataflow.dflow import DataFlowKernel
+
+from model.outcome import Cause, Status
+from workflow.batch.attempt import Phase
+from workflow.batch.executor import BatchExecutor, kernel_config
+from workflow.batch.job import Job
+from workflow.batch.scheduler import JobRow, JobSpec, JobState, Scheduler, Snapshot
+from workflow.errors import CampaignError, LeaseHeld, SchedulerError
+from workflow.journal import Journal
+from workflow.launch import launches
+from workflow.receipt import Receipt, write_receipt
+from workflow.rundir import AttemptDir, RunDir
+from workflow.site import Periods, Site, load_site
+
+
+class Scripted(Scheduler):
+    """A batch system in memory that can be told to fail; a job runs when `run` says so."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.rows: dict[str, JobRow] = {}
+        self.faults: list[SchedulerError] = []
+        self.accepts_all_the_same = False
+        self.queries = 0
+
+    def submit(self, spec: JobSpec) -> str:
+        fault = self.faults.pop(0) if self.faults else None
+        if fault is None or self.accepts_all_the_same:
+            number = str(len(self.rows) + 1)
+            self.rows[number] = JobRow(number, spec.token, str(spec.workdir), JobState.QUEUED, submitted=float(number))
+        if fault is not None:
+            raise fault
+        return number
+
+    def snapshot(self) -> Snapshot:
+        self.queries += 1
+        return Snapshot(tuple(self.rows.values()))
+
+    def cancel(self, job_id: str) -> None:
+        self.put(job_id, JobState.CANCELLED)
+
+    def put(self, job_id: str, state: JobState, exit: int | None = None) -> None:
+        row = self.rows[job_id]
+        self.rows[job_id] = JobRow(job_id, row.token, row.workdir, state, exit, submitted=row.submitted)
+
+
+@pytest.fixture
+def site() -> Site:
+    site = load_site("local")
+    quick = site.scheduler.model_copy(update={"poll_s": 0.02, "unknown_window_s": 0.1, "absence_window_s": 0.06})
+    return site.model_copy(update={"scheduler": quick, "periods": Periods(heartbeat_s=0.05, ttl_s=0.2, stop_margin_s=0, kill_after_s=0.1)})
+
+
+class World:
+    def __init__(self, folder: Path, site: Site) -> None:
+        self.folder, self.scheduler = folder, Scripted(site)
+        self.journal = Journal.take(RunDir(folder), Periods(heartbeat_s=0.05, ttl_s=0.2))
+        self.told: list[tuple[str, str, Exception | None]] = []
+        self.batch = BatchExecutor("batch", self.scheduler, self.journal, lambda *what: self.told.append(what))
+        self.kernel = DataFlowKernel(kernel_config(self.batch, folder / "parsl"))
+        self.app = python_app(launches(lambda job: job), data_flow_kernel=self.kernel, executors=["batch"])
+
+    def job(self, name: str, phase: Phase = Phase.INTENT, job_id: str | None = None) -> Job:
+        folder = AttemptDir(self.folder / name)
+        folder.root.mkdir(exist_ok=True)
+        spec = JobSpec(f"c{name}", folder.root, folder.script, folder.log, 1, 60.0)
+        return Job(name, spec, folder, name, 1, 1, phase, job_id)
+
+    def finish(self, job: Job, number: str, status: Status = Status.DONE) -> None:
+        job.folder.run.mkdir()
+        write_receipt(job.folder.receipt, Receipt(job.spec.token, job.stage, 1, 1, status))
+        self.scheduler.put(number, JobState.COMPLETED, 0)
+
+    def names(self) -> list[str]:
+        return [line["event"] for line in self.journal.events]
+
+    def wait(self, condition: Any) -> None:
+        tick = threading.Event()
+        for _ in range(1000):
+            if condition():
+                return
+            tick.wait(0.02)
+        raise AssertionError(self.names())
+
+
+@pytest.fixture
+def world(tmp_path: Path, site: Site) -> Iterator[World]:
+    world = World(tmp_path, site)
+    yield world
+    if not world.kernel.cleanup_called:
+        world.kernel.cleanup()
+    world.journal.drop()
+
+
+def test_ordinary_apps_are_refused_before_their_bodies_run(world: World, tmp_path: Path) -> None:
+    def work() -> str:
+        (tmp_path / "ran").touch()
+        return "ran"
+
+    def command() -> str:
+        (tmp_path / "ran").touch()
+        return f"touch {tmp_path / 'ran'}"
+
+    here: dict[str, Any] = {"data_flow_kernel": world.kernel, "executors": ["batch"]}
+    for future in (python_app(work, **here)(), bash_app(command, **here)(), python_app(launches(lambda: "text"), **here)()):
+        with pytest.raises(CampaignError) as error:
+            future.result(timeout=10)
+        assert error.value.remedy
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_backlog_of_many_is_settled_whole_by_one_query_for_all(world: World) -> None:
+    jobs = [world.job(f"j{number}") for number in range(50)]
+    futures = [world.app(job) for job in jobs]
+    world.wait(lambda: len(world.scheduler.rows) == 50)
+    before = world.scheduler.queries
+    of = {row.token: number for number, row in world.scheduler.rows.items()}
+    for job in jobs:
+        world.finish(job, of[job.spec.token])
+    assert [future.result(timeout=20).status for future in futures] == [Status.DONE] * 50
+    assert world.scheduler.queries - before < 50
+    assert world.names().count("submitted") == world.names().count("settled") == 50
+
+
+def test_a_future_in_a_list_is_a_dependency(world: World) -> None:
+    first = world.job("a")
+    future = world.app(first)
+
+    @launches
+    def second(needs: list[Any]) -> Job:
+        assert needs[0].status is Status.DONE
+        return world.job("b")
+
+    then = python_app(second, data_flow_kernel=world.kernel, executors=["batch"])([future])
+    world.wait(lambda: "1" in world.scheduler.rows)
+    assert len(world.scheduler.rows) == 1
+    world.finish(first, "1")
+    world.wait(lambda: "2" in world.scheduler.rows)
+    world.finish(world.job("b"), "2")
+    assert then.result(timeout=10).status is Status.DONE
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_submission_without_an_answer_is_found_or_repeated(world: World, accepted: bool) -> None:
+    world.scheduler.faults = [SchedulerError("timed out", unknown=True)]
+    world.scheduler.accepts_all_the_same = accepted
+    job = world.job("a")
+    future = world.app(job)
+    world.wait(lambda: "submitted" in world.names())
+    assert world.names().count("submit_unknown") == 1
+    assert len(world.scheduler.rows) == 1
+    world.finish(job, "1")
+    assert future.result(timeout=10).status is Status.DONE
+
+
+def test_a_refusal_for_good_settles_and_bars_the_attempt(world: World) -> None:
+    world.scheduler.faults = [SchedulerError("no such account", transient=False)]
+    job = world.job("a")
+    settled = world.app(job).result(timeout=10)
+    assert (settled.status, settled.cause) == (Status.FAILED, Cause.BAD_CONFIG)
+    assert "no such account" in settled.message
+    assert job.folder.revoked.exists()
+
+
+def test_what_stands_is_adopted(world: World) -> None:
+    for name, state in (("queued", JobState.QUEUED), ("running", JobState.RUNNING), ("ended", JobState.QUEUED)):
+        world.scheduler.submit(world.job(name).spec)
+        world.scheduler.put(str(len(world.scheduler.rows)), state)
+    ended = world.job("ended", Phase.UNKNOWN)
+    world.finish(ended, "3")
+    futures = [world.app(world.job("queued", Phase.UNKNOWN)), world.app(world.job("running", Phase.SUBMITTED, "2")), world.app(ended)]
+    assert futures[2].result(timeout=10).status is Status.DONE
+    world.wait(lambda: any(what[:2] == ("started", "crunning") for what in world.told))
+    assert len(world.scheduler.rows) == 3, "nothing was submitted"
+
+
+def test_a_token_in_another_campaigns_folder_is_not_ours(world: World, tmp_path: Path) -> None:
+    world.scheduler.rows["1"] = JobRow("1", "ca", str(tmp_path / "elsewhere"), JobState.RUNNING)
+    world.app(world.job("a"))
+    world.wait(lambda: len(world.scheduler.rows) == 2)
+
+
+def test_ending_the_executor_cancels_nothing(world: World) -> None:
+    future = world.app(world.job("a"))
+    world.wait(lambda: "submitted" in world.names())
+    world.kernel.cleanup()
+    assert [row.state for row in world.scheduler.rows.values()] == [JobState.QUEUED]
+    assert not future.done()
+
+
+def test_a_late_job_of_a_settled_attempt_is_cancelled(world: World) -> None:
+    world.batch.guard(world.job("old", Phase.SETTLED, "0"))
+    world.scheduler.rows["9"] = JobRow("9", "cold", str(world.folder / "old"), JobState.QUEUED)
+    world.app(world.job("a"))
+    world.wait(lambda: world.scheduler.rows["9"].state is JobState.CANCELLED)
+
+
+def test_a_lost_lease_stops_the_executor_before_it_submits(world: World) -> None:
+    (world.folder / "journal" / "2.jsonl").touch()
+    future = world.app(world.job("a"))
+    world.wait(lambda: bool(world.told))
+    assert isinstance(world.told[0][2], LeaseHeld)
+    assert not world.scheduler.rows and not future.done()
