@@ -13,15 +13,16 @@ from rich.live import Live
 
 from workflow.campaign import Campaign
 from workflow.check import check_campaign
-from workflow.driver import run_campaign
+from workflow.driver import DONE, FAILED, UNFINISHED, run_campaign
 from workflow.report.fault import tell_problem
 from workflow.report.lines import Narrator
 from workflow.report.live import View, show
 from workflow.report.status import read_status
+from workflow.report.terminal import print_results
 from workflow.rundir import RunDir
 
 logger = logging.getLogger(__name__)
-WRONG_INPUT, UNFINISHED = 2, 4
+WRONG_INPUT = 2
 
 
 def drive(campaign: Campaign, *, once: bool, resume: bool, live: bool) -> int:
@@ -33,11 +34,11 @@ def drive(campaign: Campaign, *, once: bool, resume: bool, live: bool) -> int:
     if not _has_begun(campaign.folder) and _is_refused(campaign):
         return WRONG_INPUT
     try:
-        code = _driven_live(campaign, once, resume) if live else _driven_plain(campaign, once, resume)
+        code = (_driven_live if live else _driven_plain)(campaign, once, resume)
     except KeyboardInterrupt:
         _tell_how_to_come_back(campaign)
         return UNFINISHED
-    _sum_up(campaign, code)
+    _sum_up(campaign, code, is_shown=live)
     return code
 
 
@@ -88,17 +89,17 @@ def _picture(folder: Path) -> Callable[[], RenderableType]:
     return look
 
 
-def _sum_up(campaign: Campaign, code: int) -> None:
-    status = read_status(campaign.folder)
-    if code in (0, 1):
+def _sum_up(campaign: Campaign, code: int, *, is_shown: bool) -> None:
+    if code == UNFINISHED:
+        click.echo(f"unfinished; go on: campaign run {campaign.path}   look: campaign status {campaign.path}")
+        return
+    if not is_shown:
+        show(read_status(campaign.folder))
+    if code in (DONE, FAILED):
         from workflow.report.html import write_report
 
-        show(status)
+        print_results(campaign.folder)
         click.echo(f"report: {write_report(campaign.folder, None)}")
-    elif code == UNFINISHED:
-        click.echo(f"unfinished; go on: campaign run {campaign.path}   look: campaign status {campaign.path}")
-    else:
-        show(status)
 
 
 def _tell_how_to_come_back(campaign: Campaign) -> None:

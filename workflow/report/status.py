@@ -17,6 +17,8 @@ from workflow.rundir import RunDir
 
 OVER = ("done", "failed", "cancelled")
 """States that a stage leaves only by `campaign resume`."""
+_COMPARED = ("hpo", "train")
+"""Kinds whose objective means the same everywhere."""
 
 
 @dataclass(frozen=True)
@@ -166,16 +168,17 @@ def _with_history(stage: StageStatus, rundir: RunDir, tries: list[Try], remarks:
         message=newest.message if newest.state in ("failed", "submitting") else "",
         work=work,
         trials=work.trials,
-        objective=work.objective if work.objective is not None else _objective(receipt),
+        objective=(work.objective if work.objective is not None else _objective(receipt)) if stage.kind in _COMPARED else None,
     )
 
 
 def _at_work(tries: list[Try]) -> Try | None:
-    """Return the attempt that matters: the running one, else the next to run, else the newest that was needed."""
+    """Return the attempt that matters: the one that finished, the running one, the next to run, the newest that was needed."""
+    done = [each for each in tries if each.state == "done"]  # a link behind it may end later, having done nothing
     running = [each for each in tries if each.state == "running"]
     coming = [each for each in tries if each.state in ("submitting", "queued")]
     needed = [each for each in tries if each.state not in ("unneeded", "revoked")]
-    candidates = running or coming[:1] or needed or tries
+    candidates = done[:1] or running or coming[:1] or needed or tries
     return candidates[-1] if candidates else None
 
 

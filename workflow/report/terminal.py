@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -12,6 +13,8 @@ from rich.text import Text
 
 from workflow.check import CheckReport
 from workflow.plan import Plan, PlannedStage, walltime_text
+from workflow.report import tables
+from workflow.report.facts import gather
 from workflow.report.fault import tell_problem
 
 
@@ -50,6 +53,27 @@ def print_plan_json(plan: Plan) -> None:
     stages = [{**asdict(stage), "node_hours": stage.node_hours} for stage in plan.stages]
     totals = {"node_hours": plan.node_hours, "budget": plan.budget, "beyond_budget": plan.beyond_budget()}
     click.echo(json.dumps({"name": plan.name, "site": plan.site.name, "stages": stages, **totals}, indent=1))
+
+
+def print_results(folder: Path, console: Console | None = None) -> None:
+    """Print what a campaign has found: errors beside baselines, fine-tuning, the best candidates."""
+    console = console or Console(highlight=False)
+    for stage in gather(folder).stages:
+        if stage.result.get("metrics") and stage.status.kind == "train":
+            _print_table(console, tables.errors_table(f"Errors of {stage.key} on validation", stage.result["metrics"]))
+        if stage.result.get("table"):
+            _print_table(console, tables.finetuning_table(stage))
+        if stage.result.get("top"):
+            _print_table(console, tables.ranking_table(stage), most=5)
+
+
+def _print_table(console: Console, table: tables.Table, most: int = 100) -> None:
+    shown = Table(box=None, pad_edge=False, header_style="bold", title=table.caption, title_justify="left")
+    for name in table.columns:
+        shown.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+    for row in table.rows[:most]:
+        shown.add_row(*(Text(cell) for cell in row))
+    console.print(shown)
 
 
 def _table(plan: Plan) -> Table:
