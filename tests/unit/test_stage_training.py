@@ -236,10 +236,12 @@ def test_blend_and_screen_take_the_model_and_each_other(tmp_path: Path) -> None:
     assert [each.role for each in result.outputs] == ["blend"] and result.result["metrics"] == {"mae": 1.0}
 
     def screens(name: str, config: Any, folder: Path) -> Outcome | Cause:
-        if name == "screen":
-            return Cause.NODE_FAILURE
+        if name == "screen-2":
+            return Cause.NODE_FAILURE  # before anything was taken over
         (folder / "screened").mkdir()
         (folder / "screened" / "a.bp").write_text("x")
+        if name == "screen":
+            return Cause.NODE_FAILURE
         (folder / "top.json").write_text("[]")
         return Outcome(
             Status.DONE, result={"score": config.score, "count": 1}, outputs={"screened": "screened", "top": "top.json"}
@@ -249,8 +251,8 @@ def test_blend_and_screen_take_the_model_and_each_other(tmp_path: Path) -> None:
     spec = {"candidates": "task", "needs": ["best", "blend"], "score": "largest_force", "top": 5, "precision": "fp64"}
     made = FakeAllocation(request(tmp_path, "screen", "screen", spec, **inputs), tmp_path, screens)
     result = run(made)
-    config = made.configs["screen-2"]
-    assert config.resume == made.task_folder("screen")
+    config = made.configs["screen-3"]
+    assert config.resume == made.configs["screen-2"].resume == made.task_folder("screen")
     assert (config.score, config.top, config.precision) == ("largest_force", 5, "fp64")
     assert config.blend == tmp_path / inputs["inputs"]["blend"].result["blend"] and config.candidates.name == "task"
     assert {each.role for each in result.outputs} == {"screened", "top"}

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.config import TrainConfig
+from model.feasibility import num_parameters, peak_memory_gb
 
 _ATOMS_PER_A3 = 0.1
 """Dense matter: copper has 0.085 atoms in a cubic Å, carbon's diamond 0.18, organic molecules and oxides about 0.1."""
+MARGIN = 1.2
+"""By how much the estimate may err, and the largest batch exceed the mean one, without running out."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,17 @@ def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) 
 def refusal(config: TrainConfig, batch: Batch, memory_gb: float) -> str:
     """Return why a training cannot run within `memory_gb` of a device; empty where it can."""
     need = needed_gb(config, batch)
-    if need <= memory_gb:
+    if MARGIN * need <= memory_gb:
         return ""
-    return f"needs about {need:.1f} GB for {batch.atoms} atoms and {batch.edges} edges; a device has {memory_gb:g} GB"
+    seen = f"{batch.atoms} atoms and {batch.edges} edges"
+    return f"needs about {need:.1f} GB for {seen}, {MARGIN * need:.1f} GB with a margin; a device has {memory_gb:g} GB"
 
 
 def needed_gb(config: TrainConfig, batch: Batch) -> float:
     """Return the memory that a training step takes on one device, in GB."""
-    from model.feasibility import peak_memory_gb
-
-    return float(peak_memory_gb(config.model, len(config.branches), batch.atoms, batch.edges, config.precision))
+    step = peak_memory_gb(config.model, len(config.branches), batch.atoms, batch.edges, config.precision)
+    average = num_parameters(config.model, len(config.branches)) * (8 if config.precision == "fp64" else 4) / 1e9
+    return step + (average if config.optimizer.ema else 0.0)
 
 
 def _neighbors(config: TrainConfig, atoms: float) -> float:

@@ -49,11 +49,20 @@ class Kind(Stage):
         folders = earlier_tasks(allocation.campaign, request, "screen")
         if (old := finished(folders)) is not None:
             return _vouched(allocation, old[0], old[1])
-        resume, configure = folders[0] if folders else None, _configure(allocation, spec, model)
-        work = Work("screen", "screen", configure, allocation.num_nodes, resume, left=lambda folder: folder)
+        resume, configure = max(folders, key=_num_shards, default=None), _configure(allocation, spec, model)
+        work = Work("screen", "screen", configure, allocation.num_nodes, resume, left=_left)
         task = carry_out(allocation, [work], spec.attempts)["screen"]
         summary = verdict([task], allocation)
         return _vouched(allocation, task.folder, task.outcome) if summary.status is Status.DONE and task.outcome else summary
+
+
+def _num_shards(folder: Path) -> int:
+    """Count what a run has finished: one that ended early may have adopted nothing of the run before."""
+    return sum(1 for path in (folder / "screened").rglob("*") if path.is_file())
+
+
+def _left(folder: Path) -> Path | None:
+    return folder if _num_shards(folder) else None
 
 
 def _configure(allocation: Allocation, spec: ScreenSpec, model: Model) -> Callable[[Path | None], Task]:
