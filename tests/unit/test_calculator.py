@@ -1,0 +1,50 @@
+"""The ASE calculator: energy, forces and stress belong together; what the model cannot know is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from predictors import saved
+
+from model.inference.calculator import ModelCalculator
+from model.outcome import CampaignError
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return saved(tmp_path / "checkpoint")
+
+
+def copper() -> Atoms:
+    """Return a rattled, sheared cell of four atoms."""
+    atoms = bulk("Cu", a=3.7, cubic=True)
+    atoms.rattle(0.1, seed=1)
+    atoms.set_cell(atoms.cell @ (np.eye(3) + [[0, 0.02, 0], [0, 0, 0.01], [0.03, 0, 0]]), scale_atoms=True)
+    return atoms
+
+
+def test_forces_and_stress_are_derivatives_of_the_energy(checkpoint: Path) -> None:
+    atoms = copper()
+    atoms.calc = ModelCalculator(checkpoint, "metal")
+    assert atoms.get_forces() == pytest.approx(calculate_numerical_forces(atoms, 1e-5), abs=1e-7)
+    assert atoms.get_stress() == pytest.approx(calculate_numerical_stress(atoms, 1e-5), abs=1e-8)
+
+
+def test_the_energy_contains_the_references(checkpoint: Path) -> None:
+    alone = Atoms("H", calculator=ModelCalculator(checkpoint, "water"))
+    far = Atoms("H2", positions=[[0, 0, 0], [50, 0, 0]], calculator=ModelCalculator(checkpoint, "water"))
+    assert far.get_potential_energy() == pytest.approx(2 * alone.get_potential_energy(), abs=1e-10)
+    assert alone.get_potential_energy() < -10
+    assert "stress" not in alone.calc.results
+
+
+def test_an_unknown_element_and_an_open_choice_of_branch_are_refused(checkpoint: Path) -> None:
+    with pytest.raises(CampaignError, match="not trained on all elements of Si"):
+        Atoms("Si", calculator=ModelCalculator(checkpoint, "metal")).get_potential_energy()
+    with pytest.raises(CampaignError, match="several branches.*\n.*organic, water, metal"):
+        ModelCalculator(checkpoint)
