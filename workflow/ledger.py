@@ -63,7 +63,7 @@ class StageEntry:
         message: Why.
         cause: Why, as a class.
         resumed: How often it was resumed.
-        links_before: Links used when it was last resumed.
+        links_before: Links that had ended in order when it was last resumed.
         cancelled: Its end was asked for.
     """
 
@@ -158,7 +158,8 @@ def _resumed(stage: StageEntry, event: dict[str, Any]) -> None:
     stage.state = stage.message = stage.cause = ""
     stage.cancelled = False
     stage.resumed += 1
-    stage.links_before = max((each.link for each in stage.attempts if each.counts), default=0)
+    ended = sorted((each for each in stage.attempts if each.counts), key=lambda each: (each.link, each.number))
+    stage.links_before = ended[-1].link - (ended[-1].status is not Status.PARTIAL) if ended else 0
 
 
 def _cancel_requested(stage: StageEntry, event: dict[str, Any]) -> None:
