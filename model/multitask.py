@@ -93,6 +93,7 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         self.spec, self.seed = spec, seed
         self.branches: tuple[str, ...] = ()
+        self._scale = 1.0
         self.backbone = make_backbone(spec, statistics.average_neighbors)
         self.heads = nn.ModuleDict()
         if spec.heads == "shared":
@@ -221,11 +222,11 @@ class MultiTaskModel(nn.Module):
         if name in self.branches:
             raise CampaignError(f"branch '{name}' is there already", "branches", "Give the new branch another name.")
         shared = self.spec.heads == "shared"
-        if shared and self.branches and energy_scale != float(self.energy_scale[0]):
+        if shared and self.branches and energy_scale != self._scale:
             raise CampaignError("one head for all branches needs one energy scale", "model.heads", "Give every branch the same.")
         if not shared:
             self._add_head(name)
-        self.branches = (*self.branches, name)
+        self.branches, self._scale = (*self.branches, name), energy_scale
         self.energy_scale = torch.cat([self.energy_scale, self.energy_scale.new_tensor([energy_scale])])
 
     def _add_head(self, name: str) -> None:

@@ -12,6 +12,8 @@ from torch import Tensor
 from model.data.structure import UNLABELLED
 from model.graph import AtomGraph
 
+torch.set_num_threads(1)  # the tensors of tests are so small that more threads only wait for one another
+
 
 @dataclass(frozen=True)
 class System:

@@ -46,6 +46,16 @@ class Config(BaseModel):
             width = self.hidden
         return total
 
+    def step_words(self, elements: str, *, conservative: bool) -> tuple[float, float]:
+        """Return the words that a training step holds for each atom and each edge; fitted to measured steps."""
+        first = 1 if elements == "number" else self.hidden
+        rest = (self.layers - 1) * self.hidden
+        mixed = self.hidden * (self.layers if self.mixing else int(elements == "number"))
+        if not conservative:
+            return 26 * (first + rest) + 4.7 * mixed, 3.2 * first + 7.2 * rest
+        wide = self.hidden if self.layers > 1 else first
+        return 47 * first + 62 * rest + 10 * mixed, 4.2 * first + 11.3 * rest + 4.7 * wide + 8 * (self.radial + 1) + 34
+
 
 @dataclass(frozen=True)
 class Edges:

@@ -1,0 +1,97 @@
+"""Say without torch how many parameters a model has and how much memory a step of its training takes.
+
+Parameters are exact. Memory is a measured model: the peak of live tensor bytes (torch's own allocation events) of one
+training step, forward, forces, backward and AdamW. Each backbone's `step_words` was fitted to random configurations
+(186 in all, 0.6–340 MB; hidden 16–360, 1–5 layers, 32–1,024 atoms, 1–45 edges an atom; FP64, FP32, BF16). Over those
+the median error is 2 % (6 % in BF16), 95 % lie within 12 %, the worst is −15 % at 6 MB. `tests/unit/test_feasibility.py`
+measures others. Libraries, the interpreter and what an allocator wastes are not in it: judge with a margin.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+from model import registry
+from model.config import ModelSpec, Precision
+
+_NUM_ELEMENTS, _LARGEST_CHARGE = 119, 100
+_FORCE_RADIAL = 8
+_BYTES: dict[Precision, int] = {"fp64": 8, "fp32": 4, "bf16": 4}
+"""Bytes of a word. BF16 holds weights and sums in FP32, and keeps both forms of what it lowers: it saves time, no memory."""
+_OPTIMIZER_WORDS = 3.6
+"""Words for each parameter at the peak: itself, two moments, and the gradients that are there by then."""
+
+
+class BackboneConfig(Protocol):
+    """What the `Config` of every backbone answers."""
+
+    hidden: int
+
+    def num_parameters(self, elements: str) -> int:
+        """Count the parameters, embedding of atoms left out."""
+        ...
+
+    def step_words(self, elements: str, *, conservative: bool) -> tuple[float, float]:
+        """Return the words that a training step holds for each atom and each edge."""
+        ...
+
+
+def num_parameters(spec: ModelSpec, branches: int) -> int:
+    """Count the parameters of a model.
+
+    Args:
+        spec: Architecture.
+        branches: Number of branches.
+
+    Raises:
+        CampaignError: The backbone is unknown, or its options are wrong.
+    """
+    config = _config(spec)
+    heads = 1 if spec.heads == "shared" else branches
+    return _embedding(spec, config.hidden) + config.num_parameters(spec.elements) + heads * _head(spec, config.hidden)
+
+
+def peak_memory_gb(spec: ModelSpec, branches: int, atoms: int, edges: int, precision: Precision = "fp32") -> float:
+    """Estimate the peak memory of one training step on one device, in GB (10⁹ bytes).
+
+    An averaged copy of the weights (EMA) comes on top.
+
+    Args:
+        spec: Architecture.
+        branches: Number of branches on the device.
+        atoms: Atoms in the device's part of a batch.
+        edges: Edges in it, both directions counted.
+        precision: Name of a policy.
+
+    Raises:
+        CampaignError: The backbone is unknown, or its options are wrong.
+    """
+    config, conservative = _config(spec), spec.forces == "gradient"
+    per_atom, per_edge = config.step_words(spec.elements, conservative=conservative)
+    if spec.readout == "atom":
+        per_atom += (5.4 if conservative else 3.0) * sum(spec.widths)
+    if not conservative:
+        per_edge += 3.9 * spec.head_hidden
+    words = per_atom * atoms + per_edge * edges
+    parameters = num_parameters(spec, branches)
+    step = _BYTES[precision] * (words + _OPTIMIZER_WORDS * parameters)
+    batch = edges * (16 + 3 * _BYTES[precision]) + atoms * (16 + 6 * _BYTES[precision])
+    return max(step + batch, 4.0 * _BYTES[precision] * parameters) / 1e9
+
+
+def _config(spec: ModelSpec) -> BackboneConfig:
+    return cast(BackboneConfig, registry.backbone_options(spec.backbone))
+
+
+def _embedding(spec: ModelSpec, hidden: int) -> int:
+    narrow = 1 if spec.elements == "number" else hidden
+    rows = _NUM_ELEMENTS if spec.elements == "embedding" else 0
+    return narrow * (rows + (3 * _LARGEST_CHARGE + 4 if spec.charge_spin else 0))
+
+
+def _head(spec: ModelSpec, width: int) -> int:
+    widths = [width, *spec.widths, 1]
+    total = sum((first + 1) * second for first, second in zip(widths[:-1], widths[1:], strict=True))
+    if spec.forces == "head":
+        total += (width + 1) * 2 * spec.head_hidden + (_FORCE_RADIAL + 1) * spec.head_hidden + spec.head_hidden
+    return total
