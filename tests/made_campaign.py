@@ -123,6 +123,8 @@ def trials(count: int, seed: int = 0) -> list[dict[str, Any]]:
         row = {"id": number, "config": {"hidden": draw.randrange(16, 256), "learning_rate": 10 ** draw.uniform(-5, -2)}}
         row |= {"status": "failed" if cause else "done", "cause": cause, "message": "needs 9 GB, has 4" if cause == "oom" else ""}
         row |= {"objective": None if cause else 0.3 + draw.expovariate(3) + 1.5 / number, "epochs": 4, "seconds": 21.5}
+        if number % 8 == 6 and not cause:
+            row |= {"status": "stopped", "objective": row["objective"] + 0.4, "epochs": 2}
         rows.append({**row, "tasks": [], "interrupted": int(number % 9 == 5)})
     return rows
 

@@ -141,9 +141,13 @@ def test_a_running_searchs_trials_come_from_its_record() -> None:
             {"event": "task", "trial": 3, "folder": "y"},
             {"event": "lost", "trial": 3, "folder": "y"},
             {"event": "tell", "trial": 1},
+            {"event": "task", "trial": 4, "folder": "z"},
+            {"event": "rung", "trial": 4, "epochs": 2, "objective": 0.9, "goes_on": False},
+            {"event": "lost", "trial": 4, "folder": "z"},
         ]
     )
-    assert [row["status"] for row in rows] == ["done", "failed", "interrupted", "waiting"]
+    assert [row["status"] for row in rows] == ["done", "failed", "interrupted", "stopped"]
+    assert (rows[3]["objective"], rows[3]["epochs"]) == (0.9, 2)
     assert (rows[0]["objective"], rows[0]["seconds"], rows[1]["cause"], rows[2]["interrupted"]) == (0.5, 4.0, "oom", 1)
 
 

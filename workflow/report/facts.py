@@ -126,7 +126,14 @@ def _follow(trial: Line, event: Line) -> None:
     elif name == "end":
         seconds = trial.get("seconds", 0.0) + (event.get("seconds") or 0.0)
         trial |= {key: event.get(key) for key in ("status", "cause", "message", "objective", "epochs")} | {"seconds": seconds}
-    elif name == "lost":
+    elif name == "rung":
+        trial |= {
+            "is_out": not event.get("goes_on"),
+            "rung": {"objective": event.get("objective"), "epochs": event.get("epochs")},
+        }
+    elif name == "lost" and trial.get("is_out"):
+        trial |= {"status": "stopped", **trial["rung"]}
+    elif name in ("lost", "again"):
         trial["status"] = "interrupted"
     trial["interrupted"] += trial["status"] == "interrupted" and name in ("end", "lost")
 

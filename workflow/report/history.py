@@ -82,7 +82,8 @@ def histories(events: list[dict[str, Any]]) -> dict[str, History]:
 def _intend(told: dict[str, History], by_token: dict[str, Try], event: dict[str, Any]) -> None:
     history = told.setdefault(str(event["stage"]), History())
     history.kind = str(event.get("kind", history.kind))
-    history.reopen()
+    if history.state == "held":
+        history.reopen()
     each = Try(
         int(event["link"]), int(event["attempt"]), str(event["token"]), int(event.get("nodes") or 0), asked=float(event["t"])
     )

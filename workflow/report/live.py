@@ -167,7 +167,7 @@ def _share(stage: StageStatus) -> float | None:
     """Return how much of a stage is done, from 0 to 1, where that is known."""
     trials = stage.trials
     if trials is not None and trials.planned:
-        return (trials.done + sum(trials.failed.values())) / trials.planned
+        return (trials.done + trials.stopped + sum(trials.failed.values())) / trials.planned
     running = [task for task in stage.work.tasks if task.status == "running" and task.total]
     if len(running) == 1 and running[0].done is not None and running[0].total:
         return running[0].done / running[0].total
@@ -184,6 +184,8 @@ def _bar(share: float | None) -> Text | None:
 def _trials_line(trials: Trials) -> Text:
     of = f" of {trials.planned}" if trials.planned else ""
     line = Text(f"trials: {trials.done}{of} done, {trials.running} running")
+    if trials.stopped:
+        line.append(f", {trials.stopped} stopped early")
     if trials.failed:
         causes = ", ".join(f"{count} {cause}" for cause, count in sorted(trials.failed.items()))
         line.append(f", {sum(trials.failed.values())} failed ({causes})", "yellow")

@@ -59,14 +59,15 @@ def node_hours(stages: Sequence[StageFacts]) -> str:
 
 def search(name: str, trials: Sequence[dict[str, Any]]) -> str:
     """Draw a search: the objective of each trial, the best so far, and failures by cause."""
-    done = [
-        (row["id"], float(row["objective"])) for row in trials if row.get("status") == "done" and row.get("objective") is not None
-    ]
+    done, stopped = _objectives(trials, "done"), _objectives(trials, "stopped")
     with _figure(name, (7.2, 3.2)) as figure:
         axes = figure.subplots()
         numbers, values = [number for number, _ in done], [value for _, value in done]
         rasterized = len(done) > _MOST_VECTOR_POINTS
         axes.plot(numbers, values, "o", ms=4, color=COLORS[0], alpha=0.7, label="trial", rasterized=rasterized)
+        if stopped:
+            hollow = {"mfc": "none", "mec": COLORS[7], "label": "stopped early", "rasterized": rasterized}
+            axes.plot(*zip(*stopped, strict=True), "o", ms=4, **hollow)
         axes.step(numbers, _running_best(values), where="post", color=COLORS[2], lw=1.8, label="best so far")
         _mark_failures(axes, trials)
         if values and max(values) > 8 * min(values) > 0:
@@ -147,6 +148,11 @@ def _running_best(values: Sequence[float]) -> list[float]:
     for value in values:
         best.append(min(value, best[-1]) if best else value)
     return best
+
+
+def _objectives(trials: Sequence[dict[str, Any]], status: str) -> list[tuple[int, float]]:
+    found = [row for row in trials if row.get("status") == status and isinstance(row.get("objective"), int | float)]
+    return [(row["id"], float(row["objective"])) for row in found]
 
 
 def _mark_failures(axes: Axes, trials: Sequence[dict[str, Any]]) -> None:

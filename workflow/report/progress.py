@@ -49,7 +49,8 @@ class Trials:
         done: Trials with an objective.
         running: Trials at work.
         failed: Trials that failed through their own fault, by cause.
-        interrupted: Trials that were interrupted and went on.
+        interrupted: Trials that were interrupted and went on, or wait to do so.
+        stopped: Trials that fell behind and were stopped early.
         best: Best objective.
         best_id: Its trial.
     """
@@ -59,6 +60,7 @@ class Trials:
     running: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     interrupted: int = 0
+    stopped: int = 0
     best: float | None = None
     best_id: int | None = None
 
@@ -126,7 +128,14 @@ def trials_of_result(result: dict[str, Any]) -> Trials | None:
             failed[str(row["cause"])] = failed.get(str(row["cause"]), 0) + 1
     best = min(done, key=lambda row: float(row["objective"])) if done else {}
     interrupted = sum(1 for row in rows if row.get("interrupted"))
-    return Trials(None, len(done), 0, failed, interrupted, _number(best.get("objective")), best.get("id"))
+    return Trials(
+        done=len(done),
+        failed=failed,
+        interrupted=interrupted,
+        stopped=sum(row.get("status") == "stopped" for row in rows),
+        best=_number(best.get("objective")),
+        best_id=best.get("id"),
+    )
 
 
 def trials_of_facts(facts: dict[str, Any]) -> Trials | None:
@@ -142,6 +151,7 @@ def trials_of_facts(facts: dict[str, Any]) -> Trials | None:
         running=int(told.get("running") or 0),
         failed=failed,
         interrupted=int(told.get("interrupted") or 0),
+        stopped=int(told.get("stopped") or 0),
         best=_number(best.get("objective")),
         best_id=best.get("trial"),
     )

@@ -210,7 +210,9 @@ def _trials_text(stage: StageFacts) -> str:
             causes[str(row.get("cause"))] = causes.get(str(row.get("cause")), 0) + 1
     failed = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items())) or "none"
     resumed = sum(bool(row.get("interrupted")) for row in stage.trials)
-    return f"{len(stage.trials)} trials: {done} done; failed: {failed}; {resumed} interrupted and resumed."
+    stopped = sum(row.get("status") == "stopped" for row in stage.trials)
+    early = f" {stopped} stopped early (their objective is that of fewer epochs);" if stopped else ""
+    return f"{len(stage.trials)} trials: {done} done;{early} failed: {failed}; {resumed} interrupted and resumed."
 
 
 def _titled(stage: StageFacts) -> str:
