@@ -174,8 +174,13 @@ def whole(folder: Path) -> MadeCampaign:
         for place, name in enumerate(("unfrozen", "frozen", "scratch"))
     ]
     made.end("tune", "done", result={"task": "scarce", "table": table}, roles=["table"])
+    blended = {
+        name: {"energy_mae_mev_per_atom": 8.0, "mean_of_branches_mae_mev_per_atom": 21.0, "own_branch_mae_mev_per_atom": 9.5,
+               "weights": dict.fromkeys(BRANCHES, 1 / 3)}
+        for name in BRANCHES
+    }  # fmt: skip
     made.begin("weights")
-    made.end("weights", "done", result={"metrics": {"gfn1": {"weight_mean": 0.6}, "gfn2": {"weight_mean": 0.4}}}, roles=["blend"])
+    made.end("weights", "done", result={"metrics": blended}, roles=["blend"])
     made.begin("screen")
     top = [
         {"place": place + 1, "id": f"cand-{place:04d}", "index": 7 * place, "formula": "C2H6O", "num_atoms": 9,

@@ -66,8 +66,8 @@ def search(name: str, trials: Sequence[dict[str, Any]]) -> str:
         rasterized = len(done) > _MOST_VECTOR_POINTS
         axes.plot(numbers, values, "o", ms=4, color=COLORS[0], alpha=0.7, label="trial", rasterized=rasterized)
         if stopped:
-            hollow = {"mfc": "none", "mec": COLORS[7], "label": "stopped early", "rasterized": rasterized}
-            axes.plot(*zip(*stopped, strict=True), "o", ms=4, **hollow)
+            places, early = zip(*stopped, strict=True)
+            axes.plot(places, early, "o", ms=4, mfc="none", mec=COLORS[7], label="stopped early", rasterized=rasterized)
         axes.step(numbers, _running_best(values), where="post", color=COLORS[2], lw=1.8, label="best so far")
         _mark_failures(axes, trials)
         if values and max(values) > 8 * min(values) > 0:

@@ -153,7 +153,7 @@ def screenings(facts: Facts) -> Section:
     blocks: list[Block] = []
     for stage in facts.stages:
         if stage.status.kind == "blend" and stage.result.get("metrics"):
-            blocks.append(Block(title=f"{stage.key}, branch weights", facts=_flat(stage.result["metrics"])))
+            blocks.append(Block(table=tables.blend_table(stage)))
         if "top" in stage.result:
             blocks += _screening(stage)
     return Section("screenings", "Screening", blocks=tuple(blocks))
@@ -224,14 +224,3 @@ def _titled(stage: StageFacts) -> str:
 
 def _figure(svg: str, text: str, title: str = "") -> Block:
     return Block(title=title, text=text, svg=Markup(svg))  # noqa: S704 matplotlib escapes what it draws
-
-
-def _flat(metrics: dict[str, Any], before: str = "") -> tuple[tuple[str, str], ...]:
-    rows: list[tuple[str, str]] = []
-    for key, value in metrics.items():
-        rows += (
-            _flat(value, f"{before}{key} ")
-            if isinstance(value, dict)
-            else [(f"{before}{key}", number(value) if not isinstance(value, list) else str(value))]
-        )
-    return tuple(rows)

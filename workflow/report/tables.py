@@ -132,6 +132,23 @@ def finetuning_table(stage: StageFacts) -> Table:
     return Table(f"Fine-tuning {stage.key} on {stage.result.get('task', '?')}", columns, tuple(rows))
 
 
+def blend_table(stage: StageFacts) -> Table:
+    """Return the errors of blended energies on each branch's labels beside simpler ways, and the mean weights."""
+    metrics: Metrics = stage.result["metrics"]
+    weights = list(dict.fromkeys(name for found in metrics.values() for name in found.get("weights") or {}))
+    ways = {
+        "energy_mae_mev_per_atom": ">blend (meV/atom)",
+        "mean_of_branches_mae_mev_per_atom": ">mean of branches (meV/atom)",
+        "own_branch_mae_mev_per_atom": ">own branch (meV/atom)",
+    }
+    columns = ("labels of", *ways.values(), *(f">weight of {name}" for name in weights))
+    rows = [
+        (name, *(number(found.get(way)) for way in ways), *(number((found.get("weights") or {}).get(each)) for each in weights))
+        for name, found in sorted(metrics.items())
+    ]
+    return Table(f"Energy MAE on validation with the branch weights of {stage.key}", columns, tuple(rows))
+
+
 def ranking_table(stage: StageFacts) -> Table:
     """Return the best candidates of a screening."""
     score, unit = str(stage.result.get("score", "score")), stage.result.get("unit")
