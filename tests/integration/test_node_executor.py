@@ -145,7 +145,8 @@ def test_closing_leaves_no_future_open(bench: Make) -> None:
     while not here.pool.nodes_of("t0"):
         time.sleep(0.02)
     here.executor.shutdown()
-    assert [future.result(1).cause for future in futures] == [Cause.PREEMPTED] * 3
+    futures.append(here.task("late", 1, "true"))
+    assert [future.result(20).cause for future in futures] == [Cause.PREEMPTED] * 4
     assert not [each for each in threading.enumerate() if each.name.startswith("task ")]
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from model.outcome import read_json
-from workflow.allocation.allocation import local_folder
 from workflow.allocation.staging import Order, StageInError, copy, copy_one, is_right, remove
 from workflow.receipt import Output, vouch
 
@@ -64,9 +63,3 @@ def test_a_folder_is_removed_and_its_jobs_folder_when_empty(tmp_path: Path) -> N
     remove(tmp_path / "7" / "b")
     remove(tmp_path / "7" / "b")
     assert not (tmp_path / "7").exists() and tmp_path.exists()
-
-
-def test_an_attempt_removes_a_folder_of_its_own_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOGNAME", "ada")
-    assert local_folder("/tmp/c-{user}/{job}/{node}", "12", "cabc") == "/tmp/c-ada/12/{node}"
-    assert local_folder("/mnt/bb/{user}/", "12", "cabc") == "/mnt/bb/ada/cabc"

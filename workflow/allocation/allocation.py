@@ -166,10 +166,16 @@ class AgentAllocation:
 
     def _write_configs(self, folder: Path, config: Task, threads: int) -> None:
         node, variable = self._of.site.node, self._of.setting.launcher.node_variable
-        by_hand = config.model_copy(update={"threads": threads, "node_variable": variable, "backend": node.backend})
+        config = config.model_copy(update={"threads": threads, "node_variable": variable, "backend": node.backend})
         owner = Owner(heartbeat=self.folder.heartbeat, revoked=self.folder.revoked, ttl_s=self._of.site.periods.ttl_s)
-        dump(by_hand, folder / "by-hand.yaml")
-        dump(by_hand.model_copy(update={"owner": owner, "stop": folder / STOP_FILE}), folder / "config.yaml")
+        dump(config.model_copy(update={"owner": owner, "stop": folder / STOP_FILE}), folder / "config.yaml")
+        dump(moved(config, self._of.staging.folder, str(self.campaign)), folder / "by-hand.yaml")
+
+
+def moved(config: Task, old: str, new: str) -> Task:
+    """Return a configuration whose paths below `old` lie below `new`: node-local copies do not outlive the attempt."""
+    before, after = (json.dumps(path, ensure_ascii=False)[1:-1] for path in (old, new))
+    return type(config).model_validate_json(config.model_dump_json().replace(f'"{before}/', f'"{after}/'))
 
 
 def local_folder(template: str, job_id: str, token: str) -> str:

@@ -29,6 +29,7 @@ from workflow.stages.base import TaskResult
 
 logger = logging.getLogger(__name__)
 _STAGING = "staging"
+_ENDS = "the allocation ends"
 _LOOK_S = 1.0  # how late a deadline, or the end of a quarantine, may be noticed by waiting tasks
 
 
@@ -70,8 +71,9 @@ class NodePoolExecutor(LaunchExecutor):
         self._pool, self._runner, self._max_calls = pool, runner, max_calls
         self._waiting: dict[str, _Waiting] = {}
         self._running: dict[str, threading.Thread] = {}
-        self._changed = threading.Condition()
-        self._ended = False
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._ended = self._closed = False
         self._dispatcher = threading.Thread(target=self._dispatch, name="dispatcher", daemon=True)
 
     def start(self) -> None:
@@ -82,25 +84,23 @@ class NodePoolExecutor(LaunchExecutor):
         """Say that Parsl's own monitoring would see nothing: the work is done by other processes."""
         return False
 
-    def waiting(self) -> dict[str, int]:
-        """Return the number of nodes of each waiting task, by name."""
-        with self._changed:
-            return {name: each.launch.nodes for name, each in self._waiting.items()}
-
     def enqueue(self, launch: Launch, future: Future[Any]) -> None:
         """Put a task into the queue."""
         assert isinstance(launch, TaskLaunch)
-        with self._changed:
-            self._pool.ask(launch.name, launch.nodes)
-            self._waiting[launch.name] = _Waiting(launch, future)
-            self._changed.notify()
+        with self._lock:
+            closed = self._closed
+            if not closed:
+                self._pool.ask(launch.name, launch.nodes)
+                self._waiting[launch.name] = _Waiting(launch, future)
+        if closed:  # Parsl hands tasks over from threads of its own, and may come late
+            complete(future, not_run(launch, Cause.PREEMPTED, _ENDS))
+        self._changed.set()
 
     def shutdown(self) -> None:
         """Kill what runs, refuse what waits, and return when nodes are free or cannot be freed."""
         self._ended = True
         self._runner.end()
-        with self._changed:
-            self._changed.notify()
+        self._changed.set()
         self._dispatcher.join(timeout=60.0)
         for thread in list(self._running.values()):
             thread.join(timeout=60.0)
@@ -108,16 +108,18 @@ class NodePoolExecutor(LaunchExecutor):
 
     def _dispatch(self) -> None:
         while not self._ended:
-            with self._changed:
-                self._changed.wait(timeout=_LOOK_S)
+            self._changed.wait(timeout=_LOOK_S)
+            self._changed.clear()  # before looking, so that what comes meanwhile is looked at next
             try:
                 self._refuse()
                 self._start()
             except Exception as error:  # a defect of ours must not leave futures open for ever
                 logger.exception("dispatcher")
                 self._fail_all(error)
+        with self._lock:
+            self._closed = True
         for name in list(self._waiting):
-            self._drop(name, Cause.PREEMPTED, "the allocation ends")
+            self._drop(name, Cause.PREEMPTED, _ENDS)
 
     def _refuse(self) -> None:
         for name in self._pool.unplaceable():
@@ -129,12 +131,12 @@ class NodePoolExecutor(LaunchExecutor):
 
     def _drop(self, name: str, cause: Cause, message: str) -> None:
         self._pool.withdraw(name)
-        with self._changed:
+        with self._lock:
             each = self._waiting.pop(name)
         complete(each.future, not_run(each.launch, cause, message))
 
     def _start(self) -> None:
-        with self._changed:
+        with self._lock:
             granted = self._pool.grant(self._max_calls - len(self._running))
             for name, nodes in granted:
                 each = self._waiting.pop(name)
@@ -149,14 +151,14 @@ class NodePoolExecutor(LaunchExecutor):
         except Exception as error:
             logger.exception("task %s", each.launch.name)
             result = error
-        with self._changed:
+        with self._lock:
             self._pool.release(each.launch.name)
             del self._running[each.launch.name]
-            self._changed.notify()
+        self._changed.set()
         complete(each.future, result)
 
     def _fail_all(self, error: Exception) -> None:
-        with self._changed:
+        with self._lock:
             left, self._waiting = self._waiting, {}
         for name, each in left.items():
             self._pool.withdraw(name)

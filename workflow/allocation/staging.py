@@ -69,10 +69,13 @@ class Staging:
         folder: Node-local folder of this attempt alone, with `{node}` where nodes have different ones.
         logs: Where the calls leave their logs.
         deadline: When the allocation stops.
+
+    Attributes:
+        folder: As given.
     """
 
     def __init__(self, setting: Setting, campaign: Path, folder: str, logs: Path, deadline: Deadline) -> None:
-        self._setting, self._campaign, self._folder, self._logs, self._deadline = setting, campaign, folder, logs, deadline
+        self._setting, self._campaign, self.folder, self._logs, self._deadline = setting, campaign, folder, logs, deadline
         self._ended = False
         self._numbers = count(1)
         self._call: Path | None = None
@@ -87,7 +90,7 @@ class Staging:
         self._planned = {"files": len(outputs), "bytes": sum(each.size for each in outputs), "nodes": len(nodes)}
         done = self._carry_out(Order(**self._common(), outputs=tuple(outputs)), nodes, self._must_stop)
         if done:
-            return Path(self._folder)
+            return Path(self.folder)
         if self._must_stop():
             cause = Cause.PREEMPTED if self._deadline.is_cancelled or self._ended else Cause.WALLTIME
             raise StageInError("the allocation stops before all files are on the nodes", str(self._call), "", cause)
@@ -100,7 +103,7 @@ class Staging:
 
     def clean(self, nodes: tuple[str, ...], older: Sequence[str]) -> None:
         """Remove the copies from all nodes, and what killed attempts may have left in the folders `older`."""
-        own = (self._folder,) if self._call else ()
+        own = (self.folder,) if self._call else ()
         if (own or older) and not self._carry_out(Order(**self._common(), remove=(*own, *older)), nodes, after(_CLEAN_S)):
             logger.warning("node-local copies were not removed everywhere; see %s", self._call)
 
@@ -121,7 +124,7 @@ class Staging:
         }
 
     def _common(self) -> dict[str, Any]:
-        return {"campaign": str(self._campaign), "folder": self._folder, "node_variable": self._setting.launcher.node_variable}
+        return {"campaign": str(self._campaign), "folder": self.folder, "node_variable": self._setting.launcher.node_variable}
 
     def _carry_out(self, order: Order, nodes: tuple[str, ...], give_up: Callable[[], bool]) -> bool:
         number = next(self._numbers)
