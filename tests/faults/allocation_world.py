@@ -39,13 +39,22 @@ class World:
     walltime_s: float = 300.0
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def attempt(self, kind: str, *, link: int = 1, number: int = 1, previous: tuple[str, ...] = (), spares: int = 0) -> AttemptDir:
+    def attempt(
+        self, kind: str, *, link: int = 1, number: int = 1, previous: tuple[str, ...] = (), spares: int = 0
+    ) -> AttemptDir:
         """Make an attempt's folder with its request and its fence."""
         attempt = RunDir(self.campaign).attempt("work", link, number)
         attempt.run.mkdir(parents=True)
         site = load_site("local").model_dump(mode="json")
         site["node"]["local"] = str(self.campaign / "node-local" / "{job}" / "{node}")
-        site["periods"] |= {"heartbeat_s": 0.2, "ttl_s": 4.0, "stop_margin_s": 4.0, "stalled_s": 60.0, "kill_after_s": 2.0, **self.periods}
+        site["periods"] |= {
+            "heartbeat_s": 0.2,
+            "ttl_s": 8.0,
+            "stop_margin_s": 4.0,
+            "stalled_s": 60.0,
+            "kill_after_s": 2.0,
+            **self.periods,
+        }
         request = Request(
             campaign_id="0" * 32,
             campaign=str(self.campaign),

@@ -45,7 +45,7 @@ def test_no_rank_outlives_a_killed_agent_though_it_ignores_term(world: World, be
     started = descendants(agent.pid)
     assert "rank.py" in _commands(started) and "guard.py" in _commands(started)
     os.kill(agent.pid, signal.SIGKILL)
-    until(lambda: not alive(started), timeout=4.0)  # the time to live; in fact it is milliseconds
+    until(lambda: not alive(started), timeout=8.0)  # the time to live; in fact it is milliseconds
     logs = list((attempt.tasks / f"{behaviour}-0").glob("written.*.log"))
     written = [path.read_bytes() for path in logs]
     time.sleep(0.5)
@@ -229,7 +229,7 @@ def test_a_partial_link_is_gone_on_with(world: World) -> None:
 
 
 def test_a_frozen_agent_loses_its_ranks_and_vanishes_when_it_thaws_revoked(world: World) -> None:
-    world.periods = {"ttl_s": 2.0}
+    world.periods = {"ttl_s": 3.0}
     attempt = world.attempt("stubborn")
     agent = world.start(attempt)
     _wait_for_work(attempt, "stubborn-0")

@@ -1,4 +1,4 @@
-"""Which nodes do not answer: a trivial call on each, timed; halved until the bad ones stand alone."""
+"""Which nodes do not answer: a trivial call on all, timed; divided until the bad ones stand alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -18,19 +19,32 @@ _TRIVIAL = ("true",)
 _LOOK_S = 0.5
 
 
-def silent_nodes(nodes: tuple[str, ...], answers: Callable[[tuple[str, ...]], bool]) -> list[str]:
-    """Return the nodes that do not answer, with few calls when nearly all do.
+def silent_nodes(nodes: tuple[str, ...], answers: Callable[[tuple[str, ...]], bool], at_once: int = 32) -> list[str]:
+    """Return the nodes that do not answer, with one call when all do, and in few rounds when some hang.
+
+    A group that does not answer is divided, its parts are asked side by side; a node that stands alone is asked a
+    second time, for setting it aside costs more than asking again.
 
     Args:
         nodes: Nodes to ask.
-        answers: Whether one call over these nodes succeeds.
+        answers: Whether one call over these nodes succeeds; called from several threads.
+        at_once: Most calls side by side, and parts of a group.
     """
-    if not nodes or answers(nodes):
-        return []
-    if len(nodes) == 1:
-        return list(nodes)
-    half = len(nodes) // 2
-    return silent_nodes(nodes[:half], answers) + silent_nodes(nodes[half:], answers)
+    groups: list[tuple[str, ...]] = [nodes] if nodes else []
+    asked_alone: set[str] = set()
+    silent: list[str] = []
+    while groups:
+        with ThreadPoolExecutor(at_once) as pool:
+            failed = [group for group, good in zip(groups, pool.map(answers, groups), strict=True) if not good]
+        silent += [node for (node, *others) in failed if not others and node in asked_alone]
+        groups = [part for group in failed for part in _divided(group, at_once) if part[0] not in silent]
+        asked_alone.update(group[0] for group in failed if len(group) == 1)
+    return silent
+
+
+def _divided(nodes: tuple[str, ...], parts: int) -> list[tuple[str, ...]]:
+    size = -(-len(nodes) // parts)
+    return [nodes[start : start + size] for start in range(0, len(nodes), size)]
 
 
 class Probe:
