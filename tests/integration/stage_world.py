@@ -95,7 +95,7 @@ def make_world(folder: Path) -> StageWorld:
     """Make two small data sets and one further source."""
     sources = {}
     for number, (name, elements, count) in enumerate(
-        [("noble", ("Cu", "Ag"), 60), ("mixed", ("Cu", "Al"), 60), ("task", ("Cu", "Ni"), 40)]
+        [("noble", ("Cu", "Ag"), 60), ("mixed", ("Cu", "Al"), 60), ("task", ("Cu", "Al"), 40)]
     ):
         path = folder / f"{name}.xyz"
         _write_clusters(path, elements, count, np.random.default_rng(number))

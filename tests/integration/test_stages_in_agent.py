@@ -79,6 +79,7 @@ def test_a_search_stopped_and_killed_is_promoted_and_trained_further(world: Stag
     _promoted(world)
     _trained_further(world)
     _fine_tuned(world)
+    _blended_and_screened(world)
 
 
 def _convert(world: StageWorld) -> None:
@@ -173,3 +174,12 @@ def _fine_tuned(world: StageWorld) -> None:
     assert set(rows) == {"scratch", "unfrozen"} and all(each["force_mae_mev_per_angstrom"] > 0 for each in rows.values())
     assert {each.role for each in receipt.outputs} == {"table", "checkpoint:scratch", "checkpoint:unfrozen"}
     assert Path(world.campaign / next(each.path for each in receipt.outputs if each.role == "table")).is_file()
+
+
+def _blended_and_screened(world: StageWorld) -> None:
+    receipt = world.run("blend", "blend", needs=["train"], options={"hidden": [8], "epochs": 2})
+    assert receipt.status is Status.DONE and {each.role for each in receipt.outputs} == {"blend"}, as_json(receipt)
+    receipt = world.run("screen", "screen", needs=["train", "blend"], candidates="task", score="largest_force", top=5)
+    assert receipt.status is Status.DONE and {each.role for each in receipt.outputs} == {"screened", "top"}, as_json(receipt)
+    assert receipt.result["count"] == 40 and len(receipt.result["top"]) == 5
+    verify(world.campaign, receipt.outputs)
