@@ -1,0 +1,167 @@
+"""Ranks, owner watch, faults and progress: what every model command stands on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import faults, parallel
+from model.device import MemoryLimit
+from model.faults import Diverged, OutOfDeviceMemory, PeerLost
+from model.outcome import CampaignError, Cause
+from model.owner import StopFlag
+from model.parallel import Ranks
+from model.progress import Progress
+
+ROOT = Path(__file__).parents[2]
+WATCHED = """
+import sys, time
+from pathlib import Path
+from model import owner
+from model.config import Owner
+folder = Path(sys.argv[1])
+owner.watch(Owner(heartbeat=folder / "heartbeat.json", revoked=folder / "revoked", ttl_s=float(sys.argv[2])), folder)
+(folder / "watching").touch()
+time.sleep(30)
+"""
+
+
+def test_a_world_of_one_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_NODE", "n7")
+    ranks = parallel.discover().on_nodes("MY_NODE")
+    assert (ranks.rank, ranks.size, ranks.hosts) == (0, 1, ("n7",))
+    assert (ranks.gather(5), ranks.bcast(5), ranks.allgather(5)) == ([5], 5, [5])
+
+
+def test_ranks_know_their_place_on_their_node_and_their_share() -> None:
+    hosts = ("a", "a", "b", "b", "a")
+    assert [Ranks(r, 5, hosts, hosts).local_rank for r in range(5)] == [0, 1, 0, 1, 2]
+    shares = [list(Ranks(r, 3).share_of(10)) for r in range(3)]
+    assert sum(shares, []) == list(range(10))
+    assert {len(share) for share in shares} == {3, 4}
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (Diverged("x"), Cause.DIVERGED),
+        (OutOfDeviceMemory("x"), Cause.OOM),
+        (MemoryError(), Cause.OOM),
+        (torch.OutOfMemoryError("x"), Cause.OOM),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"), Cause.OOM),
+        (CampaignError("x"), Cause.BAD_CONFIG),
+        (PeerLost("x"), Cause.LAUNCHER),
+        (OSError(errno.ENOSPC, "full"), Cause.STORAGE),
+        (OSError(errno.EIO, "io"), Cause.STORAGE),
+        (OSError(errno.ENOENT, "no"), Cause.BUG),
+        (ValueError("x"), Cause.BUG),
+    ],
+)
+def test_faults_have_causes(error: BaseException, cause: Cause) -> None:
+    assert faults.cause_of(error) is cause
+
+
+def test_a_real_failed_allocation_is_oom() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 48)
+    assert faults.cause_of(caught.value) is Cause.OOM
+
+
+def test_peak_memory_beyond_the_limit_is_told(tmp_path: Path) -> None:
+    code = "from model.device import *; MemoryLimit(0.3, torch.device('cpu')); x = torch.ones(10**8)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert "not enough memory" in done.stderr or "can't allocate memory" in done.stderr
+    limit = MemoryLimit(None, torch.device("cpu"))
+    limit.check()
+    assert limit.peak() > 1e7
+
+
+def watched(folder: Path, ttl_s: float) -> subprocess.Popen[str]:
+    (folder / "heartbeat.json").write_text('{"count": 1}')
+    return subprocess.Popen([sys.executable, "-c", WATCHED, str(folder), str(ttl_s)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_rank_ends_when_its_heartbeat_stands_still(tmp_path: Path) -> None:
+    process = watched(tmp_path, 2.0)
+    for count in range(2, 12):
+        (tmp_path / "heartbeat.json").write_text(json.dumps({"count": count}))
+        time.sleep(0.25)
+    assert process.poll() is None
+    assert process.wait(20) == 97
+    assert "stood still" in process.stderr.read()
+    process.stderr.close()
+
+
+def test_a_rank_ends_when_it_is_revoked_and_shows_stacks_when_asked(tmp_path: Path) -> None:
+    process = watched(tmp_path, 60.0)
+    (tmp_path / "dump-stacks").touch()
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "stacks.0.txt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "Current thread" in (tmp_path / "stacks.0.txt").read_text()
+    (tmp_path / "revoked").touch()
+    assert process.wait(20) == 97
+    process.stderr.close()
+
+
+def test_a_rank_dies_with_its_parent(tmp_path: Path) -> None:
+    """The kernel does it: the child would sleep on for half a minute."""
+    (tmp_path / "heartbeat.json").write_text('{"count": 1}')
+    parent = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {WATCHED!r}, {str(tmp_path)!r}, '60'])"
+    code = f"{parent}; print(p.pid, flush=True); time.sleep(30)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    child = int(process.stdout.readline())
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "watching").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait(10)
+    process.stdout.close()
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(child)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_a_stop_is_asked_for_by_file_or_signal(tmp_path: Path) -> None:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        flag = StopFlag(tmp_path / "stop", every_s=0.0)
+        other = StopFlag(tmp_path / "stop", looks=False)
+        assert not flag.asked()
+        (tmp_path / "stop").touch()
+        assert flag.asked()
+        assert not other.asked()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert other.asked()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_progress_is_written_now_and_then_by_one_rank(tmp_path: Path) -> None:
+    silent = Progress(tmp_path, writes=False, every_s=0.0)
+    silent.update("train", 1, 2, "steps")
+    assert not (tmp_path / "progress.json").exists()
+    progress = Progress(tmp_path, writes=True, every_s=1000.0)
+    progress.update("train", 1, 9, "steps", epoch=0)
+    progress.update("train", 2, 9, "steps")
+    progress.begin("validate", 9, "steps")
+    assert json.loads((tmp_path / "progress.json").read_text()) == {
+        "count": 2, "phase": "validate", "done": 0, "total": 9, "unit": "steps",
+    }  # fmt: skip
