@@ -153,7 +153,7 @@ class Draft:
         assert self.header is not None and self.site is not None  # else there were faults
         path = self.document.path.resolve()
         folder = fill(self.header.folder, {**self.site.paths, "name": self.header.name}, self.document.where(("folder",)))
-        return Campaign(path, self.header, self.site, self.stages, path.parent / Path(folder).expanduser())
+        return Campaign(path, self.header, self.site, self.stages, (path.parent / Path(folder).expanduser()).resolve())
 
 
 def stage_kinds() -> list[str]:
