@@ -11,8 +11,10 @@ from made_campaign import MadeCampaign, half, trials, whole
 
 from workflow.errors import ConfigError
 from workflow.report.facts import fold_trials, gather
+from workflow.report.graph import draw_graph
 from workflow.report.html import write_report
 from workflow.report.plots import search
+from workflow.report.status import StageStatus
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -162,3 +164,9 @@ def test_a_report_without_a_campaign_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path / "none", None)
     with pytest.raises(ConfigError, match="no such folder"):
         write_report(tmp_path, tmp_path / "none" / "r.html")
+
+
+def test_the_graph_leaves_out_needs_that_others_imply() -> None:
+    chain = [StageStatus("a"), StageStatus("b", needs=("a",)), StageStatus("c", needs=("a", "b")), StageStatus("d", needs=("a", "x"))]
+    assert draw_graph(chain).count('class="edge"') == 3
+    assert draw_graph([]).startswith("<svg")

@@ -21,7 +21,7 @@ def draw_graph(stages: Sequence[StageStatus]) -> str:
     }
     width = 2 * _MARGIN + len(columns) * (_WIDTH + _GAP_X) - _GAP_X
     height = 2 * _MARGIN + tallest * (_HEIGHT + _GAP_Y) - _GAP_Y
-    edges = [_edge(places[need], places[stage.key]) for stage in stages for need in stage.needs if need in places]
+    edges = [_edge(places[need], places[key]) for key, needs in _shown_needs(stages).items() for need in needs]
     boxes = [_box(stage, *places[stage.key]) for stage in stages]
     label = f"Graph of {len(stages)} stages: " + "; ".join(f"{each.key} {each.state}" for each in stages)
     head = (
@@ -35,6 +35,18 @@ def _columns(stages: Sequence[StageStatus]) -> list[list[StageStatus]]:
     for stage in stages:  # needed ones come first
         depth[stage.key] = 1 + max((depth[need] for need in stage.needs if need in depth), default=-1)
     return [[stage for stage in stages if depth[stage.key] == level] for level in range(max(depth.values(), default=-1) + 1)]
+
+
+def _shown_needs(stages: Sequence[StageStatus]) -> dict[str, list[str]]:
+    """Return each stage's needs without those that another of its needs rests on already: they would cross the boxes."""
+    below: dict[str, set[str]] = {}
+    shown: dict[str, list[str]] = {}
+    for stage in stages:
+        needs = [need for need in stage.needs if need in below]
+        implied = set().union(*(below[need] for need in needs))
+        below[stage.key] = implied | set(needs)
+        shown[stage.key] = [need for need in needs if need not in implied]
+    return shown
 
 
 def _edge(start: tuple[int, int], end: tuple[int, int]) -> str:

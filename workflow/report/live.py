@@ -195,7 +195,7 @@ def _trials_line(trials: Trials) -> Text:
 
 
 def _task_line(task: Task) -> Text:
-    line = Text.assemble((task.name, "cyan"), f" {task.phase}")
+    line = Text.assemble((task.name, "cyan"), f" {task.phase or 'starting'}")
     if task.epoch is not None and task.epochs:
         line.append(f" epoch {task.epoch:g}/{task.epochs:g}")
     elif task.total and task.done is not None:

@@ -81,7 +81,7 @@ def graph(facts: Facts) -> Section:
     """Return the picture of the stages."""
     if not facts.stages:
         return Section("graph", "Stages")
-    text = "What waits for what, from left to right; dashed: still waiting."
+    text = "What waits for what, from left to right (needs that another need implies are left out); dashed: still waiting."
     return Section("graph", "Stages", blocks=(Block(text=text, svg=Markup(draw_graph(facts.status.stages))),))  # noqa: S704 escaped there
 
 
