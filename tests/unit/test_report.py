@@ -167,6 +167,11 @@ def test_a_report_without_a_campaign_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_graph_leaves_out_needs_that_others_imply() -> None:
-    chain = [StageStatus("a"), StageStatus("b", needs=("a",)), StageStatus("c", needs=("a", "b")), StageStatus("d", needs=("a", "x"))]
+    chain = [
+        StageStatus("a"),
+        StageStatus("b", needs=("a",)),
+        StageStatus("c", needs=("a", "b")),
+        StageStatus("d", needs=("a", "x")),
+    ]
     assert draw_graph(chain).count('class="edge"') == 3
     assert draw_graph([]).startswith("<svg")
