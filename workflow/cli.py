@@ -213,17 +213,21 @@ def status(where: Where, target: Path | None, as_json: bool, watch: bool) -> Non
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> None:
-    """Ask STAGE, or the whole campaign, to end: running tasks write checkpoints first."""
+    """Ask STAGE, or the whole campaign, to end: running tasks write checkpoints first.
+
+    Where no driver lives, this command stays until they have ended. `campaign resume` goes on later.
+    """
     from workflow.driver import cancel as cancel_stages
     from workflow.report.locate import locate
+    from workflow.report.status import read_status
 
     where.folder = locate(target)
     if not yes and not click.confirm(f"Cancel {stage or 'every stage'} of {where.folder}?"):
         raise click.Abort
     cancel_stages(where.folder, stage)
-    click.echo(
-        f"asked to end: {stage or 'every stage'}; `campaign status {where.folder}` shows when it has; `campaign resume` goes on"
-    )
+    for each in read_status(where.folder).stages:
+        if stage in (None, each.key, each.key.partition("/")[0]):
+            click.echo(f"{each.key}: {each.state}")
 
 
 @campaign.command(

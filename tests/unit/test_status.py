@@ -212,3 +212,20 @@ def test_a_link_behind_the_one_that_finished_is_not_shown(tmp_path: Path) -> Non
     assert [(s.link, s.state, s.objective) for s in read_status(tmp_path).stages if s.key == "train/1"] == [(1, "done", 0.25)]
     made.end("train/1", "done", 2)
     assert [(s.link, s.objective) for s in read_status(tmp_path).stages if s.key == "train/1"] == [(1, 0.25)]
+
+
+def test_an_attempt_that_was_not_needed_is_told_without_alarm() -> None:
+    narrator = Narrator()
+    narrator.tell({"event": "intent", "stage": "train/1", "link": 2, "attempt": 1, "token": "x", "nodes": 2, "walltime_s": 60})
+    line = narrator.tell(
+        {
+            "event": "settled",
+            "token": "x",
+            "status": "failed",
+            "cause": None,
+            "message": "cancelled before it started",
+            "node_hours": 0,
+        }
+    )
+    assert line is not None
+    assert line[9:] == "train/1 link 2: not needed any more, cancelled before it started (0 node-hours)"

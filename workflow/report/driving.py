@@ -14,6 +14,7 @@ from rich.live import Live
 from workflow.campaign import Campaign
 from workflow.check import check_campaign
 from workflow.driver import DONE, FAILED, UNFINISHED, run_campaign
+from workflow.journal import read_events
 from workflow.report.fault import tell_problem
 from workflow.report.lines import Narrator
 from workflow.report.live import View, show
@@ -36,8 +37,8 @@ def drive(campaign: Campaign, *, once: bool, resume: bool, live: bool) -> int:
     try:
         code = (_driven_live if live else _driven_plain)(campaign, once, resume)
     except KeyboardInterrupt:
-        _tell_how_to_come_back(campaign)
-        return UNFINISHED
+        click.echo(f"\nqueued and running jobs go on; come back with: campaign run {campaign.path}")
+        code = UNFINISHED
     _sum_up(campaign, code, is_shown=live)
     return code
 
@@ -55,6 +56,8 @@ def _driven_live(campaign: Campaign, once: bool, resume: bool) -> int:
 
 def _driven_plain(campaign: Campaign, once: bool, resume: bool) -> int:
     narrator = Narrator()
+    for earlier in read_events(RunDir(campaign.folder)):
+        narrator.tell(earlier)  # so that it knows the attempts of earlier drivers by name
 
     def tell(event: dict[str, Any]) -> None:
         line = narrator.tell(event)
@@ -91,7 +94,7 @@ def _picture(folder: Path) -> Callable[[], RenderableType]:
 
 def _sum_up(campaign: Campaign, code: int, *, is_shown: bool) -> None:
     if code == UNFINISHED:
-        click.echo(f"unfinished; go on: campaign run {campaign.path}   look: campaign status {campaign.path}")
+        _tell_what_else_can_be_done(campaign)
         return
     if not is_shown:
         show(read_status(campaign.folder))
@@ -102,8 +105,6 @@ def _sum_up(campaign: Campaign, code: int, *, is_shown: bool) -> None:
         click.echo(f"report: {write_report(campaign.folder, None)}")
 
 
-def _tell_how_to_come_back(campaign: Campaign) -> None:
-    click.echo("\nThe driver has left; queued and running jobs go on to their end.")
-    click.echo(f"  come back:  campaign run {campaign.path}")
+def _tell_what_else_can_be_done(campaign: Campaign) -> None:
     click.echo(f"  look:       campaign status {campaign.path}")
     click.echo(f"  end it all: campaign cancel -c {campaign.path}")

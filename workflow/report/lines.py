@@ -44,6 +44,8 @@ def _settled(subject: str, event: dict[str, Any]) -> str:
     status = str(event.get("status"))
     if status == "partial":
         return f"{subject}: stopped in order with a checkpoint, more remains{hours}"
+    if status == "failed" and not event.get("cause"):
+        return f"{subject}: not needed any more, {event.get('message')}{hours}"
     if status == "failed":
         return f"{subject}: failed, {event.get('cause')}: {event.get('message')}{hours}"
     return f"{subject}: {status}{hours}"

@@ -17,6 +17,8 @@ from workflow.report import tables
 from workflow.report.facts import gather
 from workflow.report.fault import tell_problem
 
+_WIDEST = 6  # columns that eighty characters hold
+
 
 def print_check(report: CheckReport, path: str) -> None:
     """Print what a check found, faults on stderr."""
@@ -69,10 +71,11 @@ def print_results(folder: Path, console: Console | None = None) -> None:
 
 def _print_table(console: Console, table: tables.Table, most: int = 100) -> None:
     shown = Table(box=None, pad_edge=False, header_style="bold", title=table.caption, title_justify="left")
-    for name in table.columns:
-        shown.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+    for name in table.columns[:_WIDEST]:
+        width = min(10, max((len(word) for word in name.split()), default=1))
+        shown.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold", min_width=width)
     for row in table.rows[:most]:
-        shown.add_row(*(Text(cell) for cell in row))
+        shown.add_row(*(Text(cell) for cell in row[:_WIDEST]))
     console.print(shown)
 
 
