@@ -15,6 +15,8 @@ from stores import SPLITS
 from model import checkpoint
 from model.outcome import Outcome, read_outcome
 
+torch.set_num_threads(1)  # the tensors of tests are so small that more threads only wait for one another
+
 ROOT = Path(__file__).parents[1]
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from model.config import FinetuneConfig
 from model.outcome import CampaignError, Outcome, Status
 from model.parallel import Ranks
-from model.progress import Progress
 from model.training.assembly import BACKBONE, Start
 from model.training.evaluate import Question, measure
-from model.training.trainer import BEST, train
+from model.training.trainer import BEST, progress_of, train
 
 
 def run(config: FinetuneConfig, folder: Path, ranks: Ranks) -> Outcome:
@@ -20,13 +19,13 @@ def run(config: FinetuneConfig, folder: Path, ranks: Ranks) -> Outcome:
     Per-element references are fitted on the task's own training split; the task's head is new unless the
     checkpoint has a branch of the same name.
     """
-    outcome = train(config, folder, ranks, start_of(config))
+    progress = progress_of(config, folder, ranks)
+    outcome = train(config, folder, ranks, start_of(config), progress)
     if outcome.status is not Status.DONE:
         return outcome
     if "best" not in outcome.outputs:
         raise CampaignError("no validation to choose an epoch by", "splits.validation", "Give the task a validation split.")
     question = Question(folder / BEST, config.branches, config.splits, "test", config.batch)
-    progress = Progress(folder, writes=ranks.is_first, every_s=config.progress_every_s, owner=config.owner)
     tested = measure(question, config, ranks, progress)
     table = {"validation": outcome.result["metrics"], "test": tested["metrics"], "test_objective": tested["objective"]}
     return replace(outcome, result=outcome.result | table | {"strategy": config.strategy})

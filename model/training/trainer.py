@@ -35,17 +35,23 @@ _NAMED = 20
 
 def run(config: TrainConfig, folder: Path, ranks: Ranks) -> Outcome:
     """Train, or go on with a training, to its end or to an orderly stop."""
-    return train(config, folder, ranks, Start(config.init))
+    return train(config, folder, ranks, Start(config.init), progress_of(config, folder, ranks))
 
 
-def train(config: TrainConfig, folder: Path, ranks: Ranks, start: Start) -> Outcome:
+def progress_of(config: TrainConfig, folder: Path, ranks: Ranks) -> Progress:
+    """Return the task's progress; one for the whole task, so that its count never falls."""
+    return Progress(folder, writes=ranks.is_first, every_s=config.progress_every_s, owner=config.owner)
+
+
+def train(config: TrainConfig, folder: Path, ranks: Ranks, start: Start, progress: Progress) -> Outcome:
     """Train from a given start; also the body of fine-tuning."""
     if config.resume is not None and config.init is not None:
         raise CampaignError("both `resume` and `init` are given", "resume", "Keep one: go on exactly, or start from weights.")
     timers = Timers()
+    progress.begin("load", config.epochs, "epochs")
     with timers("assemble"):
         assembly = assemble(config, ranks, start)
-    trainer = Trainer(assembly, folder, timers)
+    trainer = Trainer(assembly, folder, timers, progress)
     trainer.restore()
     outcome = trainer.outcome(trainer.fit())
     assembly.mesh.close()
@@ -68,9 +74,10 @@ class Trainer:
         assembly: The parts.
         folder: Task folder.
         timers: Where the time goes.
+        progress: What is published meanwhile.
     """
 
-    def __init__(self, assembly: Assembly, folder: Path, timers: Timers) -> None:
+    def __init__(self, assembly: Assembly, folder: Path, timers: Timers, progress: Progress) -> None:
         config, ranks = assembly.config, assembly.ranks
         self._parts, self._folder, self._timers = assembly, folder, timers
         self._config, self._ranks = config, ranks
@@ -79,7 +86,7 @@ class Trainer:
         self._steps_per_epoch = assembly.batches.sampler.steps_per_epoch
         self._validation = Validation(assembly)
         self._stop = StopFlag(config.stop, looks=ranks.is_first)
-        self._progress = Progress(folder, writes=ranks.is_first, every_s=config.progress_every_s, owner=config.owner)
+        self._progress = progress
         self._steps_log = StepsLog(folder, writes=ranks.is_first)
         self._began = self._saved_at = time.monotonic()
         self._structures = 0
@@ -203,7 +210,7 @@ class Trainer:
         if last or (standing.epoch + 1) % self._config.validate_every == 0:
             self._publish("validate", at_once=True)
             with self._timers("validate"):
-                metrics = self._validation.metrics(self._stop)
+                metrics = self._validation.metrics(self._stop, lambda: self._publish("validate"))
             if metrics is None:
                 return False
             improved = self._record(metrics)

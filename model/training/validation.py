@@ -24,10 +24,11 @@ class _Stopped(Exception):  # noqa: N818 no error
 class _Looks:
     """Call `look` every few ticks, and exactly `total` times in all: it is a reduction that no rank may miss."""
 
-    def __init__(self, total: int, look: Callable[[], None]) -> None:
-        self._left, self._look, self._ticks = total, look, 0
+    def __init__(self, total: int, look: Callable[[], None], tell: Callable[[], None]) -> None:
+        self._left, self._look, self._tell, self._ticks = total, look, tell, 0
 
     def tick(self) -> None:
+        self._tell()
         self._ticks += 1
         if self._ticks % _LOOK_EVERY == 0 and self._left:
             self._left -= 1
@@ -53,13 +54,17 @@ class Validation:
         rounds = assembly.ranks.allgather(assembly.batches.num_validation_batches())
         self._looks = max(rounds) // _LOOK_EVERY
 
-    def metrics(self, stop: StopFlag) -> dict[str, dict[str, Any]] | None:
+    def metrics(self, stop: StopFlag, tell: Callable[[], None]) -> dict[str, dict[str, Any]] | None:
         """Return metrics by branch, equal on all ranks; None where a stop was asked for meanwhile.
+
+        Args:
+            stop: Whether this rank is asked to stop.
+            tell: Called after every batch.
 
         Raises:
             Diverged: A metric is not finite.
         """
-        looks = _Looks(self._looks, lambda: self._look(stop))
+        looks = _Looks(self._looks, lambda: self._look(stop), tell)
         names, own = self._parts.data.names, self._parts.own
         sums = torch.zeros(len(names), COLUMNS, dtype=torch.float64)
         averaged = self._parts.config.optimizer.ema is not None

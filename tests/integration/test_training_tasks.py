@@ -1,0 +1,151 @@
+"""Evaluation and fine-tuning on small real trainings; a rank that dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import training_runs as runs
+from stores import SPLITS, emt_store
+
+from model import checkpoint
+from model.config import EvaluateConfig, FinetuneConfig, TrainConfig
+from model.outcome import CampaignError, Outcome, Status
+from model.parallel import Ranks
+from model.training import evaluate, finetune, trainer
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("stores")
+    return {
+        "copper": emt_store(folder, "copper", ("Cu", "Ni"), 60),
+        "task": emt_store(folder, "task", ("Cu", "Ni"), 40, seed=5, scale=1.2),
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(stores: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    fields = runs.config({"copper": stores["copper"]}, epochs=25, optimizer={"learning_rate": 0.01, "ema": 0.9})
+    assert trainer.run(TrainConfig.model_validate(fields), folder, Ranks()).status is Status.DONE
+    return folder / "checkpoints" / "best"
+
+
+def measured(trained: Path, stores: dict[str, Path], folder: Path, **changes: Any) -> dict[str, Any]:
+    fields = {"checkpoint": trained, "branches": {"copper": {"store": stores["copper"]}}, "splits": SPLITS, "precision": "fp64"}
+    return evaluate.run(EvaluateConfig.model_validate(fields | changes), folder, Ranks()).result
+
+
+def halves_both(metrics: dict[str, Any]) -> bool:
+    units = {"energy": "mev_per_atom", "force": "mev_per_angstrom"}
+    return all(metrics[f"{kind}_mae_{unit}"] <= 0.5 * metrics[f"{kind}_baseline_{unit}"] for kind, unit in units.items())
+
+
+def test_a_trained_model_beats_the_baselines_and_an_untrained_one_does_not(
+    trained: Path, stores: dict[str, Path], tmp_path: Path
+) -> None:
+    seen = measured(trained, stores, tmp_path, split="train")
+    assert halves_both(seen["metrics"]["copper"]), seen
+    control = measured(trained, stores, tmp_path, split="train", untrained=True)
+    assert not halves_both(control["metrics"]["copper"])
+    assert control["objective"] > 2 * seen["objective"]
+
+
+def test_validation_in_training_and_evaluation_agree(trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    meta = checkpoint.read_meta(trained)
+    result = measured(trained, stores, tmp_path, split="validation", batch=3)
+    assert result["objective"] == pytest.approx(meta.objective, rel=1e-12)
+    inside = meta.state["standing"]["best_metrics"]["copper"]
+    assert result["metrics"]["copper"] == pytest.approx(inside, rel=1e-12)
+
+
+def test_other_splits_and_unknown_branches_are_refused(trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="not the training's"):
+        measured(trained, stores, tmp_path, splits={"seed": 2})
+    with pytest.raises(CampaignError, match="no branch 'task'"):
+        measured(trained, stores, tmp_path, branches={"task": {"store": stores["task"]}})
+
+
+def tuned(strategy: str, trained: Path, stores: dict[str, Path], folder: Path) -> Outcome:
+    fields = runs.config({"task": stores["task"]}, strategy=strategy, epochs=3)
+    fields["checkpoint"] = None if strategy == "scratch" else trained
+    return finetune.run(FinetuneConfig.model_validate(fields), folder, Ranks())
+
+
+@pytest.mark.parametrize("strategy", ["scratch", "frozen", "unfrozen"])
+def test_fine_tuning_keeps_what_it_should(strategy: str, trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    outcome = tuned(strategy, trained, stores, tmp_path)
+    assert outcome.status is Status.DONE
+    for split in ("validation", "test"):
+        assert outcome.result[split]["task"]["num_structures"] > 0
+    before, _ = checkpoint.load_model(trained)
+    after, meta = checkpoint.load_model(tmp_path / "checkpoints" / "best")
+    assert meta.branches == ("task",)
+    assert meta.references["task"] != checkpoint.read_meta(trained).references["copper"]
+    same = all(torch.equal(a, b) for a, b in zip(before.backbone.parameters(), after.backbone.parameters(), strict=True))
+    assert same == (strategy == "frozen")
+
+
+def test_a_frozen_fine_tuning_resumes(trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    tuned("frozen", trained, stores, tmp_path / "plain")
+    fields = runs.config({"task": stores["task"]}, strategy="frozen", epochs=3, checkpoint=trained, stop=tmp_path / "stop")
+    (tmp_path / "stop").touch()
+    (tmp_path / "half").mkdir()
+    assert finetune.run(FinetuneConfig.model_validate(fields), tmp_path / "half", Ranks()).status is Status.PARTIAL
+    (tmp_path / "end").mkdir()
+    fields |= {"stop": None, "resume": tmp_path / "half" / "checkpoints" / "last"}
+    assert finetune.run(FinetuneConfig.model_validate(fields), tmp_path / "end", Ranks()).status is Status.DONE
+    mine, theirs = runs.tensors(tmp_path / "plain"), runs.tensors(tmp_path / "end")
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_strategies_ask_for_what_they_need(trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="needs a trained model"):
+        tuned("frozen", None, stores, tmp_path)
+    wide = runs.config({"task": stores["task"]}, strategy="unfrozen", checkpoint=trained)
+    wide["model"] = wide["model"] | {"head_hidden": 9}
+    with pytest.raises(CampaignError, match="the checkpoint has head_hidden 8, the configuration 9"):
+        finetune.run(FinetuneConfig.model_validate(wide), tmp_path, Ranks())
+
+
+def test_one_dead_rank_ends_them_all(stores: dict[str, Path], tmp_path: Path) -> None:
+    process = runs.start(tmp_path / "run", runs.config(stores, epochs=10_000), 2)
+    deadline = time.monotonic() + 60
+    while not runs.steps(tmp_path / "run") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first = int((tmp_path / "run" / "steps.log").read_text().split()[0])
+    other = next(pid for pid in ranks_of(process.pid) if pid != first)
+    os.kill(other, signal.SIGKILL)
+    assert process.wait(60) != 0
+    while is_running(first) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(first)
+
+
+def is_running(pid: int) -> bool:
+    """Say whether a process is there and no zombie that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def ranks_of(launcher: int) -> list[int]:
+    """Return the Python processes in the launcher's session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[3]) == launcher and b"\0model\0" in command:
+            found.append(int(folder.name))
+    return found
