@@ -241,7 +241,7 @@ class Driver:
     def _is_quiet(self) -> bool:
         """Say whether one pass has come to rest: every stage that can go on has, every attempt was looked at."""
         rests = all(self._rests(each) for each in self._campaign.instances())
-        return rests and self._batch.is_idle and self._events.empty()
+        return rests and self._batch.is_at_rest(self._open_attempts()) and self._events.empty()
 
     def _rests(self, instance: Instance) -> bool:
         if self._stages[instance.key].done() or any(not self._stages[need].done() for need in instance.needs):

@@ -148,3 +148,14 @@ def end_supervisor(home: Path, job_id: str) -> None:
     from workflow.batch.local import Spool
 
     os.kill(int(Spool(home / "spool").job(int(job_id))["supervisor"]["pid"]), signal.SIGKILL)
+
+
+def test_one_pass_stays_until_an_unknown_submission_is_cleared_up(home: Path) -> None:
+    """A driver that only ever does single passes must not begin the search anew each time."""
+    campaign = campaign_of(home, {"a": {"plan": ["wait go+done"]}})
+    assert killed_at(home, "after intent")
+    assert drive(campaign, once=True) == 4
+    assert len(events(home, "submitted")) == 1
+    (home / "run" / "go").touch()
+    assert drive(campaign) == 0
+    check_whole(home, {("a", 1): 1})

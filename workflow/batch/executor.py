@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,11 +96,14 @@ class BatchExecutor(LaunchExecutor):
             self._unwanted.add(token)
         self._wake.set()
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether every attempt was looked at since it was handed over."""
+    def is_at_rest(self, tokens: Iterable[str]) -> bool:
+        """Say whether nothing more can be learnt of these attempts but by waiting for the world.
+
+        An attempt whose absence is being proven is not at rest: another driver would have to begin that anew.
+        """
         with self._lock:
-            return not self._inbox and all(w.looked or w.attempt.phase is Phase.SETTLED for w in self._watches.values())
+            watches = [self._watches.get(token) for token in tokens]
+        return all(watch is not None and watch.is_at_rest for watch in watches)
 
     def _run(self) -> None:
         while not self._end.is_set():
@@ -139,7 +142,7 @@ class BatchExecutor(LaunchExecutor):
             if watch.job.spec.token in unwanted and not watch.attempt.cancel:
                 watch.attempt = replace(watch.attempt, cancel=True)
             self._advance(watch, snapshot)
-            watch.looked = True
+            watch.look = "no answer" if snapshot is None else "answered"
 
     def _ask(self) -> Snapshot | None:
         try:
@@ -264,7 +267,16 @@ class _Watch:
     job: Job
     attempt: Attempt
     future: Future[Any]
-    looked: bool = False
+    look: str = ""
+
+    @property
+    def is_at_rest(self) -> bool:
+        """No window of the protocol is running for it."""
+        if not self.look or self.attempt.phase is Phase.SETTLED:
+            return bool(self.look)
+        if self.attempt.phase is Phase.INTENT:
+            return self.attempt.retry_at is not None or self.look == "no answer"
+        return self.look == "no answer" or (self.attempt.absent_since is None and self.attempt.ended_since is None)
 
 
 def _windows(site: Site) -> Windows:
