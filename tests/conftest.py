@@ -33,10 +33,10 @@ class Command:
 
     def start(self, *args: str | Path) -> subprocess.Popen[str]:
         """Start, in a session of its own, and go on."""
-        log = (self.folder / "driver.log").open("a")
-        process = subprocess.Popen(
-            self._argv(args), stdout=log, stderr=log, text=True, env=self.environment, cwd=self.folder, start_new_session=True
-        )
+        with open(self.folder / "driver.log", "a") as log:
+            process = subprocess.Popen(
+                self._argv(args), stdout=log, stderr=log, text=True, env=self.environment, cwd=self.folder, start_new_session=True
+            )
         self.started.append(process)
         return process
 

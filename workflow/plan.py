@@ -129,7 +129,7 @@ def queue_for(site: Site, nodes: int, walltime_s: float) -> Queue | None:
 
 def _planned(name: str, spec: StageSpec, count: int, site: Site) -> PlannedStage:
     if stage_kind(spec.kind).on_login:
-        return PlannedStage(name, spec.kind, count, 1, 0, 0, 0, 0.0, "login node", ())
+        return PlannedStage(name, spec.kind, count, 1, 0, 0, 0, 0.0, "login", ())
     nodes = spec.nodes or 1
     queue = queue_for(site, nodes, spec.walltime_s)
     ranks = max(nodes - spec.spares, 0) * site.node.devices

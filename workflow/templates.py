@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from model.outcome import write_bytes
 from model.registry import require
 from workflow.errors import ConfigError
 from workflow.site import packaged
+
+_BESIDE_FOLDER = re.compile(r"(\b(?:path|folder):\s*)([\"']?)\.\./")
 
 
 def templates() -> dict[str, str]:
@@ -34,8 +37,13 @@ def write_template(name: str, into: Path, force: bool) -> Path:
         raise ConfigError("a file stands there", str(into), "Give another name with --into, or overwrite it with --force.")
     if not into.absolute().parent.is_dir():
         raise ConfigError("no such folder", str(into.parent), "Make it first, or give another name with --into.")
-    write_bytes(into.absolute(), (packaged("campaigns") / f"{name}.yaml").read_bytes())
+    write_bytes(into.absolute(), _moved((packaged("campaigns") / f"{name}.yaml").read_text()).encode())
     return into
+
+
+def _moved(text: str) -> str:
+    """Return a template whose data and runs lie beside it: the packaged ones stand in a folder of their own."""
+    return _BESIDE_FOLDER.sub(r"\1\2", text)
 
 
 def _title(path: Path) -> str:

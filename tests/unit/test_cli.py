@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -68,6 +69,7 @@ def test_a_template_is_written_once(home: Path) -> None:
         pytest.skip("no campaign is packaged yet")
     assert name in run("init").output
     run("init", name, "--into", "new.yaml")
+    assert not re.search(r"(path|folder): .?\.\./", (home / "new.yaml").read_text()), "data and runs lie beside the copy"
     (home / "new.yaml").write_text("mine")
     assert "a file stands there" in run("init", name, "--into", "new.yaml", code=2).stderr
     assert (home / "new.yaml").read_text() == "mine"
