@@ -26,15 +26,16 @@ def real_campaign(samples: Path, *, training: dict[str, Any]) -> dict[str, Any]:
     """Return the campaign file, as plain values."""
     return {
         "name": "records",
-        "splits": {"seed": 1, "validation": 0.2, "test": 0.2},
+        "splits": {"seed": 35, "validation": 0.2, "test": 0.2},  # leaves no split of any branch or task empty
         "branches": {
-            "ani1x": {"reader": "ani1x", "path": str(samples / "ani1x" / "ani1_n5.hdf5"), "limit": 60},
+            "ani1x": {"reader": "ani1x", "path": str(samples / "ani1x" / "ani1_n5.hdf5")},
             "nabla": {"reader": "nabla2dft", "path": str(samples / "nabla2dft" / "test_database.db"), "limit": 40},
             "omol": {"reader": "omol25", "path": str(samples / "omol25" / "ani2x_samples.aselmdb")},
         },
         "sources": {
-            "mptrj": {"reader": "ase_db", "path": str(samples / "mptrj" / "10_thin_mp_traj_systems.db")},
             "ions": {"reader": "omol25", "path": str(samples / "omol25" / "small-test.aselmdb")},
+            "drugs": {"reader": "nabla2dft", "path": str(samples / "nabla2dft" / "test_database.db")},
+            "crystals": {"reader": "ase_db", "path": str(samples / "mptrj" / "10_thin_mp_traj_systems.db")},
         },
         "stages": {
             "data": {"kind": "convert", "nodes": 2, "walltime": "00:05:00"},
@@ -53,10 +54,10 @@ def real_campaign(samples: Path, *, training: dict[str, Any]) -> dict[str, Any]:
             "train": {"kind": "train", "each": "best", "nodes": 2, "walltime": "00:10:00", "epochs": 2, "training": {**training, "layout": "branch"}},
             "lead": {"kind": "promote", "needs": ["train"], "top": 1},
             "tuned": {
-                "kind": "finetune", "needs": ["lead"], "nodes": 2, "walltime": "00:10:00", "task": "mptrj", "epochs": 1, "training": training,
+                "kind": "finetune", "needs": ["lead"], "nodes": 2, "walltime": "00:10:00", "task": "ions", "epochs": 1, "training": training,
             },
             "weights": {"kind": "blend", "needs": ["lead"], "nodes": 1, "walltime": "00:10:00"},
-            "screen": {"kind": "screen", "needs": ["lead", "weights"], "nodes": 2, "walltime": "00:10:00", "candidates": "ions", "top": 3},
+            "screen": {"kind": "screen", "needs": ["lead", "weights"], "nodes": 2, "walltime": "00:10:00", "candidates": "drugs", "top": 3},
         },
     }
 
@@ -77,12 +78,12 @@ def test_every_kind_of_stage_over_published_containers(campaign: Command, sample
 
     branches = receipts["data"].result["branches"]
     assert {name: facts["structures"] for name, facts in branches.items()} == {
-        "ani1x": 60, "nabla": 40, "omol": 60, "mptrj": 11, "ions": 10,
+        "ani1x": 8, "nabla": 40, "omol": 60, "ions": 10, "drugs": 100, "crystals": 11,
     }
     assert receipts["train/1"].result["metrics"].keys() == {"ani1x", "nabla", "omol"}
     assert {row["strategy"] for row in receipts["tuned"].result["table"]} == {"scratch", "frozen", "unfrozen"}
     screened = receipts["screen"].result
-    assert screened["count"] == 10
+    assert screened["count"] == 100
     assert screened["score"] == "residual_per_atom"
     assert len(screened["top"]) <= 3
 
