@@ -77,14 +77,20 @@ def structures_of(share: Share) -> list[Atoms]:
     code = calculator(method)
     if method == "emt":
         ideal = alloy(random)
+        name = f"{ideal.info['prototype']}/{name}"
         made = [strained(ideal, random) for _ in range(count)]
     else:
         made = [distorted(geometry(name), random) for _ in range(count)]
+    for number, each in enumerate(made):
+        each.info["id"] = f"{name}#{number}"
     return [label(each, code) if labelled else each for each in made]
 
 
 def unlike_any(seed: tuple[int, ...]) -> list[Atoms]:
     """Return alloys without labels, and a few molecules with an element that no branch knows, which screening must flag."""
     random = np.random.default_rng((*seed, 1))
-    alloys = [strained(alloy(random), random) for _ in range(120)]
-    return alloys + [molecule(name) for name in ("SiH4", "CH3SiH3", "PH3", "CH3Cl")]
+    made = [strained(alloy(random), random) for _ in range(120)]
+    made += [molecule(name) for name in ("SiH4", "CH3SiH3", "PH3", "CH3Cl")]
+    for number, each in enumerate(made):
+        each.info["id"] = f"{each.get_chemical_formula()}#{number}"
+    return made
