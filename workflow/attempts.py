@@ -94,7 +94,9 @@ def inputs_of(campaign: Campaign, key: str) -> dict[str, Receipt]:
         path = RunDir(campaign.folder).stage_receipt(each)
         receipt = read_receipt(path)
         if receipt is None:
-            raise StageError(f"stage '{each}' has no receipt", str(path), "Restore the file from a copy of the campaign's folder.")
+            raise StageError(
+                f"stage '{each}' has no receipt", str(path), "Restore the file from a copy of the campaign's folder."
+            )
         found[each] = receipt
     return found
 
@@ -103,7 +105,14 @@ def _job(rundir: RunDir, intent: dict[str, Any], phase: Phase, job_id: str | Non
     key, link, number = intent["stage"], intent["link"], intent["attempt"]
     folder = rundir.attempt(key, link, number)
     spec = JobSpec(
-        intent["token"], folder.root, folder.script, folder.log, intent["nodes"], intent["walltime_s"], intent["queue"], intent["after"]
+        intent["token"],
+        folder.root,
+        folder.script,
+        folder.log,
+        intent["nodes"],
+        intent["walltime_s"],
+        intent["queue"],
+        intent["after"],
     )
     return Job(f"{key} link {link} attempt {number}", spec, folder, key, link, number, phase, job_id, started)
 
@@ -121,4 +130,6 @@ def _previous(rundir: RunDir, stage: StageEntry) -> tuple[str, ...]:
     """List the folders of earlier attempts that may hold results: all that have started or may yet."""
     ordered = sorted(stage.attempts, key=lambda each: (each.link, each.number))
     folders = [(each, rundir.attempt(stage.key, each.link, each.number)) for each in ordered]
-    return tuple(str(f.root.relative_to(rundir.root)) for e, f in folders if fence.has_results(f) or (e.is_open and not fence.is_barred(f)))
+    return tuple(
+        str(f.root.relative_to(rundir.root)) for e, f in folders if fence.has_results(f) or (e.is_open and not fence.is_barred(f))
+    )

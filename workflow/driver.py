@@ -93,8 +93,8 @@ class Driver:
     def __init__(self, campaign: Campaign, *, on_event: Tell | None = None, passing: Callable[[str], None] | None = None) -> None:
         self._campaign = campaign
         self._rundir = RunDir(campaign.folder)
-        self._tell: Tell = on_event or (lambda event: None)
-        self._passing = passing or (lambda point: None)
+        self._tell: Tell = on_event or (lambda _: None)
+        self._passing = passing or (lambda _: None)
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # its `put` may run in a signal handler
         self._interrupted = False
         self._runs: dict[str, StageRun] = {}
@@ -158,9 +158,7 @@ class Driver:
             self._notice(f"the file has changed: {line}")
         self._attempt_app = python_app(launches(_attempt), data_flow_kernel=kernel, executors=["batch"])
         self._login_app = python_app(_login, data_flow_kernel=kernel, executors=["login"])
-        desk = Desk(
-            self._campaign, journal, self._ledger, resume, self._launch, self._batch.unwant, self._decide, self._passing
-        )
+        desk = Desk(self._campaign, journal, self._ledger, resume, self._launch, self._batch.unwant, self._decide, self._passing)
         self._runs = {each.key: StageRun(desk, each) for each in self._campaign.instances()}
 
     def _adopt(self, keys: list[str]) -> None:
@@ -180,7 +178,7 @@ class Driver:
         for each in self._campaign.instances():
             self._stages[each.key] = app(each.key, [self._stages[need] for need in each.needs])
 
-    def _stage(self, key: str, needs: list[Any]) -> Future[Any]:
+    def _stage(self, key: str, needs: list[Any]) -> Future[Any]:  # noqa: ARG002 Parsl waits for them
         """Set a stage going, once Parsl has the receipts of all that it needs."""
         self._events.put(lambda: self._guarded(key, StageRun.begin))
         return self._runs[key].future
@@ -219,7 +217,7 @@ class Driver:
         self._ledger.apply(line)
         self._tell(line)
 
-    def _on_batch(self, what: str, token: str, error: Exception | None) -> None:
+    def _on_batch(self, token: str, error: Exception | None) -> None:
         if error is not None:
             self._events.put(partial(_raise, error))
         elif token in self._ledger.by_token and (key := self._ledger.by_token[token].stage) in self._runs:

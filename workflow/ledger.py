@@ -140,7 +140,7 @@ def _submitted(entry: AttemptEntry, event: dict[str, Any]) -> None:
     entry.job_id = str(event["job_id"])
 
 
-def _started(entry: AttemptEntry, event: dict[str, Any]) -> None:
+def _started(entry: AttemptEntry, _: dict[str, Any]) -> None:
     entry.started = True
 
 
@@ -154,7 +154,7 @@ def _judged(stage: StageEntry, event: dict[str, Any]) -> None:
     stage.state, stage.message, stage.cause = event["state"], event.get("message") or "", event.get("cause") or ""
 
 
-def _resumed(stage: StageEntry, event: dict[str, Any]) -> None:
+def _resumed(stage: StageEntry, _: dict[str, Any]) -> None:
     stage.state = stage.message = stage.cause = ""
     stage.cancelled = False
     stage.resumed += 1
@@ -162,7 +162,7 @@ def _resumed(stage: StageEntry, event: dict[str, Any]) -> None:
     stage.links_before = ended[-1].link - (ended[-1].status is not Status.PARTIAL) if ended else 0
 
 
-def _cancel_requested(stage: StageEntry, event: dict[str, Any]) -> None:
+def _cancel_requested(stage: StageEntry, _: dict[str, Any]) -> None:
     stage.cancelled = True
 
 

@@ -92,4 +92,4 @@ def _boot() -> str:
 
 
 def _space() -> str:
-    return os.readlink(_PROC / "self/ns/pid")
+    return str((_PROC / "self/ns/pid").readlink())

@@ -167,7 +167,9 @@ class StageRun:
     def _hold(self) -> None:
         budget, spec = self._desk.campaign.header.budget, self._instance.spec
         cost, used = (spec.nodes or 1) * spec.walltime_s / 3600.0, self._desk.ledger.node_hours
-        message = f"it needs {cost:.4g} node-hours more; {used:.4g} of {budget.node_hours if budget else 0:.4g} are used or reserved"
+        message = (
+            f"it needs {cost:.4g} node-hours more; {used:.4g} of {budget.node_hours if budget else 0:.4g} are used or reserved"
+        )
         if self.entry.state != "held":
             self._desk.journal.commit("stage", stage=self.key, state="held", cause="budget", message=message)
         if not self.future.done():
@@ -177,7 +179,11 @@ class StageRun:
     def _done(self, link: int, number: int) -> None:
         receipt = read_receipt(self._desk.rundir.attempt(self.key, link, number).receipt)
         if receipt is None:
-            self.fail(StageError(f"the receipt of link {link}, attempt {number} is gone", f"stages.{self.key}", "Restore it from a copy."))
+            self.fail(
+                StageError(
+                    f"the receipt of link {link}, attempt {number} is gone", f"stages.{self.key}", "Restore it from a copy."
+                )
+            )
             return
         self._desk.passing("before stage receipt")
         write_receipt(self._desk.rundir.stage_receipt(self.key), receipt)
@@ -203,4 +209,6 @@ class StageRun:
             self.future.set_result(receipt)
             return
         what = self.entry.message or f"stage '{self.key}' has ended as {self.entry.state}"
-        self.future.set_exception(StageError(what, f"stages.{self.key}", "`campaign logs` shows why; `campaign resume` tries it again."))
+        self.future.set_exception(
+            StageError(what, f"stages.{self.key}", "`campaign logs` shows why; `campaign resume` tries it again.")
+        )

@@ -19,7 +19,9 @@ def main() -> None:
     request = read_request(attempt.request)
     if attempt.revoked.exists():
         return
-    if any(r.status is Status.DONE for f in request.previous if (r := read_receipt(AttemptDir(Path(request.campaign) / f).receipt))):
+    if any(
+        r.status is Status.DONE for f in request.previous if (r := read_receipt(AttemptDir(Path(request.campaign) / f).receipt))
+    ):
         write_receipt(attempt.receipt, receipt(request, Status.DONE, None, ()))
         return
     write_json(attempt.start, {"job_id": os.environ["LOCAL_JOB_ID"]})
@@ -81,7 +83,17 @@ def receipt(request: Request, status: Status, cause: str | None, outputs: tuple)
     message = f"as planned: {cause}" if cause else ""
     now = time.time()
     where = (request.token, request.stage, request.link, request.attempt, status)
-    return Receipt(*where, Cause(cause) if cause else None, message, {}, outputs, {"previous": list(request.previous)}, request.nodes, now, now)
+    return Receipt(
+        *where,
+        Cause(cause) if cause else None,
+        message,
+        {},
+        outputs,
+        {"previous": list(request.previous)},
+        request.nodes,
+        now,
+        now,
+    )
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ def campaign_of(folder: Path, stages: dict[str, Any], **header: Any) -> Campaign
     (folder / "data.xyz").touch()
     stages = {name: {"kind": "toy", "walltime": "00:01:00", **spec} for name, spec in stages.items()}
     branches = {"b": {"reader": "extxyz", "path": "data.xyz"}}
-    path.write_text(yaml.safe_dump({"name": "toy", "folder": "run", "branches": branches, "stages": stages, **header}, sort_keys=False))
+    path.write_text(
+        yaml.safe_dump({"name": "toy", "folder": "run", "branches": branches, "stages": stages, **header}, sort_keys=False)
+    )
     return load_campaign(path)
 
 
@@ -71,7 +73,12 @@ def drive(campaign: Campaign, **options: Any) -> int:
 def killed_at(folder: Path, point: str, nth: int = 1) -> bool:
     """Drive in a process of its own that kills itself (-9) the nth time it passes `point`; say whether it did."""
     command = [sys.executable, "-m", "toy.killed", str(folder / "toy.yaml"), point, str(nth)]
-    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CAMPAIGN_SITES": str(folder / "sites"), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    environment = {
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+        "CAMPAIGN_SITES": str(folder / "sites"),
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(folder),
+    }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode in (-9, 0), done.stderr
     return done.returncode == -9

@@ -58,7 +58,9 @@ def mark(site: Site, job_id: str) -> str:
 
 def test_exit_codes_and_what_a_job_knows(site: Site, tmp_path: Path) -> None:
     batch = scheduler.for_site(site)
-    good = batch.submit(job(tmp_path / "a", 'echo "$LOCAL_JOB_ID $LOCAL_JOB_NODES $LOCAL_JOB_END" > facts; pwd >> facts', nodes=2))
+    good = batch.submit(
+        job(tmp_path / "a", 'echo "$LOCAL_JOB_ID $LOCAL_JOB_NODES $LOCAL_JOB_END" > facts; pwd >> facts', nodes=2)
+    )
     bad = batch.submit(job(tmp_path / "b", "exit 3"))
     first, second = ended(batch, good), ended(batch, bad)
     assert (first.state, first.exit, first.nodes) == (JobState.COMPLETED, 0, 2)
@@ -117,7 +119,9 @@ def test_walltime_asks_first_and_then_kills(site: Site, tmp_path: Path) -> None:
 
 def test_nothing_is_left_behind_when_the_row_stands(site: Site, tmp_path: Path) -> None:
     batch = scheduler.for_site(site)
-    text = "setsid sh -c 'trap \"\" TERM HUP; sleep 300 & echo $! > inner; wait' & while [ ! -s inner ]; do sleep 0.05; done; exit 0"
+    text = (
+        "setsid sh -c 'trap \"\" TERM HUP; sleep 300 & echo $! > inner; wait' & while [ ! -s inner ]; do sleep 0.05; done; exit 0"
+    )
     number = batch.submit(job(tmp_path / "a", text))
     ended(batch, number)
     assert start_time(int((tmp_path / "a" / "inner").read_text())) is None
@@ -138,7 +142,9 @@ def test_cancel_in_the_queue_and_while_running(site: Site, tmp_path: Path) -> No
 
 def test_the_job_dies_with_its_supervisor_and_is_read_as_ended(site: Site, tmp_path: Path) -> None:
     batch = scheduler.for_site(site)
-    number = batch.submit(job(tmp_path / "a", "setsid sh -c 'trap \"\" TERM; while :; do sleep 0.05; done' & echo $! > stray; exec sleep 300"))
+    number = batch.submit(
+        job(tmp_path / "a", "setsid sh -c 'trap \"\" TERM; while :; do sleep 0.05; done' & echo $! > stray; exec sleep 300")
+    )
     wait(lambda: (tmp_path / "a" / "stray").exists() and bool((tmp_path / "a" / "stray").read_text()))
     assert len(carriers(mark(site, number))) >= 2
     os.kill(supervisor(site, number), signal.SIGKILL)
@@ -154,7 +160,9 @@ def test_too_large_a_job_is_refused_for_good(site: Site, tmp_path: Path) -> None
     assert not error.value.transient and not error.value.unknown
 
 
-def test_a_supervisor_that_cannot_start_leaves_the_submission_unknown(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_that_cannot_start_leaves_the_submission_unknown(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch = scheduler.for_site(site)
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(SchedulerError) as error:

@@ -69,7 +69,9 @@ def test_a_link_ahead_that_is_not_needed_is_barred_or_ends_by_itself(home: Path)
 
 
 def test_transient_failures_are_tried_again_and_counted(home: Path) -> None:
-    campaign = campaign_of(home, {"a": {"plan": ["fail node_failure", "kill", "done"]}, "b": {"plan": ["fail stalled"], "attempts": 2}})
+    campaign = campaign_of(
+        home, {"a": {"plan": ["fail node_failure", "kill", "done"]}, "b": {"plan": ["fail stalled"], "attempts": 2}}
+    )
     assert drive(campaign) == 1
     assert states(home) == {"a": "done", "b": "failed"}
     assert executions(home) == {("a", 1): 3, ("b", 1): 2}

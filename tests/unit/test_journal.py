@@ -35,7 +35,9 @@ journal = Journal.take(RunDir(Path({str(root)!r})), Periods(heartbeat_s=0.05, tt
 {then}
 os.kill(os.getpid(), 9)
 """
-    result = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60
+    )
     assert result.returncode == -9, result.stderr
 
 

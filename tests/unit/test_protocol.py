@@ -25,9 +25,9 @@ UNKNOWN = replace(NEW, phase=Phase.UNKNOWN)
 SETTLED = replace(RUNNING, phase=Phase.SETTLED)
 
 
-def job(state: JobState, job_id: str = "7", exit: int | None = None, submitted: float = 7.0) -> JobRow:
+def job(state: JobState, job_id: str = "7", code: int | None = None, submitted: float = 7.0) -> JobRow:
     started = None if state in (JobState.QUEUED, JobState.HELD) else 100.0
-    return JobRow(job_id, "ctoken", "/w", state, exit, "", submitted, started, 460.0 if state.is_final else None, 10)
+    return JobRow(job_id, "ctoken", "/w", state, code, "", submitted, started, 460.0 if state.is_final else None, 10)
 
 
 def receipt(status: Status, cause: Cause | None = None) -> Receipt:
@@ -118,7 +118,7 @@ def test_a_started_job_that_is_gone_settles_only_when_its_heartbeat_stands_still
 
 
 def test_a_receipt_outranks_accounting_and_accounting_the_heartbeat() -> None:
-    done = Story(RUNNING).look(seen(job(JobState.FAILED, exit=9), receipt=receipt(Status.DONE), fenced=True, start_job="7"))
+    done = Story(RUNNING).look(seen(job(JobState.FAILED, code=9), receipt=receipt(Status.DONE), fenced=True, start_job="7"))
     assert done.settled is not None and done.settled.status is Status.DONE
     story = Story(RUNNING)
     rows = [story.look(seen(job(JobState.TIMEOUT), fenced=True, start_job="7", beat=n), 30).row for n in range(3)]
@@ -129,7 +129,7 @@ def test_a_receipt_outranks_accounting_and_accounting_the_heartbeat() -> None:
 
 def test_a_receipt_that_comes_late_is_waited_for() -> None:
     story = Story(RUNNING)
-    ended = seen(job(JobState.COMPLETED, exit=0), fenced=True, start_job="7")
+    ended = seen(job(JobState.COMPLETED, code=0), fenced=True, start_job="7")
     assert story.look(ended).kind is Kind.WAIT
     action = story.look(replace(ended, receipt=receipt(Status.PARTIAL)), 59)
     assert action.settled is not None and action.settled.status is Status.PARTIAL
@@ -168,7 +168,7 @@ def test_of_two_jobs_of_one_token_the_older_stays() -> None:
 
 
 def test_the_job_that_took_the_fence_is_the_attempt() -> None:
-    rows = (job(JobState.COMPLETED, "7", exit=0), job(JobState.RUNNING, "9", submitted=9))
+    rows = (job(JobState.COMPLETED, "7", code=0), job(JobState.RUNNING, "9", submitted=9))
     story = Story(RUNNING)
     assert story.look(seen(*rows, fenced=True, start_job="9")).jobs == ("9",)
     story = Story(RUNNING)
@@ -216,7 +216,7 @@ def test_what_runs_is_asked_first_then_ended_and_confirmed_by_accounting() -> No
 
 
 @pytest.mark.parametrize(
-    ("state", "exit", "started", "cause"),
+    ("state", "code", "started", "cause"),
     [
         (JobState.TIMEOUT, 143, True, Cause.WALLTIME),
         (JobState.NODE_FAIL, None, True, Cause.NODE_FAILURE),
@@ -232,15 +232,19 @@ def test_what_runs_is_asked_first_then_ended_and_confirmed_by_accounting() -> No
         (JobState.FAILED, None, False, Cause.BUG),
     ],
 )
-def test_causes_from_accounting(state: JobState, exit: int | None, started: bool, cause: Cause) -> None:
-    assert judge(job(state, exit=exit), started=started)[0] is cause
+def test_causes_from_accounting(state: JobState, code: int | None, started: bool, cause: Cause) -> None:
+    assert judge(job(state, code=code), started=started)[0] is cause
 
 
 def test_random_sights_hit_every_row_and_keep_the_promises() -> None:
     hits: Counter[str] = Counter()
     for seed in range(400):
         rng = random.Random(seed)
-        story = Story(rng.choice([NEW, UNKNOWN, SUBMITTED, RUNNING, SETTLED, replace(RUNNING, cancel=True), replace(SUBMITTED, cancel=True)]))
+        story = Story(
+            rng.choice(
+                [NEW, UNKNOWN, SUBMITTED, RUNNING, SETTLED, replace(RUNNING, cancel=True), replace(SUBMITTED, cancel=True)]
+            )
+        )
         if rng.random() < 0.2:
             story.attempt = replace(story.attempt, retry_at=1500.0)
         calm = seed % 2 == 0
@@ -253,7 +257,10 @@ def test_random_sights_hit_every_row_and_keep_the_promises() -> None:
 
 def observation(rng: random.Random) -> Observation:
     states = list(JobState)
-    rows = tuple(job(rng.choice(states), number, exit=0, submitted=float(number)) for number in rng.choice([(), (), ("7",), ("7", "9"), ("9",)]))
+    rows = tuple(
+        job(rng.choice(states), number, code=0, submitted=float(number))
+        for number in rng.choice([(), (), ("7",), ("7", "9"), ("9",)])
+    )
     started = rng.choice([None, None, "7", "9"])
     barred = started is None and rng.random() < 0.2
     told = rng.choice([None, None, None, receipt(Status.DONE), receipt(Status.FAILED, Cause.STALLED)]) if started else None

@@ -35,7 +35,7 @@ class BatchExecutor(LaunchExecutor):
         label: Parsl's name for it.
         scheduler: The batch system.
         journal: The lease; every fact is committed before it is acted upon.
-        on_event: Called from the executor's thread with ("started" or "fatal", token, error or None).
+        on_event: Called from the executor's thread with the token of an attempt that has started, or with a fault that ends it.
         passing: Called with the name of each point at which a crash is interesting; fault tests give one that kills.
     """
 
@@ -46,8 +46,8 @@ class BatchExecutor(LaunchExecutor):
         label: str,
         scheduler: Scheduler,
         journal: Journal,
-        on_event: Callable[[str, str, Exception | None], None],
-        passing: Callable[[str], None] = lambda point: None,
+        on_event: Callable[[str, Exception | None], None],
+        passing: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__(label)
         self._scheduler, self._journal = scheduler, journal
@@ -111,7 +111,7 @@ class BatchExecutor(LaunchExecutor):
             try:
                 self._pass()
             except Exception as error:  # the lease is lost, or the disk is full: the driver must hear of it
-                self._on_event("fatal", "", error)
+                self._on_event("", error)
                 return
             self._rest(began)
 
@@ -172,7 +172,7 @@ class BatchExecutor(LaunchExecutor):
             self._journal.commit("submitted", token=token, job_id=action.jobs[0], adopted=True)
         elif action.kind is Kind.START:
             self._journal.commit("started", token=token)
-            self._on_event("started", token, None)
+            self._on_event(token, None)
         elif action.kind is Kind.FENCE:
             self._bar(watch)
         elif action.kind is Kind.STOP:

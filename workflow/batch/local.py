@@ -66,7 +66,13 @@ class Spool:
             end = read_json(self.root / f"{number}.end")  # it may have been written between the two looks
             if end is None and not _kill_carriers(f"{MARK}={job['mark']}"):
                 started = self.queue(number).get("started")
-                return {"state": JobState.NODE_FAIL, "exit": None, "reason": "its supervisor died", "started": started, "ended": time.time()}
+                return {
+                    "state": JobState.NODE_FAIL,
+                    "exit": None,
+                    "reason": "its supervisor died",
+                    "started": started,
+                    "ended": time.time(),
+                }
         return end
 
     def path(self, number: int, suffix: str) -> Path:
@@ -89,7 +95,10 @@ class Kind(Scheduler):
         """Start a supervisor, which hands in its job and prints the id."""
         if spec.nodes > self.site.nodes:
             raise SchedulerError(
-                f"{spec.nodes} nodes are asked for, {self.site.nodes} are there", str(spec.workdir), "Ask for fewer.", transient=False
+                f"{spec.nodes} nodes are asked for, {self.site.nodes} are there",
+                str(spec.workdir),
+                "Ask for fewer.",
+                transient=False,
             )
         asked = {
             "spool": str(self._spool.root),
@@ -131,7 +140,9 @@ class Kind(Scheduler):
         except subprocess.TimeoutExpired as error:
             raise SchedulerError("no answer to the submission", where, "It is searched for.", unknown=True) from error
         if done.returncode or not done.stdout.strip().isdigit():
-            raise SchedulerError(f"the supervisor did not start: {done.stderr.strip()[-500:]}", where, "Look at the spool folder.", unknown=True)
+            raise SchedulerError(
+                f"the supervisor did not start: {done.stderr.strip()[-500:]}", where, "Look at the spool folder.", unknown=True
+            )
         return done.stdout.strip()
 
     def _row(self, number: int) -> JobRow | None:
@@ -199,4 +210,6 @@ def this_job(site: Site) -> JobInfo:
         names = tuple(os.environ["LOCAL_JOB_NODES"].split(","))
         return JobInfo(os.environ["LOCAL_JOB_ID"], names, float(os.environ["LOCAL_JOB_END"]))
     except KeyError as error:
-        raise SiteError(f"{error} is not set", f"site {site.name}", "The agent is started by a batch script; use `campaign run`.") from error
+        raise SiteError(
+            f"{error} is not set", f"site {site.name}", "The agent is started by a batch script; use `campaign run`."
+        ) from error

@@ -136,7 +136,9 @@ def _remember(attempt: Attempt, seen: Observation, now: float) -> Attempt:
     if waits or seen.answered:
         ended = (now if ended is None else ended) if waits else None
     moved = seen.beat != attempt.beat or attempt.beat_since is None
-    return replace(attempt, absent_since=absent, ended_since=ended, beat=seen.beat, beat_since=now if moved else attempt.beat_since)
+    return replace(
+        attempt, absent_since=absent, ended_since=ended, beat=seen.beat, beat_since=now if moved else attempt.beat_since
+    )
 
 
 def _do(kind: Kind) -> Callable[[Sight], Action]:
@@ -160,7 +162,12 @@ def _stop(s: Sight) -> Action:
 
 
 def _settle(s: Sight, settled: Settled) -> Action:
-    return Action("", Kind.SETTLE, replace(s.attempt, phase=Phase.SETTLED, settled=settled, job_id=s.chosen or s.attempt.job_id), settled=settled)
+    return Action(
+        "",
+        Kind.SETTLE,
+        replace(s.attempt, phase=Phase.SETTLED, settled=settled, job_id=s.chosen or s.attempt.job_id),
+        settled=settled,
+    )
 
 
 def _by_receipt(s: Sight) -> Action:
@@ -185,14 +192,18 @@ def _by_fence(s: Sight) -> Action:
     evidence = {"by": "fence", "job_id": s.chosen or s.attempt.job_id}
     if s.attempt.cancel:
         return _settle(s, Settled(Status.FAILED, None, "cancelled before it started", None, evidence))
-    return _settle(s, Settled(Status.FAILED, Cause.SCHEDULER, "its job was accepted, then gone from queue and accounting", None, evidence))
+    return _settle(
+        s, Settled(Status.FAILED, Cause.SCHEDULER, "its job was accepted, then gone from queue and accounting", None, evidence)
+    )
 
 
 def _by_silence(s: Sight) -> Action:
     evidence = {"by": "absence and silence", "job_id": s.attempt.job_id, "beat": s.attempt.beat}
     if s.attempt.cancel:
         return _settle(s, Settled(Status.FAILED, None, "cancelled", None, evidence))
-    return _settle(s, Settled(Status.FAILED, Cause.NODE_FAILURE, "its job is gone and its heartbeat stands still", None, evidence))
+    return _settle(
+        s, Settled(Status.FAILED, Cause.NODE_FAILURE, "its job is gone and its heartbeat stands still", None, evidence)
+    )
 
 
 def _is_ready(s: Sight) -> bool:
@@ -207,7 +218,11 @@ def _never_ends(s: Sight) -> bool:
 _WAIT = _do(Kind.WAIT)
 
 TABLE: tuple[Row, ...] = (
-    Row("settled; a twin is alive", lambda s: s.attempt.phase is Phase.SETTLED and bool(s.twins) and s.may_ask, _ask(Kind.CANCEL, lambda s: s.twins)),
+    Row(
+        "settled; a twin is alive",
+        lambda s: s.attempt.phase is Phase.SETTLED and bool(s.twins) and s.may_ask,
+        _ask(Kind.CANCEL, lambda s: s.twins),
+    ),
     Row(
         "settled; its job lingers",
         lambda s: s.attempt.phase is Phase.SETTLED and bool(s.live) and s.may_ask and s.has_waited(s.attempt.windows.grace_s),
@@ -218,7 +233,11 @@ TABLE: tuple[Row, ...] = (
     Row("barred; no job is left", lambda s: s.seen.barred and s.is_gone, _by_fence),
     Row("barred; its job may be alive", lambda s: s.seen.barred, _WAIT),
     Row("a job to adopt", lambda s: s.chosen not in (None, s.attempt.job_id), _adopt),
-    Row("it has started", lambda s: not s.attempt.started and (s.seen.start_job is not None or any(r.state.has_started for r in s.live)), _start),
+    Row(
+        "it has started",
+        lambda s: not s.attempt.started and (s.seen.start_job is not None or any(r.state.has_started for r in s.live)),
+        _start,
+    ),
     Row("more jobs than one", lambda s: bool(s.twins) and s.may_ask, _ask(Kind.CANCEL, lambda s: s.twins)),
     Row("receipt: done", lambda s: s.seen.receipt is not None and s.seen.receipt.status is Status.DONE, _by_receipt),
     Row("receipt; its job has ended", lambda s: s.seen.receipt is not None and s.is_gone, _by_receipt),
@@ -234,7 +253,9 @@ TABLE: tuple[Row, ...] = (
     Row("ends for ever; silent", _never_ends, _by_silence),
     Row("unwanted; not started", lambda s: s.attempt.cancel and not s.seen.fenced, _do(Kind.FENCE)),
     Row("unwanted; not yet asked", lambda s: s.attempt.cancel and not s.attempt.stopping, _stop),
-    Row("unwanted; does not stop", lambda s: s.attempt.cancel and bool(s.live) and s.may_ask, _ask(Kind.CANCEL, lambda s: s.live)),
+    Row(
+        "unwanted; does not stop", lambda s: s.attempt.cancel and bool(s.live) and s.may_ask, _ask(Kind.CANCEL, lambda s: s.live)
+    ),
     Row("held", lambda s: any(r.state is JobState.HELD for r in s.live[:1]), _WAIT),
     Row("queued", lambda s: any(r.state is JobState.QUEUED for r in s.live[:1]), _WAIT),
     Row("running", lambda s: any(r.state is JobState.RUNNING for r in s.live[:1]), _WAIT),
@@ -246,5 +267,5 @@ TABLE: tuple[Row, ...] = (
     Row("new; refused a moment ago", lambda s: s.attempt.phase is Phase.INTENT, _WAIT),
     Row("unknown; absent for long", lambda s: s.attempt.phase is Phase.UNKNOWN and s.is_absent, _do(Kind.SUBMIT)),
     Row("submitted; absent for long", lambda s: s.is_absent, _do(Kind.FENCE)),
-    Row("not seen", lambda s: True, _WAIT),
+    Row("not seen", lambda _: True, _WAIT),
 )

@@ -212,5 +212,7 @@ def _module(site: Site) -> str:
     try:
         require(kind, scheduler_kinds(), "scheduler", "scheduler.kind")
     except Exception as error:
-        raise SiteError(f"no scheduler '{kind}'", f"sites/{site.name}.yaml: scheduler.kind", getattr(error, "remedy", "")) from error
+        raise SiteError(
+            f"no scheduler '{kind}'", f"sites/{site.name}.yaml: scheduler.kind", getattr(error, "remedy", "")
+        ) from error
     return f"workflow.batch.{kind}"

@@ -54,5 +54,9 @@ def _package_root() -> str:
 
 def _name(site: Site, name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise SiteError(f"'{name}' is no name of an environment variable", f"sites/{site.name}.yaml: environment", "Use letters, digits and _.")
+        raise SiteError(
+            f"'{name}' is no name of an environment variable",
+            f"sites/{site.name}.yaml: environment",
+            "Use letters, digits and _.",
+        )
     return name

@@ -1,0 +1,98 @@
+"""How a chain of links goes on, as a pure function of the journal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workflow.chain import link_ahead, most_links, next_number, next_step, token
+from workflow.ledger import Ledger, StageEntry
+from workflow.stages.base import StageSpec
+
+SPEC = StageSpec(kind="train", nodes=2, links=3, attempts=2)
+
+
+def told(*lines: str) -> StageEntry:
+    """Fold lines such as `intent 1.2`, `started 1.2`, `partial 1.2`, `failed 1.2 oom`, `resumed`."""
+    ledger = Ledger([])
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        where, _, cause = rest.partition(" ")
+        ledger.apply(event(word, where, cause))
+    return ledger.stage("s")
+
+
+def event(word: str, where: str, cause: str) -> dict[str, Any]:
+    if word in ("resumed", "cancel_requested"):
+        return {"event": word, "stage": "s"}
+    link, number = (int(part) for part in where.split("."))
+    about = {"token": where, "stage": "s", "link": link, "attempt": number, "node_hours": 1.0}
+    if word in ("intent", "started"):
+        return {"event": word, **about}
+    if word == "submitted":
+        return {"event": word, "token": where, "job_id": f"j{where}"}
+    return {"event": "settled", **about, "status": word, "cause": cause or None, "message": "m"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "step"),
+    [
+        ((), ("launch", 1, 1)),
+        (("intent 1.1",), ("wait", 0, 0)),
+        (("intent 1.1", "done 1.1"), ("done", 1, 1)),
+        (("intent 1.1", "partial 1.1"), ("launch", 2, 1)),
+        (("intent 1.1", "intent 2.1", "partial 1.1"), ("wait", 0, 0)),
+        (("intent 1.1", "intent 2.1", "done 1.1"), ("done", 1, 1)),
+        (("intent 1.1", "intent 2.1", "failed 1.1 node_failure"), ("wait", 0, 0)),
+        (("intent 1.1", "intent 2.1", "failed 1.1 bug"), ("failed", 0, 0)),
+        (("intent 1.1", "failed 1.1 stalled"), ("launch", 1, 2)),
+        (("intent 1.1", "failed 1.1 stalled", "intent 1.2", "failed 1.2 storage"), ("failed", 0, 0)),
+        (("intent 1.1", "failed 1.1 oom"), ("failed", 0, 0)),
+        (("intent 1.1", "intent 2.1", "failed 1.1 walltime", "failed 2.1 walltime"), ("launch", 2, 2)),
+        (("intent 1.1", "failed 1.1"), ("launch", 1, 2)),
+        (("intent 1.1", "cancel_requested"), ("wait", 0, 0)),
+        (("intent 1.1", "cancel_requested", "failed 1.1"), ("cancelled", 0, 0)),
+        (("intent 1.1", "cancel_requested", "done 1.1"), ("done", 1, 1)),
+        (("intent 1.1", "cancel_requested", "failed 1.1", "resumed"), ("launch", 1, 2)),
+        (("intent 1.1", "failed 1.1 bug", "resumed"), ("launch", 1, 2)),
+        (("intent 1.1", "failed 1.1 bug", "resumed", "intent 1.2", "failed 1.2 bug"), ("failed", 0, 0)),
+        (("intent 1.1", "failed 1.1 stalled", "intent 1.2", "failed 1.2 stalled", "resumed"), ("launch", 1, 3)),
+        (("intent 3.1", "partial 3.1"), ("failed", 0, 0)),
+        (("intent 3.1", "partial 3.1", "resumed"), ("launch", 4, 1)),
+        (("intent 3.1", "partial 3.1", "resumed", "intent 4.1", "partial 4.1"), ("failed", 0, 0)),
+    ],
+)
+def test_next_step(lines: tuple[str, ...], step: tuple[str, int, int]) -> None:
+    found = next_step(told(*lines), SPEC)
+    assert (found.do, found.link, found.attempt) == step
+    assert found.do != "failed" or (found.cause is not None and found.message)
+
+
+def test_a_link_is_submitted_ahead_of_a_running_one_only_and_once() -> None:
+    running = ("intent 1.1", "submitted 1.1", "started 1.1")
+    ahead = link_ahead(told(*running), SPEC)
+    assert ahead is not None and (ahead[0], ahead[1].job_id) == (2, "j1.1")
+    assert link_ahead(told(*running[:2]), SPEC) is None
+    assert link_ahead(told(*running, "intent 2.1"), SPEC) is None
+    assert link_ahead(told(*running, "intent 2.1", "failed 2.1 scheduler"), SPEC) is None
+    assert link_ahead(told(*running, "cancel_requested"), SPEC) is None
+    assert link_ahead(told("intent 3.1", "submitted 3.1", "started 3.1"), SPEC) is None
+
+
+def test_a_resumed_stage_has_one_link_more_than_it_used_up() -> None:
+    assert most_links(told("intent 3.1", "partial 3.1", "resumed"), SPEC) == 4
+    assert most_links(told("intent 3.1", "failed 3.1 bug", "resumed"), SPEC) == 3
+    assert most_links(told("intent 1.1", "partial 1.1"), SPEC) == 3
+
+
+def test_numbers_and_tokens() -> None:
+    assert next_number(told("intent 1.1", "intent 1.2", "intent 2.1"), 1) == 3
+    tokens = {token(c, s, link, n) for c in ("a", "b") for s in ("t", "t/1") for link in (1, 11) for n in (1, 2)}
+    assert len(tokens) == 16
+    assert all(len(each) == 14 and each[0] == "c" and each.isalnum() and each == each.lower() for each in tokens)
+
+
+def test_node_hours_are_reserved_by_open_attempts_and_used_by_ended_ones() -> None:
+    ledger = Ledger([event("intent", "1.1", ""), event("intent", "2.1", ""), {**event("done", "1.1", ""), "node_hours": 0.25}])
+    assert ledger.node_hours == 1.25
