@@ -60,10 +60,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def blend(world: Path, folder: Path, ranks: int) -> Any:
+def blend(world: Path, folder: Path, ranks: int, **changes: Any) -> Any:
     branches = {name: {"store": str(world / name)} for name in ("organic", "water")}
     fields = {"checkpoint": str(world / "checkpoint"), "branches": branches, "splits": SPLITS.model_dump(), "precision": "fp64"}
-    return runs.run(folder, fields | {"epochs": 5, "hidden": [8], "batch": 8}, ranks, command="blend")
+    return runs.run(folder, fields | {"epochs": 5, "hidden": [8], "batch": 8} | changes, ranks, command="blend")
 
 
 def screen(world: Path, folder: Path, ranks: int, **changes: Any) -> Any:
@@ -126,3 +126,15 @@ def test_an_interrupted_screening_goes_on_where_it_was(world: Path, tmp_path: Pa
 
     other = screen(world, tmp_path / "other", 1, resume=str(tmp_path / "half"), precision="fp32")
     assert other.result["reused_shards"] == 0
+
+
+def test_a_blend_stops_when_asked_and_serves_its_own_model_only(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "stop").touch()
+    stopped = blend(world, tmp_path / "stopped", 2, stop=str(tmp_path / "stop"))
+    assert (stopped.status, stopped.outputs) == ("partial", {})
+
+    blend(world, tmp_path / "blend", 1)
+    other = saved(tmp_path / "other", seed=5)
+    refused = screen(world, tmp_path / "screen", 1, checkpoint=str(other), blend=str(tmp_path / "blend" / "blend"))
+    assert (refused.status, refused.cause) == ("failed", "bad_config")
+    assert "another model" in refused.message

@@ -75,6 +75,13 @@ def test_predictions_do_not_depend_on_the_batch() -> None:
         assert getattr(whole, name) == pytest.approx(getattr(alone, name), rel=1e-11, abs=1e-11, nan_ok=True), name
 
 
+def test_each_batch_goes_through_the_backbone_once_whatever_the_number_of_branches() -> None:
+    model, block, passes = predictor(), molecules(9, 1, 8), []
+    model.model.backbone.register_forward_hook(lambda *_: passes.append(1))
+    FusedPredictor(model, None).columns(block, 0, 20)
+    assert len(passes) == len(batches(block.num_atoms, 20)) > 1
+
+
 def test_structures_that_no_branch_knows_are_flagged_and_leave_the_others_alone() -> None:
     fused = FusedPredictor(predictor(), None)
     known, unknown = molecules(4, 1, 8), molecules(4, 14, seed=2)
