@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +103,15 @@ def test_the_command_loads_neither_torch_nor_parsl() -> None:
     code = "import sys, workflow.cli; print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'parsl', 'deephyper', 'matplotlib'}))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "nowhere"]], ids=["help", "status"])
+def test_the_command_answers_in_half_a_cpu_second(arguments: list[str], tmp_path: Path) -> None:
+    """CPU time, not wall time, and the best of three: what the command costs, whatever else the machine does."""
+    costs = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "workflow", *arguments], capture_output=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(costs) < 0.5, costs
