@@ -265,7 +265,8 @@ class Driver:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, lambda *_: self._events.put(self._interrupt)) for number in _SIGNALS}
+        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup stays nohup
+        before = {number: signal.signal(number, lambda *_: self._events.put(self._interrupt)) for number in heard}
         try:
             yield
         finally:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toy.world import batch, campaign_of, drive, events, executions, killed_at, site_file, states
+from toy.world import batch, campaign_of, drive, events, executions, killed_at, signalled_at, site_file, states
 
+from workflow.batch.local import Spool
+from workflow.driver import cancel
+from workflow.process import stat
 from workflow.receipt import read_receipt, verify
 from workflow.rundir import RunDir
 
@@ -119,8 +124,6 @@ def test_an_accepted_job_that_vanishes_from_the_queue_is_barred_and_replaced(hom
 
 
 def test_a_cancel_goes_on_after_the_canceller_was_killed(home: Path) -> None:
-    from workflow.driver import cancel
-
     campaign = campaign_of(home, {"hog": {"plan": ["wait never+done"], "nodes": 2}, "a": {"nodes": 2}})
     assert killed_at(home, "after id", 2)
     wait_until(lambda: bool(executions(home)))
@@ -142,11 +145,6 @@ def wait_until(condition: Any) -> None:
 
 
 def end_supervisor(home: Path, job_id: str) -> None:
-    import os
-    import signal
-
-    from workflow.batch.local import Spool
-
     os.kill(int(Spool(home / "spool").job(int(job_id))["supervisor"]["pid"]), signal.SIGKILL)
 
 
@@ -159,3 +157,23 @@ def test_one_pass_stays_until_an_unknown_submission_is_cleared_up(home: Path) ->
     (home / "run" / "go").touch()
     assert drive(campaign) == 0
     check_whole(home, {("a", 1): 1})
+
+
+@pytest.mark.parametrize(
+    "point", ["before intent", "after intent", "before submit", "after submit", "before settle", "after settle"]
+)
+def test_a_frozen_driver_is_replaced_and_thawed_has_no_effect(home: Path, point: str) -> None:
+    """K17, K18: the time to live runs out, another driver takes over, then the first one goes on where it stood."""
+    campaign = campaign_of(home, {"a": {"plan": ["sleep 0.5+done"]}, "b": {"needs": ["a"]}})
+    frozen = signalled_at(home, point, 1, "SIGSTOP")
+    try:
+        wait_until(lambda: stat(frozen.pid)[0] == "T")
+        assert drive(campaign) == 0
+        before = events(home)
+        os.kill(frozen.pid, signal.SIGCONT)
+        _, errors = frozen.communicate(timeout=60)
+        assert frozen.returncode == 1 and "LeaseHeld" in errors, errors
+    finally:
+        frozen.kill()
+    assert events(home) == before, "what the thawed driver wrote is not accepted"
+    check_whole(home, {("a", 1): 1, ("b", 1): 1})

@@ -1,4 +1,4 @@
-"""A driver that dies without a word at a named point."""
+"""A driver that dies without a word, or freezes, at a named point."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from workflow.driver import Driver
 
 
 def main() -> None:
-    path, point, nth = sys.argv[1:]
+    path, point, nth, number = sys.argv[1:]
     left = [int(nth)]
 
     def die(passed: str) -> None:
-        left[0] -= passed == point
-        if left[0] <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= passed == point and left[0] > 0
+        if left[0] == 0:
+            left[0] = -1
+            os.kill(os.getpid(), signal.Signals[number])
 
     install()
     Driver(load_campaign(Path(path)), passing=die).run()

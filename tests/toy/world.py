@@ -72,16 +72,22 @@ def drive(campaign: Campaign, **options: Any) -> int:
 
 def killed_at(folder: Path, point: str, nth: int = 1) -> bool:
     """Drive in a process of its own that kills itself (-9) the nth time it passes `point`; say whether it did."""
-    command = [sys.executable, "-m", "toy.killed", str(folder / "toy.yaml"), point, str(nth)]
+    process = signalled_at(folder, point, nth, "SIGKILL")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (-9, 0, 1), errors
+    return process.returncode == -9
+
+
+def signalled_at(folder: Path, point: str, nth: int, name: str) -> subprocess.Popen[str]:
+    """Start a driver that sends itself a signal the nth time it passes `point`."""
+    command = [sys.executable, "-m", "toy.killed", str(folder / "toy.yaml"), point, str(nth), name]
     environment = {
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
         "CAMPAIGN_SITES": str(folder / "sites"),
         "PATH": "/usr/bin:/bin",
         "HOME": str(folder),
     }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode in (-9, 0), done.stderr
-    return done.returncode == -9
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def executions(folder: Path) -> Counter[tuple[str, int]]:
