@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from model.config import Task
+from model.config import EvaluateConfig, Task
 from model.outcome import Cause, Outcome, Status, write_outcome
 from workflow.receipt import Output, Receipt, verify, vouch
 from workflow.request import Request
 from workflow.rundir import AttemptDir, RunDir
 from workflow.stages.base import StageResult, TaskResult
 
+TESTED = Outcome(Status.DONE, result={"split": "test", "objective": 0.7, "metrics": {"gfn1": {"num_structures": 3}}})
 SITE = {"node": {"devices": 1, "backend": "gloo"}}
 Behaviour = Callable[[str, Any, Path], Outcome | Cause | None]
 """What a task does: given its name, configuration and folder, an outcome; a cause where it leaves none; None: bug."""
@@ -76,7 +77,8 @@ class FakeAllocation:
     def _run(self, name: str, config: Task, nodes: int) -> TaskResult:
         folder = self.task_folder(name)
         folder.mkdir()
-        result = self.behaviour(name, config, folder)
+        is_test = isinstance(config, EvaluateConfig)  # what a training is measured by; no behaviour of the training's own
+        result = TESTED if is_test else self.behaviour(name, config, folder)
         with self._lock:
             self.running -= nodes
         if isinstance(result, Outcome):

@@ -73,6 +73,19 @@ def test_a_model_of_the_file_is_trained_on_all_nodes(tmp_path: Path) -> None:
     assert result.result["checkpoint"].endswith("train/checkpoints/best")
     verify(tmp_path, result.outputs)
     assert [each.role for each in result.outputs] == ["checkpoint"]
+    question = made.configs["test"]
+    assert (question.split, question.checkpoint) == ("test", tmp_path / result.result["checkpoint"])
+    assert result.result["test"]["objective"] == 0.7
+
+
+def test_what_ends_with_the_allocation_is_tested_in_the_next_link(tmp_path: Path) -> None:
+    first = train(tmp_path, {"backbone": "painn"}, good, links=2)
+    first.stops_after = 1
+    result = run(first)
+    assert result.status is Status.PARTIAL and "no time was left" in result.message and "test" not in first.configs
+    second = next_link(first, good)
+    result = run(second)
+    assert result.status is Status.DONE and list(second.configs) == ["test"] and result.result["test"]["objective"] == 0.7
 
 
 def test_each_takes_its_own_model_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

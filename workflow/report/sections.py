@@ -131,8 +131,9 @@ def trainings(facts: Facts) -> Section:
                     f"{len(lines)} validations, {number(lines[-1].get('epoch'))} epochs, {number(lines[-1].get('step'))} steps."
                 )
                 blocks.append(_figure(plots.curves(f"training {stage.key} {task}", lines, metrics), text, _titled(stage)))
-        if metrics:
-            blocks.append(Block(table=tables.errors_table(f"Errors of {stage.key} on validation", metrics)))
+        for split, errors in tables.splits_of(stage.result).items():
+            if errors:
+                blocks.append(Block(table=tables.errors_table(f"Errors of {stage.key} on {split}", errors)))
     return Section("trainings", "Training", about, blocks=tuple(blocks))
 
 

@@ -68,6 +68,12 @@ def data_table(stage: StageFacts) -> Table:
     return Table(f"Data sets ({stage.key})", columns, tuple(rows))
 
 
+def splits_of(result: dict[str, Any]) -> dict[str, Metrics]:
+    """Return a training's errors by branch, on every split that was measured."""
+    test = result.get("test") or {}
+    return {"validation": result.get("metrics") or {}, **({"test": test["metrics"]} if test.get("metrics") else {})}
+
+
 def errors_table(title: str, metrics: Metrics) -> Table:
     """Return the errors of each branch beside what knows nothing: the linear fit of energies, and zero forces."""
     columns = (

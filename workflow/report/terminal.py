@@ -62,7 +62,8 @@ def print_results(folder: Path, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     for stage in gather(folder).stages:
         if stage.result.get("metrics") and stage.status.kind == "train":
-            _print_table(console, tables.errors_table(f"Errors of {stage.key} on validation", stage.result["metrics"]))
+            for split, metrics in tables.splits_of(stage.result).items():
+                _print_table(console, tables.errors_table(f"Errors of {stage.key} on {split}", metrics))
         if stage.result.get("table"):
             _print_table(console, tables.finetuning_table(stage))
         if stage.result.get("top"):

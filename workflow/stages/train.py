@@ -1,14 +1,15 @@
-"""Train one model on all nodes, over as many links as it takes."""
+"""Train one model on all nodes, over as many links as it takes, and test it on what no training saw."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from model.config import Task, TrainConfig
+from model.config import EvaluateConfig, Task, TrainConfig
 from model.outcome import Outcome, Status
 from workflow.stages._inputs import Model, earlier_tasks, finished, newest_checkpoint, stage_in, stores, upstream
 from workflow.stages._recipe import (
@@ -42,7 +43,7 @@ class TrainSpec(StageSpec):
 
 
 class Kind(Stage):
-    """Train a model given in the file or promoted, resumed exactly from its own last checkpoint."""
+    """Train a model given in the file or promoted, resumed exactly from its own last checkpoint; test its best."""
 
     Spec = TrainSpec
 
@@ -79,9 +80,9 @@ class Kind(Stage):
             return StageResult(Status.DONE, message=f"nothing to train: fewer than {request.instance} models were selected")
         folders = earlier_tasks(allocation.campaign, request, "train")
         if (old := finished(folders)) is not None:
-            return _vouched(allocation, StageResult(Status.DONE), old[0], old[1])
+            return _tested(allocation, spec, _vouched(allocation, StageResult(Status.DONE), old[0], old[1]))
         work = Work("train", "train", _configure(allocation, spec, model), allocation.num_nodes, newest_checkpoint(folders))
-        return _result(allocation, spec, carry_out(allocation, [work], spec.attempts)["train"])
+        return _tested(allocation, spec, _result(allocation, spec, carry_out(allocation, [work], spec.attempts)["train"]))
 
 
 def _configure(allocation: Allocation, spec: TrainSpec, model: Model | None) -> Callable[[Path | None], Task]:
@@ -126,3 +127,32 @@ def _vouched(allocation: Allocation, summary: StageResult, folder: Path, outcome
     result = {"seconds": 0.0, **facts, "checkpoint": str(checkpoint.relative_to(allocation.campaign))}
     vouched = allocation.vouch("checkpoint", checkpoint)
     return StageResult(summary.status, summary.cause, summary.message, vouched, result, summary.evidence)
+
+
+def _tested(allocation: Allocation, spec: TrainSpec, summary: StageResult) -> StageResult:
+    """Add the errors of the best model on the test split; where no time is left, the next link finds them."""
+    if summary.status is not Status.DONE or "checkpoint" not in summary.result:
+        return summary
+    request = allocation.request
+    if (old := finished(earlier_tasks(allocation.campaign, request, "test"))) is not None:
+        return replace(summary, result={**summary.result, "test": old[1].result})
+    if allocation.is_stopping():
+        message = "; ".join(filter(None, (summary.message, "not tested: no time was left")))
+        return replace(summary, message=message, status=Status.DONE if request.link == request.links else Status.PARTIAL)
+    work = Work("test", "evaluate", _question(allocation, summary), allocation.num_nodes)
+    test = carry_out(allocation, [work], spec.attempts)["test"]
+    if test.outcome is None or test.status is not Status.DONE:
+        return replace(verdict([test], allocation), outputs=summary.outputs, result=summary.result)
+    return replace(summary, result={**summary.result, "test": test.outcome.result})
+
+
+def _question(allocation: Allocation, summary: StageResult) -> Callable[[Path | None], Task]:
+    request = allocation.request
+    needed = stores(request.inputs, request.branches)
+    fields = {
+        "checkpoint": allocation.campaign / summary.result["checkpoint"],
+        "branches": branches(request, needed, stage_in(allocation, needed.values())),
+        "splits": splits(request),
+        "precision": summary.result["training"]["precision"],
+    }
+    return lambda _: configuration(EvaluateConfig, request, fields)
