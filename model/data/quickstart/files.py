@@ -47,7 +47,7 @@ FILES = (
     DataFile("gfn1.aselmdb", "gfn1", PRETRAINING, 15, containers.aselmdb, purpose="GFN1-xTB, ample"),
     DataFile("gfn2.h5", "gfn2", SCARCE, 12, containers.ani("gfn2_xtb"), purpose="GFN2-xTB, scarce"),
     DataFile("emt.extxyz", "emt", tuple(str(i) for i in range(80)), 6, containers.extended_xyz, purpose="EMT alloys and slabs"),
-    DataFile("task.db", "gfn2", TASK, 20, containers.ase_database, purpose="GFN2-xTB of new molecules, to fine-tune on"),
+    DataFile("task.db", "gfn2", TASK, 8, containers.ase_database, purpose="GFN2-xTB of new molecules, to fine-tune on"),
     DataFile("candidates.extxyz", "gfn1", CANDIDATES, 30, containers.extended_xyz, False, "candidates to screen"),
 )
 
