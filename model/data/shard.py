@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.block import ATOM_FIELDS, Block
+from model.data.bp5 import reading, writing
 from model.outcome import CampaignError, sync_folder
 
 _WRITTEN = ("numbers", "positions", "forces", "cell", "pbc", "energy", "stress", "charge", "spin", "identity")
@@ -29,15 +30,11 @@ def write_shard(folder: Path, block: Block, attributes: Attributes) -> None:
         OSError: The file system refused (full, read-only).
     """
     shutil.rmtree(folder, ignore_errors=True)
-    io = adios2.Adios().declare_io("shard")
-    io.set_engine("BP5")
-    with adios2.Stream(io, str(folder), "w") as stream:
+    with writing(folder) as stream:
         for name, value in sorted(attributes.items()):
             stream.write_attribute(name, value)
         for name, array in _variables(block).items():
             stream.write(name, array, list(array.shape), [0] * array.ndim, list(array.shape))
-    # Timings of this very run: the one file that differs between two equal conversions. No reader needs it.
-    (folder / "profiling.json").unlink(missing_ok=True)
     for path in folder.iterdir():
         _sync(path)
     sync_folder(folder)
@@ -50,7 +47,7 @@ def read_shard(folder: Path, start: int, stop: int) -> Block:
         CampaignError: The folder is no readable shard.
     """
     try:
-        with adios2.FileReader(str(folder)) as reader:
+        with reading(folder) as reader:
             return _read(reader, start, stop)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CampaignError(f"not a readable shard ({error})", str(folder), "Convert the source again.") from error
@@ -92,7 +89,7 @@ def _variables(block: Block) -> dict[str, NDArray]:
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _read(reader: adios2.FileReader, start: int, stop: int) -> Block:
+def _read(reader: adios2.Stream, start: int, stop: int) -> Block:
     count = stop - start
     offsets = reader.read("offsets", [start], [count + 1])
     first, atoms = int(offsets[0]), int(offsets[-1] - offsets[0])
@@ -105,7 +102,7 @@ def _read(reader: adios2.FileReader, start: int, stop: int) -> Block:
     return Block(offsets=offsets - first, raw_ids=_read_ids(reader, start, count), **fields)
 
 
-def _read_ids(reader: adios2.FileReader, start: int, count: int) -> NDArray[np.bytes_]:
+def _read_ids(reader: adios2.Stream, start: int, count: int) -> NDArray[np.bytes_]:
     """Return ids as fixed-width bytes, filled by one scatter."""
     offsets = reader.read("id_offsets", [start], [count + 1])
     total = int(offsets[-1] - offsets[0])

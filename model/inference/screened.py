@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import Owner
+from model.data.bp5 import reading, writing
 from model.data.shard import file_hashes
 from model.outcome import read_json, sync_folder, write_json
 from model.owner import require_commit
@@ -125,13 +126,10 @@ def open_shard(file: ShardFile, attributes: dict[str, str], owner: Owner | None)
     """Open a new shard beside its place; `write_step` fills it, and it counts when the block ends without an exception."""
     beside = file.folder / f".{file.data.name}.partial"
     shutil.rmtree(beside, ignore_errors=True)
-    io = adios2.Adios().declare_io("screened")
-    io.set_engine("BP5")
-    with adios2.Stream(io, str(beside), "w") as stream:
+    with writing(beside) as stream:
         for name, value in sorted(attributes.items()):
             stream.write_attribute(name, value)
         yield stream
-    (beside / "profiling.json").unlink(missing_ok=True)
     file.commit(beside, owner)
 
 
@@ -146,7 +144,7 @@ def write_step(stream: adios2.Stream, columns: Columns) -> None:
 
 def read_steps(folder: Path) -> Iterator[Columns]:
     """Yield the steps of a shard."""
-    with adios2.Stream(str(folder), "r") as stream:
+    with reading(folder, stepwise=True) as stream:
         for _ in stream.steps():
             yield Columns(**{field.name: _whole(stream, field.name) for field in fields(Columns)})
 
