@@ -85,7 +85,8 @@ def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
     memory = MemoryLimit(config.memory_gb, device)
     data = branches.load(config, ranks)
     meta = checkpoint.read_meta(start.checkpoint) if start.checkpoint else None
-    statistics = statistics_of(config, data, meta)
+    # A resumed training keeps the scales it began with: `init`, which may have settled them, is not given again.
+    statistics = statistics_of(config, data, checkpoint.read_meta(config.resume) if config.resume else meta)
     model = _model(config, data, statistics)
     notes = _copy_weights(model, start.checkpoint, meta, config) if start.checkpoint and meta else ()
     model.to(device)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.config import BranchSpec, ModelSpec, Splits, TrainConfig
 from model.data import references as reference_energies
 from model.data import splits as splitting
-from model.data.block import Block
+from model.data.block import ATOM_FIELDS, STRUCTURE_FIELDS, Block
 from model.data.loader import with_edges
 from model.data.references import Moments, References
 from model.data.store import Store
@@ -124,10 +124,11 @@ def references_of(store: Store, block: Block, splits: Splits) -> References | No
 
 
 def fingerprint(block: Block) -> str:
-    """Hash the physics of a block, in its order."""
+    """Hash the physics of a block, in its order: all that a training sees of it."""
     digest = hashlib.blake2b(digest_size=16)
-    for array in (block.offsets, block.numbers, block.positions, block.cell, block.energy, block.forces, block.identity):
-        digest.update(np.ascontiguousarray(array).tobytes())
+    for name in ("offsets", *ATOM_FIELDS, *STRUCTURE_FIELDS):
+        if name != "raw_ids":
+            digest.update(np.ascontiguousarray(getattr(block, name)).tobytes())
     return digest.hexdigest()
 
 

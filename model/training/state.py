@@ -162,6 +162,10 @@ def _require_same_training(assembly: Assembly, meta: Meta, folder: Path) -> None
         if wanted[key] != meta.config.get(key):
             what = f"{key} is {wanted[key]}, in the checkpoint it was {meta.config.get(key)}"
             raise CampaignError(what, str(folder), "Resume with the same options, or start from its weights with `init`.")
+    if set(meta.branches) == set(assembly.data.names) and meta.branches != assembly.data.names:
+        # The order of samples counts branches, and JSON keeps no order of keys: it is compared by itself.
+        what = f"branches are in another order than in the checkpoint ({', '.join(meta.branches)})"
+        raise CampaignError(what, str(folder), "Name them in that order.")
     fingerprints = {n: s.fingerprint for n, s in zip(assembly.data.names, assembly.data.summaries, strict=True)}
     for name in sorted(set(fingerprints) | set(meta.state["data"])):
         if fingerprints.get(name) != meta.state["data"].get(name):

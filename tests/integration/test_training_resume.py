@@ -13,6 +13,7 @@ import torch
 import training_runs as runs
 from stores import emt_store
 
+from model import checkpoint
 from model.outcome import Cause, Status
 
 
@@ -133,3 +134,25 @@ def test_resuming_other_data_or_options_is_refused_by_name(stores: dict[str, Pat
     outcome = runs.run(tmp_path / "data", runs.config(swapped, resume=str(plain / "checkpoints" / "last")), 1)
     assert outcome.cause is Cause.BAD_CONFIG
     assert "has other data" in outcome.message
+
+
+def test_a_training_from_other_weights_keeps_its_scales_when_it_resumes(
+    stores: dict[str, Path], plain: Path, tmp_path: Path
+) -> None:
+    alone = runs.config({"alloy": stores["alloy"]}, init=str(plain / "checkpoints" / "best"))
+    assert runs.run(tmp_path / "whole", alone, 1).status is Status.DONE
+    (tmp_path / "stop").touch()
+    assert runs.run(tmp_path / "half", alone | {"stop": str(tmp_path / "stop")}, 1).status is Status.PARTIAL
+    runs.run(tmp_path / "end", alone | {"init": None, "resume": resume(tmp_path / "half")}, 1)
+    kept = [checkpoint.read_meta(f / "checkpoints" / "last").statistics for f in (plain, tmp_path / "whole", tmp_path / "end")]
+    assert kept[1] == kept[2]
+    assert kept[2].average_neighbors == kept[0].average_neighbors
+    require_same(tmp_path / "whole", tmp_path / "end")
+
+
+def test_branches_in_another_order_are_not_the_same_training(stores: dict[str, Path], plain: Path, tmp_path: Path) -> None:
+    fields = runs.config(stores, resume=str(plain / "checkpoints" / "last"))
+    fields["branches"] = dict(reversed(fields["branches"].items()))
+    outcome = runs.run(tmp_path / "run", fields, 1)
+    assert outcome.cause is Cause.BAD_CONFIG
+    assert "another order than in the checkpoint (copper, alloy)" in outcome.message
