@@ -56,8 +56,7 @@ def run(config: BlendConfig, folder: Path, ranks: Ranks) -> Outcome:
     """Predict once on all ranks, train the small network on rank 0, and write it."""
     start = time.monotonic()
     predictor = Predictor.load(config.checkpoint, precision=config.precision, device=device_of(config, ranks))
-    for name in config.branches:
-        predictor.branch(name)
+    _require_fitting(config, predictor)
     work = _Work(config, predictor, ranks, folder)
     caches = [work.cache(split) for split in ("train", "validation")]
     if work.stopped():
@@ -66,6 +65,15 @@ def run(config: BlendConfig, folder: Path, ranks: Ranks) -> Outcome:
     result = ranks.bcast(result)
     seconds = round(time.monotonic() - start, 3)
     return Outcome(Status.DONE, result=result | {"seconds": seconds}, outputs={"blend": FOLDER}, timings_s={"blend": seconds})
+
+
+def _require_fitting(config: BlendConfig, predictor: Predictor) -> None:
+    """Refuse branches that the model lacks, and splits under which the model's test data would be trained on."""
+    for name in config.branches:
+        predictor.branch(name)
+    if config.splits != predictor.meta.splits:
+        what = f"splits {config.splits} are not the model's ({predictor.meta.splits})"
+        raise CampaignError(what, "splits", "Use the model's: under others, its test data would be trained on.")
 
 
 class _Work:

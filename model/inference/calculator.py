@@ -45,6 +45,12 @@ class ModelCalculator(Calculator):  # type: ignore[misc]  # ASE ships no types
             )
         self.branch = self.predictor.branch(branch or self.predictor.branches[0])
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what changed since the last calculation; ASE itself does not look at charge and spin in `info`."""
+        changes: list[str] = super().check_state(atoms, tol)
+        before = {} if self.atoms is None else self.atoms.info
+        return changes + [name for name in ("charge", "spin") if atoms.info.get(name) != before.get(name)]
+
     def calculate(self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
         """Fill `results`.
 

@@ -24,7 +24,7 @@ from model.inference.predictor import Predictor
 from model.inference.ranking import SCORES, Ranking, Score, histogram, histogram_json
 from model.inference.screened import FLAGS, UNITS, Columns, ShardFile, open_shard, read_steps, write_step
 from model.inference.weights import WEIGHTS_FILE
-from model.outcome import Outcome, Status, write_json
+from model.outcome import CampaignError, Outcome, Status, write_json
 from model.owner import StopFlag, require_commit
 from model.parallel import Ranks
 from model.progress import Progress
@@ -78,6 +78,7 @@ class Screening:
     def __init__(self, config: ScreenConfig, folder: Path, ranks: Ranks, timers: Timers) -> None:
         self.config, self.folder, self.ranks, self.timers = config, folder, ranks, timers
         predictor = Predictor.load(config.checkpoint, precision=config.precision, device=device_of(config, ranks))
+        _require_rankable(config, predictor)
         self.fused = FusedPredictor(predictor, config.blend)
         self.store = Store.open(config.candidates)
         self.atoms = max(1, round(config.batch * self.store.num_atoms / max(self.store.num_structures, 1)))
@@ -188,6 +189,19 @@ class Screening:
     def _index(self, counts: dict[str, int]) -> dict[str, Any]:
         shards = [{"folder": s.file.data.name, "start": s.start, "stop": s.stop} for s in self.spans()]
         return {**self._attributes(), **counts, "precision": self.config.precision, "shards": shards}
+
+
+def _require_rankable(config: ScreenConfig, predictor: Predictor) -> None:
+    """Refuse at once what would end with nothing ranked.
+
+    Raises:
+        CampaignError: No branch has energies, or the score compares branches and there is one.
+    """
+    where = str(config.checkpoint)
+    if not any(predictor.meta.references.values()):
+        raise CampaignError("no branch was trained on energies", where, "Screen with a model of a branch that has energies.")
+    if config.score == "branch_spread" and len(predictor.branches) < 2:
+        raise CampaignError("the model has one branch", where, "Rank by another score: 'branch_spread' needs two branches.")
 
 
 class Scores:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from model.layers.initial import initialize
 from model.outcome import CampaignError, read_json, write_bytes, write_json
 from model.owner import require_commit
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS_FILE, META_FILE = "blend.pt", "meta.json"
 NUM_ELEMENTS = 118
 
@@ -34,6 +36,7 @@ class BlendMeta:
         hidden: Widths of the network.
         model: Fingerprint of the model's weights.
         facts: What its training found.
+        sha256: Digest of the network's file; `save` fills it in.
         format_version: Version of this format.
     """
 
@@ -41,6 +44,7 @@ class BlendMeta:
     hidden: tuple[int, ...]
     model: str
     facts: dict[str, Any]
+    sha256: str = ""
     format_version: int = FORMAT
 
 
@@ -88,9 +92,10 @@ def save(folder: Path, weights: BranchWeights, meta: BlendMeta, owner: Owner | N
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(weights.state_dict(), buffer)
+    data = buffer.getvalue()
     require_commit(owner)
-    write_bytes(folder / WEIGHTS_FILE, buffer.getvalue())
-    write_json(folder / META_FILE, vars(meta))
+    write_bytes(folder / WEIGHTS_FILE, data)
+    write_json(folder / META_FILE, vars(meta) | {"sha256": hashlib.sha256(data).hexdigest()})
 
 
 def load(folder: Path, branches: Sequence[str], model: str) -> BranchWeights:
@@ -102,17 +107,27 @@ def load(folder: Path, branches: Sequence[str], model: str) -> BranchWeights:
         model: Fingerprint of that model.
 
     Raises:
-        CampaignError: There is none, it has another format, or it was made for another model.
+        CampaignError: There is none, it has another format or other bytes than it was written with, or it was made for
+            another model.
     """
-    fields = read_json(folder / META_FILE)
-    if fields is None:
-        raise CampaignError("no blend here", str(folder), "Give the folder that `blend` wrote.")
-    if fields["format_version"] != FORMAT:
-        found = fields["format_version"]
-        raise CampaignError(f"blend format {found}, this version reads {FORMAT}", str(folder), "Make the blend again.")
+    fields = _read_meta(folder)
     if tuple(fields["branches"]) != tuple(branches) or fields["model"] != model:
         raise CampaignError("this blend was made for another model", str(folder), "Make a blend of this checkpoint.")
+    path = folder / WEIGHTS_FILE
+    data = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != fields["sha256"]:
+        raise CampaignError("missing, or other bytes than when it was written", str(path), "Make the blend again.")
     weights = BranchWeights(len(branches), fields["hidden"])
-    state = torch.load(io.BytesIO((folder / WEIGHTS_FILE).read_bytes()), weights_only=True, map_location="cpu")
-    weights.load_state_dict(state)
+    weights.load_state_dict(torch.load(io.BytesIO(data), weights_only=True, map_location="cpu"))
     return weights.eval()
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    fields = read_json(folder / META_FILE)
+    wanted = {field.name for field in dataclasses.fields(BlendMeta)}
+    if not isinstance(fields, dict) or "format_version" not in fields or "hidden" not in fields:
+        raise CampaignError("no blend here", str(folder), "Give the folder that `blend` wrote.")
+    if fields["format_version"] != FORMAT or set(fields) != wanted:
+        found = fields["format_version"]
+        raise CampaignError(f"blend format {found}, this version reads {FORMAT}", str(folder), "Make the blend again.")
+    return fields

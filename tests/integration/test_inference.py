@@ -13,15 +13,14 @@ import training_runs as runs
 from ase import Atoms
 from ase.io import write
 from predictors import saved
-from stores import SPLITS
 
-from model.config import ConvertConfig
+from model.config import ConvertConfig, Splits
 from model.data import convert
 from model.inference import weights as branch_weights
 from model.inference.screened import read_steps
 from model.parallel import Ranks
 
-COUNT = 90
+COUNT, SPLITS = 90, Splits()
 
 
 def frames(seed: int, count: int, *elements: str) -> list[Atoms]:

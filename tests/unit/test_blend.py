@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from predictors import predictor
+from predictors import predictor, saved
 from structures import random_block
 
-from model.config import BlendConfig
+from model.config import BlendConfig, Splits
 from model.inference import blend
 from model.inference import weights as branch_weights
 from model.inference.blend import Cache
@@ -87,6 +87,31 @@ def test_a_blend_of_another_format_is_refused(tmp_path: Path) -> None:
     branch_weights.save(tmp_path, network, BlendMeta(model.branches, (4,), model.fingerprint, {}, format_version=99), None)
     with pytest.raises(CampaignError, match="format 99"):
         branch_weights.load(tmp_path, model.branches, model.fingerprint)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b[: len(b) // 2] + bytes([b[len(b) // 2] ^ 127]) + b[len(b) // 2 + 1 :]]
+)
+def test_a_damaged_blend_is_refused_by_name(tmp_path: Path, damage) -> None:
+    network, model = BranchWeights(3, (4,)), predictor()
+    branch_weights.save(tmp_path, network, BlendMeta(model.branches, (4,), model.fingerprint, {}), None)
+    victim = tmp_path / branch_weights.WEIGHTS_FILE
+    victim.write_bytes(damage(victim.read_bytes()))
+    with pytest.raises(CampaignError, match="blend.pt: missing, or other bytes"):
+        branch_weights.load(tmp_path, model.branches, model.fingerprint)
+
+
+def test_a_checkpoint_is_no_blend(tmp_path: Path) -> None:
+    folder, model = saved(tmp_path / "checkpoint"), predictor()
+    with pytest.raises(CampaignError, match="no blend here"):
+        branch_weights.load(folder, model.branches, model.fingerprint)
+
+
+def test_a_blend_never_trains_on_what_the_model_is_tested_on(tmp_path: Path) -> None:
+    branches = {"water": {"store": tmp_path / "no store is read"}}
+    config = BlendConfig(checkpoint=saved(tmp_path / "checkpoint"), branches=branches, splits=Splits(seed=7), precision="fp64")
+    with pytest.raises(CampaignError, match="not the model's"):
+        blend.run(config, tmp_path, Ranks())
 
 
 def test_no_energies_are_no_blend(tmp_path: Path) -> None:

@@ -43,6 +43,18 @@ def test_the_energy_contains_the_references(checkpoint: Path) -> None:
     assert "stress" not in alone.calc.results
 
 
+def test_another_charge_or_spin_is_calculated_anew(tmp_path: Path) -> None:
+    charged = saved(tmp_path / "charged", charge_spin=True)
+    atoms = Atoms("HO", positions=[[0, 0, 0], [1, 0, 0]], calculator=ModelCalculator(charged, "water"))
+    energies = [atoms.get_potential_energy()]
+    for name, value in (("charge", 1), ("spin", 2), ("spin", 4)):
+        atoms.info[name] = value
+        energies.append(atoms.get_potential_energy())
+    assert len(set(energies)) == 4
+    fresh = Atoms("HO", positions=[[0, 0, 0], [1, 0, 0]], info=atoms.info, calculator=ModelCalculator(charged, "water"))
+    assert fresh.get_potential_energy() == energies[-1]
+
+
 def test_an_unknown_element_and_an_open_choice_of_branch_are_refused(checkpoint: Path) -> None:
     with pytest.raises(CampaignError, match="not trained on all elements of Si"):
         Atoms("Si", calculator=ModelCalculator(checkpoint, "metal")).get_potential_energy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from predictors import predictor
 from structures import random_block
 
+from model.config import ScreenConfig
 from model.inference.fused import FusedPredictor
 from model.inference.ranking import SCORES, Ranking, histogram, largest_force, spread
+from model.inference.screen import _require_rankable
 from model.inference.screened import Columns, ShardFile, open_shard, read_steps, write_step
+from model.outcome import CampaignError
 
 LOW, HIGH = SCORES["largest_force"], SCORES["branch_spread"]
 
@@ -54,6 +57,18 @@ def test_histograms_of_parts_add_up() -> None:
     parts = histogram(values[:50], low, high) + histogram(np.append(values[50:], np.nan), low, high)
     assert parts.tolist() == histogram(values, low, high).tolist()
     assert parts.sum() == 200
+
+
+def test_what_would_rank_nothing_is_refused_at_once() -> None:
+    config = ScreenConfig(checkpoint=Path("model"), candidates=Path("none"), score="branch_spread")
+    model = predictor()
+    _require_rankable(config, model)
+    model.branches = ("water",)
+    with pytest.raises(CampaignError, match="model: the model has one branch"):
+        _require_rankable(config, model)
+    model.meta = replace(model.meta, references=dict.fromkeys(model.branches))
+    with pytest.raises(CampaignError, match="no branch was trained on energies"):
+        _require_rankable(config.model_copy(update={"score": "largest_force"}), model)
 
 
 def steps() -> list[Columns]:
