@@ -45,3 +45,14 @@ docs: setup       ## the manual, into site/
 
 clean:            ## remove what was made, but not .venv
 	rm -rf build dist runs site quickstart-data .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: bench-orchestrator bench-data bench-train
+
+bench-orchestrator: setup  ## what a task, a resume and a status cost
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.orchestrator
+
+bench-data: setup  ## batches out of our store beside LMDB and memory maps; minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.data
+
+bench-train: setup  ## one training step of the lead model beside plain eager code; minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.train
