@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.outcome import CampaignError
 
@@ -48,6 +48,12 @@ class Splits(Strict):
     validation: float = Field(0.1, ge=0, lt=1, description="Share of identities for validation.")
     test: float = Field(0.1, ge=0, lt=1, description="Share of identities for testing.")
 
+    @model_validator(mode="after")
+    def _leaves_some(self) -> Splits:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation {self.validation:g} and test {self.test:g} leave nothing to train on")
+        return self
+
 
 class ModelSpec(Strict):
     """The model: one shared backbone and one head for each branch."""
@@ -57,7 +63,9 @@ class ModelSpec(Strict):
     max_neighbors: int | None = Field(None, ge=1, description="Keep the nearest n neighbours only; forces jump then.")
     readout: Literal["atom", "graph"] = Field("atom", description="Sum of atomic energies, or pool first (not size-extensive).")
     forces: Literal["gradient", "head"] = Field("gradient", description="-dE/dx, or a second head.")
-    elements: Literal["embedding", "number"] = Field("embedding", description="Learned vector for each element, or Z as a number.")
+    elements: Literal["embedding", "number"] = Field(
+        "embedding", description="Learned vector for each element, or Z as a number."
+    )
     head_layers: int = Field(2, ge=1, description="Layers of each head.")
     head_hidden: int = Field(64, ge=1, description="Width of each head.")
     head_widths: tuple[int, ...] | None = Field(None, description="Widths of a head's hidden layers where they differ.")
@@ -120,7 +128,9 @@ class TrainConfig(Task):
 class FinetuneConfig(TrainConfig):
     """Input of `python -m model finetune`: one task, one strategy."""
 
-    strategy: Literal["scratch", "frozen", "unfrozen"] = Field("unfrozen", description="From random weights; heads only; everything.")
+    strategy: Literal["scratch", "frozen", "unfrozen"] = Field(
+        "unfrozen", description="From random weights; heads only; everything."
+    )
     checkpoint: Path | None = Field(None, description="Trained model to start from; none only for scratch.")
 
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from model.config import Splits, Strict
 from model.registry import require
 from workflow.document import Document, read_document
 from workflow.errors import CampaignError, ConfigError, SiteError
 from workflow.graph import expanded, graph_faults
+from workflow.places import campaign_folder, fill
 from workflow.site import Site, load_site, merge, site_names
 from workflow.stages.base import Stage, StageSpec
 from workflow.validation import Fault, nearest, validate
 
 _STAGES = Path(__file__).parent / "stages"
-_STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+_STAGE_NAME = re.compile(_NAME)
 _SIZES = {"nodes", "devices"}
+_OF_A_JOB = ("nodes", "devices", "spares", "walltime", "links", "attempts")
+
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+"""A name that becomes part of a path."""
 
 
 class BranchSource(Strict):
@@ -45,14 +52,18 @@ class Budget(Strict):
 class Header(Strict):
     """The campaign file without its stages, whose types depend on their kinds."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="Name of the campaign, of letters, digits, - and _; names its folder.")
+    name: Name = Field(description="Name of the campaign, of letters, digits, - and _; names its folder.")
     site: str = Field("local", description="Site to plan and run on; `--site` overrides.")
-    folder: str = Field("runs/{name}", description="The campaign's folder, relative to this file.")
+    folder: str = Field("runs/{name}", min_length=1, description="The campaign's folder, relative to this file.")
     budget: Budget | None = Field(None, description="Upper limit of the cost; a stage over it is held.")
     splits: Splits = Splits()
-    branches: dict[str, BranchSource] = Field(description="Data sets to train on by name, each with a head of its own.")
-    sources: dict[str, BranchSource] = Field(
-        {}, description="Data sets that no pre-training sees, converted all the same: fine-tuning tasks, screening candidates."
+    branches: dict[Name, BranchSource] = Field(
+        description="Data sets to train on, each with a head of its own, by name: letters, digits, - and _."
+    )
+    sources: dict[Name, BranchSource] = Field(
+        {},
+        description="Data sets that no pre-training sees, converted all the same: fine-tuning tasks, screening candidates; "
+        "by name: letters, digits, - and _.",
     )
 
 
@@ -151,9 +162,16 @@ class Draft:
             more = f"\n  {others} more: `campaign check {self.document.path}` lists them." if others else ""
             raise type(first)(first.what, first.where, first.remedy + more)
         assert self.header is not None and self.site is not None  # else there were faults
-        path = self.document.path.resolve()
-        folder = fill(self.header.folder, {**self.site.paths, "name": self.header.name}, self.document.where(("folder",)))
-        return Campaign(path, self.header, self.site, self.stages, (path.parent / Path(folder).expanduser()).resolve())
+        return Campaign(self.document.path.resolve(), self.header, self.site, self.stages, self.folder())
+
+    def folder(self) -> Path:
+        """Return the campaign's folder; only where header and site are whole.
+
+        Raises:
+            ConfigError: It cannot be one.
+        """
+        assert self.header is not None and self.site is not None
+        return campaign_folder(self.document, self.header.folder, {**self.site.paths, "name": self.header.name})
 
 
 def stage_kinds() -> list[str]:
@@ -197,21 +215,19 @@ def draft_campaign(path: Path, site: str | None = None) -> Draft:
     where = _site(document, site, faults)
     stages = _stages(document, where, faults)
     faults += graph_faults(document, stages)
-    return Draft(document, header, where, stages, tuple(faults))
+    return replace(draft := Draft(document, header, where, stages, ()), faults=(*faults, *_header_faults(draft)))
 
 
-def fill(text: str, names: dict[str, str], where: str) -> str:
-    """Fill `{name}` in a path.
-
-    Raises:
-        ConfigError: A name is not among the site's paths.
-    """
+def _header_faults(draft: Draft) -> Iterator[CampaignError]:
+    """Find what is wrong with a header whose keys are each well."""
+    if draft.header is None or draft.site is None:
+        return
+    if not draft.header.branches and not draft.header.sources:
+        yield draft.document.fault("no data sets", ("branches",), "Name at least one under `branches`.")
     try:
-        return text.format(**names)
-    except (KeyError, IndexError, ValueError) as error:
-        known = ", ".join(sorted(names)) or "none"
-        what = f"'{text}' names a path that the site does not have ({error})"
-        raise ConfigError(what, where, f"Put it under `paths:` of your site overlay. Known: {known}.") from error
+        draft.folder()
+    except ConfigError as error:
+        yield error
 
 
 def _site(document: Document, override: str | None, faults: list[CampaignError]) -> Site | None:
@@ -240,9 +256,9 @@ def _stages(document: Document, site: Site | None, faults: list[CampaignError]) 
         if not _STAGE_NAME.fullmatch(str(name)):
             remedy = "Use letters, digits, - and _; begin with a letter or digit."
             wrong.append(Fault(f"'{name}' is no name for a stage", (), remedy))
-        faults += [document.fault(each.what, ("stages", str(name), *each.key), each.remedy) for each in wrong]
-        if spec is not None:
+        elif spec is not None:
             typed[str(name)] = spec
+        faults += [document.fault(each.what, ("stages", str(name), *each.key), each.remedy) for each in wrong]
     return typed
 
 
@@ -268,7 +284,11 @@ def _on_site(kind: Stage, fields: dict[str, Any], site: str) -> tuple[StageSpec 
     over = over if isinstance(over, dict) else {}
     base = {key: value for key, value in fields.items() if not (key in _SIZES and over.keys() & _SIZES)}
     here = merge(base, over)
-    spec, wrong = validate(kind.Spec, here)
+    spec, wrong = validate(kind.Spec, {**here, "kind": fields["kind"]})
+    wrong += [Fault(f"a site cannot change '{key}'", (key,), "Take it out here.") for key in ("kind", "on") if key in over]
+    if kind.on_login:
+        remedy = f"Take it out: a stage of kind {fields['kind']} is seconds of work on the login node."
+        wrong += [Fault(f"'{key}' is for batch jobs", (key,), remedy) for key in _OF_A_JOB if here.get(key) is not None]
     if here.get("nodes") is not None and here.get("devices") is not None:
         wrong.append(Fault("both nodes and devices are given", ("devices",), "Keep one of the two."))
     return spec, [replace(each, key=("on", site, *each.key)) if each.key and each.key[0] in over else each for each in wrong]

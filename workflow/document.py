@@ -80,6 +80,8 @@ def read_document(path: Path, missing: str) -> Document:
         raise ConfigError("no such file", str(path), missing) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _not_yaml(path, error) from error
+    except RecursionError as error:
+        raise ConfigError("nested too deeply", str(path), "Close the brackets; no key here needs ten levels.") from error
     if not isinstance(fields, dict):
         raise ConfigError("not a mapping", str(path), "Write keys and values: `name: …`, `stages: …`.")
     return Document(path, fields, lines, faults)

@@ -46,12 +46,22 @@ def graph_faults(document: Document, stages: dict[str, StageSpec]) -> list[Confi
     given = document.fields.get("stages")
     known = [str(name) for name in given] if isinstance(given, dict) else []
     faults = [fault for name, spec in stages.items() for fault in _need_faults(document, name, spec, stages, known)]
+    faults += [fault for name, spec in stages.items() if spec.each for fault in _shared_folders(document, name, stages)]
     circle = in_order(stages)[1]
     if circle:
         way = " needs ".join([*circle, circle[0]])
         key = ("stages", circle[0], "needs")
         faults.append(document.fault(f"stages wait for each other: {way}", key, "Take one of these needs away."))
     return faults
+
+
+def _shared_folders(document: Document, fan: str, stages: dict[str, StageSpec]) -> list[ConfigError]:
+    """Find stages whose folder would be that of one of the instances that `each` makes: `train-1` and `train/1`."""
+    return [
+        document.fault(f"'{name}' would share a folder with '{fan}/{number}'", ("stages", name), "Give it another name.")
+        for name in stages
+        if (number := name.removeprefix(f"{fan}-")) != name and number.isdigit()
+    ]
 
 
 def _need_faults(

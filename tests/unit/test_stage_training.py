@@ -147,7 +147,7 @@ def test_a_failed_node_is_tried_again_from_the_checkpoint_and_a_bug_is_not(tmp_p
 
     made = train(tmp_path / "node", {"backbone": "painn"}, behaviour)
     assert run(made).status is Status.DONE
-    assert made.configs["train-2"].resume == made.task_folder("train") / "checkpoints" / "last"
+    assert made.configs["train.2"].resume == made.task_folder("train") / "checkpoints" / "last"
     made = train(tmp_path / "bug", {"backbone": "painn"}, lambda n, c, f: None)
     result = run(made)
     assert (result.status, result.cause, list(made.configs)) == (Status.FAILED, Cause.BUG, ["train"])
@@ -249,7 +249,7 @@ def test_blend_and_screen_take_the_model_and_each_other(tmp_path: Path) -> None:
     assert [each.role for each in result.outputs] == ["blend"] and result.result["metrics"] == {"mae": 1.0}
 
     def screens(name: str, config: Any, folder: Path) -> Outcome | Cause:
-        if name == "screen-2":
+        if name == "screen.2":
             return Cause.NODE_FAILURE  # before anything was taken over
         (folder / "screened").mkdir()
         (folder / "screened" / "a.bp").write_text("x")
@@ -264,8 +264,8 @@ def test_blend_and_screen_take_the_model_and_each_other(tmp_path: Path) -> None:
     spec = {"candidates": "task", "needs": ["best", "blend"], "score": "largest_force", "top": 5, "precision": "fp64"}
     made = FakeAllocation(request(tmp_path, "screen", "screen", spec, **inputs), tmp_path, screens)
     result = run(made)
-    config = made.configs["screen-3"]
-    assert config.resume == made.configs["screen-2"].resume == made.task_folder("screen")
+    config = made.configs["screen.3"]
+    assert config.resume == made.configs["screen.2"].resume == made.task_folder("screen")
     assert (config.score, config.top, config.precision) == ("largest_force", 5, "fp64")
     assert config.blend == tmp_path / inputs["inputs"]["blend"].result["blend"] and config.candidates.name == "task"
     assert {each.role for each in result.outputs} == {"screened", "top"}

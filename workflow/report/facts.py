@@ -177,8 +177,7 @@ def _curves(attempts: list[AttemptDir]) -> dict[str, list[Line]]:
 
 def _base(task: str) -> str:
     """Return a task's name without the number of its try."""
-    head, _, tail = task.rpartition("-")
-    return head if head and tail.isdigit() else task
+    return task.partition(".")[0]
 
 
 def _one_outcome(attempts: list[AttemptDir]) -> dict[str, Any]:

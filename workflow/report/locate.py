@@ -49,7 +49,7 @@ def _folder_of(file: Path) -> Path:
     names = {"name": str(fields.get("name", ""))}
     try:
         text = template.format(**names)
-    except KeyError:  # a path of the site: only then is the site worth reading
+    except (LookupError, ValueError, AttributeError, TypeError):  # a path of the site, or a fault that it tells
         from workflow.campaign import load_campaign
 
         return load_campaign(file).folder

@@ -145,8 +145,8 @@ def earlier_tasks(campaign: Path, request: Request, name: str) -> list[Path]:
 
 
 def is_try(folder: str, name: str) -> bool:
-    """Say whether a task's folder name is `name`, or `name-2`, `name-3`, …."""
-    return folder == name or (folder.startswith(f"{name}-") and folder[len(name) + 1 :].isdigit())
+    """Say whether a task's folder name is `name`, or `name.2`, `name.3`, …."""
+    return folder == name or (folder.startswith(f"{name}.") and folder[len(name) + 1 :].isdigit())
 
 
 def newest_checkpoint(folders: Iterable[Path]) -> Path | None:
@@ -193,5 +193,5 @@ def _with_role(receipt: Receipt, role: str) -> tuple[Output, ...]:
 
 
 def _try_number(folder: Path) -> int:
-    last = folder.name.rpartition("-")[2]
+    last = folder.name.rpartition(".")[2]
     return int(last) if last.isdigit() else 1

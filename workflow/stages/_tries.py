@@ -20,7 +20,7 @@ class Work:
     """One task and how to make its configuration for each try.
 
     Attributes:
-        name: Name of the task; further tries are called `<name>-2`, ….
+        name: Name of the task; further tries are called `<name>.2`, …: no name of a branch holds a point.
         command: Command of `python -m model`.
         configure: Makes the configuration, given what to go on from, or None.
         nodes: Nodes it takes.
@@ -81,5 +81,5 @@ def _is_cut_short(result: TaskResult, allocation: Allocation) -> bool:
 
 
 def _start(allocation: Allocation, work: Work, resume: Path | None, number: int) -> Future[TaskResult]:
-    name = work.name if number == 1 else f"{work.name}-{number}"
+    name = work.name if number == 1 else f"{work.name}.{number}"
     return allocation.task(name, work.command, work.configure(resume), nodes=work.nodes)

@@ -17,7 +17,7 @@ from workflow.receipt import Output, Receipt
 from workflow.request import Request
 from workflow.rundir import AttemptDir
 
-_WALLTIME = re.compile(r"(\d+):([0-5]\d)(?::([0-5]\d))?")
+_WALLTIME = re.compile(r"([0-9]{1,6}):([0-5][0-9])(?::([0-5][0-9]))?")
 
 
 class StageSpec(Strict):
@@ -39,6 +39,8 @@ class StageSpec(Strict):
     def _is_time(cls, text: str) -> str:
         if not _WALLTIME.fullmatch(text):
             raise ValueError(f"'{text}' is no time; write HH:MM or HH:MM:SS, in quotes")
+        if not text.strip("0:"):
+            raise ValueError(f"'{text}' is no time to work in; give more than zero")
         return text
 
     @property

@@ -46,7 +46,8 @@ class Kind(Stage):
             for name in spec.only
             if name not in sources
         ]
-        return twice + unknown
+        each = [("data do not depend on a model", "each", "Take `each` away.")] if spec.each else []
+        return twice + unknown + each
 
     def work(self, allocation: Allocation) -> StageResult:
         """Convert what no earlier attempt has finished; vouch for all stores."""

@@ -86,7 +86,10 @@ def _result(
     own_faults = {r.name: r for r in results if r.cause in (Cause.OOM, Cause.DIVERGED)}
     summary = verdict([r for r in results if r.name not in own_faults or not done], allocation)
     rows = [_row(spec.task, s, done[s][1].result) for s in spec.strategies if s in done]
-    rows += [{"strategy": r.name.split("-")[1], "failed": r.cause, "message": r.message} for r in own_faults.values()]
+    rows += [
+        {"strategy": r.name.removeprefix("finetune-").partition(".")[0], "failed": r.cause, "message": r.message}
+        for r in own_faults.values()
+    ]
     outputs = [each for s, (folder, outcome) in done.items() for each in _checkpoint(allocation, s, folder, outcome)]
     if summary.status is Status.DONE:
         table = allocation.folder.run / "table.json"

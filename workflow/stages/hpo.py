@@ -70,6 +70,8 @@ class Kind(Stage):
     def problems(self, spec: HpoSpec, campaign: Any) -> list[Problem]:
         """Check backbone, space, training keys and sizes."""
         found = training_problems(spec.training) + converted_problems(spec, campaign) + _size_problems(spec)
+        if spec.each:
+            found.append(("a search does not start from a model", "each", "Take `each` away."))
         if "backbone" in spec.model:
             return [*found, ("the backbone is named beside `model`", "model.backbone", "Put its options into `space` as values.")]
         try:

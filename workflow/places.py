@@ -1,0 +1,35 @@
+"""Where a campaign's data and folder lie: names in braces, filled in from the site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workflow.document import Document
+from workflow.errors import ConfigError
+
+
+def fill(text: str, names: dict[str, str], where: str) -> str:
+    """Fill `{name}` in a path.
+
+    Raises:
+        ConfigError: A name is not among the site's paths.
+    """
+    try:
+        return text.format(**names)
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
+        known = ", ".join(sorted(names)) or "none"
+        what = f"'{text}' names a path that the site does not have ({error})"
+        raise ConfigError(what, where, f"Put it under `paths:` of your site overlay. Known: {known}.") from error
+
+
+def campaign_folder(document: Document, folder: str, names: dict[str, str]) -> Path:
+    """Return the folder of a campaign, absolute; a relative one is taken from the file's.
+
+    Raises:
+        ConfigError: A name in braces is not known, or something else than a folder stands there.
+    """
+    text = fill(folder, names, document.where(("folder",)))
+    path = (document.path.resolve().parent / Path(text).expanduser()).resolve()
+    if path.exists() and not path.is_dir():
+        raise document.fault(f"{path} is no folder", ("folder",), "Name one that is, or that can be made.")
+    return path
