@@ -232,6 +232,8 @@ def test_an_error_on_a_full_disk_is_still_told(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("XDG_STATE_HOME", "/proc/none")
     tell(ZeroDivisionError("x"), None)
     assert "ZeroDivisionError: x" in capsys.readouterr().err
+    tell(OSError(28, "No space left on device", "/full/file"), None)
+    assert "error: /full/file: No space left on device\n  See to space" in capsys.readouterr().err
     tell(CampaignError("what", "where", "remedy"), None)
     assert capsys.readouterr().err == "error: where: what\n  remedy\n"
 

@@ -226,6 +226,7 @@ def test_what_runs_is_asked_first_then_ended_and_confirmed_by_accounting() -> No
         (JobState.COMPLETED, 0, False, Cause.SCHEDULER),
         (JobState.COMPLETED, 0, True, Cause.STORAGE),
         (JobState.FAILED, 73, False, Cause.STORAGE),
+        (JobState.FAILED, 74, True, Cause.STORAGE),
         (JobState.FAILED, 127, False, Cause.BAD_CONFIG),
         (JobState.FAILED, 137, True, Cause.NODE_FAILURE),
         (JobState.FAILED, 1, True, Cause.BUG),

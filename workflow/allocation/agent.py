@@ -38,12 +38,22 @@ from workflow.site import Site
 from workflow.stages.base import StageResult
 
 logger = logging.getLogger(__name__)
-EXIT_REVOKED = 3
+EXIT_REVOKED, EXIT_STORAGE = 3, 74  # EX_IOERR of sysexits.h; `workflow/batch/causes.py` knows it
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.ESTALE, errno.EROFS)
 
 
 def main(argv: list[str]) -> int:
-    """Carry out one attempt; 0 for done or partial, 1 for failed, 3 for revoked."""
+    """Carry out one attempt; 0 for done or partial, 1 for failed, 3 for revoked, 74 where not even that can be written."""
+    try:
+        return _carry_out(argv)
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRORS:
+            raise
+        logger.exception("the campaign's folder cannot be written")
+        return EXIT_STORAGE
+
+
+def _carry_out(argv: list[str]) -> int:
     attempt = AttemptDir(Path(argv[1]).resolve())
     request = read_request(attempt.request)
     try:

@@ -16,6 +16,10 @@ _KILLED, _TERMINATED, _INTERRUPTED, _HUNG_UP = 128 + 9, 128 + 15, 128 + 2, 128 +
 _OF_EXIT = {
     0: (Cause.STORAGE, "it ended well by its exit code, but left no receipt"),
     73: (Cause.STORAGE, "it could not make its run folder"),  # EX_CANTCREAT, from our own script
+    74: (
+        Cause.STORAGE,
+        "it could not write its receipt: see to space and quota of the campaign's folder",
+    ),  # EX_IOERR, of our agent
     126: (Cause.BAD_CONFIG, "its command cannot be executed"),
     127: (Cause.BAD_CONFIG, "its command was not found"),
     _KILLED: (Cause.NODE_FAILURE, "its agent was killed"),

@@ -23,6 +23,9 @@ def tell(error: Exception, folder: Path | None) -> None:
     if isinstance(error, CampaignError):
         tell_problem(error)
         return
+    if isinstance(error, OSError) and error.errno:
+        tell_problem(_of_the_machine(error, folder))
+        return
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     click.secho(f"error: {what}", fg="red", bold=True, err=True)
     click.echo("  This is a fault of the program, not of your file.", err=True)
@@ -35,6 +38,13 @@ def tell_problem(error: CampaignError) -> None:
     click.echo(f"{error.where}: {error.what}" if error.where else error.what, err=True)
     for line in error.remedy.splitlines():
         click.echo(f"  {line.strip()}", err=True)
+
+
+def _of_the_machine(error: OSError, folder: Path | None) -> CampaignError:
+    """Say what a file system or the system refused: no fault of the file, and mostly none of the program."""
+    paths = " -> ".join(str(each) for each in (error.filename, error.filename2) if each is not None)
+    remedy = "See to space, quota and rights there, then give the same command again; it goes on from what stands."
+    return CampaignError(error.strerror or type(error).__name__, paths or str(folder or ""), remedy)
 
 
 def _keep(error: Exception, folder: Path | None) -> Path | None:
