@@ -152,15 +152,22 @@ def read_meta(folder: Path) -> Meta:
     """Read a checkpoint's `meta.json`.
 
     Raises:
-        CampaignError: There is no checkpoint, or it has another format.
+        CampaignError: There is no checkpoint, it is damaged, or it has another format.
     """
-    fields = read_json(folder / META_FILE)
+    try:
+        fields = read_json(folder / META_FILE)
+    except CampaignError as error:
+        raise CampaignError(error.what, error.where, "Use an older checkpoint.") from error
     if fields is None:
         raise CampaignError("no checkpoint here", str(folder), "Give the folder of a checkpoint, such as `checkpoints/best`.")
-    if fields.get("format_version") != FORMAT:
-        found = fields.get("format_version")
+    found = fields.get("format_version") if isinstance(fields, dict) else None
+    if found != FORMAT:
         raise CampaignError(f"checkpoint format {found}, this version reads {FORMAT}", str(folder), "Use the matching version.")
-    return Meta.from_json(fields)
+    try:
+        return Meta.from_json(fields)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"not what a checkpoint is described by ({type(error).__name__}: {error})"
+        raise CampaignError(what, str(folder / META_FILE), "Use an older checkpoint.") from error
 
 
 def load_groups(folder: Path, meta: Meta, wanted: Sequence[str] | None = None) -> dict[str, GroupState]:

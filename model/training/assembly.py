@@ -15,6 +15,7 @@ from model.multitask import MultiTaskModel, Statistics
 from model.outcome import CampaignError
 from model.parallel import Ranks
 from model.precision import POLICIES, apply
+from model.registry import backbone_options
 from model.training import branches
 from model.training.batches import Batches
 from model.training.branches import Data, Summary
@@ -148,11 +149,9 @@ def _model(config: TrainConfig, data: Data, statistics: Statistics) -> MultiTask
     return model
 
 
-def _copy_weights(
-    model: MultiTaskModel, folder: Path, meta: checkpoint.Meta, config: TrainConfig
-) -> tuple[str, ...]:
+def _copy_weights(model: MultiTaskModel, folder: Path, meta: checkpoint.Meta, config: TrainConfig) -> tuple[str, ...]:
     """Start from a checkpoint's weights; branches that it lacks keep fresh heads. Says what did not match."""
-    _require_same_model(meta, config, folder)
+    _require_fitting(meta, config, folder)
     groups = model.parameter_groups()
     present = [group for group in groups if group in meta.files]
     stored = checkpoint.load_groups(folder, meta, [BACKBONE, *(g for g in present if g != BACKBONE)])
@@ -166,12 +165,18 @@ def _copy_weights(
     return (*notes, *([f"heads of {', '.join(dropped)} left behind"] if dropped else []))
 
 
-def _require_same_model(meta: checkpoint.Meta, config: TrainConfig, folder: Path) -> None:
-    stored, wanted = meta.spec.model_dump(mode="json"), config.model.model_dump(mode="json")
+def _require_fitting(meta: checkpoint.Meta, config: TrainConfig, folder: Path) -> None:
+    stored, wanted = (
+        {**spec.model_dump(mode="json"), "backbone": backbone_options(spec.backbone).model_dump(mode="json")}
+        for spec in (meta.spec, config.model)
+    )
     for key in stored:
         if stored[key] != wanted[key]:
             what = f"the checkpoint has {key} {stored[key]}, the configuration {wanted[key]}"
             raise CampaignError(what, f"model.{key}", f"Use the model of {folder}.")
+    if meta.splits != config.splits:
+        what = f"splits {config.splits} are not those of {folder} ({meta.splits})"
+        raise CampaignError(what, "splits", "Use the same: under others, what it has trained on counts as unseen.")
 
 
 def _buckets(model: MultiTaskModel, data: Data, mesh: Mesh, frozen: tuple[str, ...]) -> Buckets:

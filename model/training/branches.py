@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from model.training.metrics import Scales
 _ATOM_COST = 5
 """Cost of an atom over that of an edge in a training step; 3 to 9 by backbone and width, measured on one core."""
 _SAMPLES, _SAMPLE = 4, 16
+_SMALLEST_SPREAD = 1e-6
+"""eV/atom; below it the references fit every energy to rounding, as one structure's, and no error can be measured by it."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def load_branch(spec: BranchSpec, model: ModelSpec, splits: Splits) -> BranchDat
     """Read one branch, divide it, and build its neighbour lists.
 
     Raises:
-        CampaignError: The training split is empty.
+        CampaignError: The training split is empty, or nothing in it has a label.
     """
     store = Store.open(spec.store)
     block = store.load()
@@ -110,6 +113,8 @@ def load_branch(spec: BranchSpec, model: ModelSpec, splits: Splits) -> BranchDat
     )
     if len(train) == 0:
         raise CampaignError("no structure in the training split", str(spec.store), "Convert more data, or change `splits`.")
+    if not (np.isfinite(train.energy).any() or np.isfinite(train.forces).any()):
+        raise CampaignError("neither energies nor forces in the training split", str(spec.store), "Give a branch with labels.")
     references = references_of(store, block, splits)
     summary = _summarize(train, len(validation), references)
     return BranchData(train, validation, replace(summary, fingerprint=fingerprint(block)))
@@ -149,18 +154,29 @@ def _layout(config: TrainConfig, ranks: Ranks) -> Layout:
     if config.layout == "data":
         return data_parallel(len(config.branches), ranks.size)
     specs = list(config.branches.values())
-    mine = {b: _load(specs[b], config.model) for b in range(ranks.rank, len(specs), ranks.size)}
-    loads = {b: load for part in ranks.allgather(mine) for b, load in part.items()}
-    return branch_parallel([loads[b] for b in range(len(specs))], ranks.size)
+    mine = {b: _size_and_cost(specs[b], config.model) for b in range(ranks.rank, len(specs), ranks.size)}
+    known = {b: each for part in ranks.allgather(mine) for b, each in part.items()}
+    return branch_parallel(_loads(specs, [known[b] for b in range(len(specs))]), ranks.size)
 
 
-def _load(spec: BranchSpec, model: ModelSpec) -> float:
-    """Estimate p_b × mean cost from structures spread evenly over the store."""
+def _loads(specs: Sequence[BranchSpec], known: Sequence[tuple[int, float]]) -> list[float]:
+    """Return p_b × mean cost from each branch's structures and mean cost; where no share is given, p_b is that of structures."""
+    whole = sum(size for size, _ in known)
+    return [(size / whole if spec.share is None else spec.share) * cost for spec, (size, cost) in zip(specs, known, strict=True)]
+
+
+def _size_and_cost(spec: BranchSpec, model: ModelSpec) -> tuple[int, float]:
+    """Return a store's structures, and their mean cost, estimated from some spread evenly over it."""
     store = Store.open(spec.store)
     starts = np.linspace(0, max(store.num_structures - _SAMPLE, 0), _SAMPLES).astype(int).tolist()
     blocks = [store.read(start, min(start + _SAMPLE, store.num_structures)) for start in starts]
     costs = [cost_of(with_edges(block, model.cutoff, model.max_neighbors)) for block in blocks]
-    return (spec.share or store.num_structures) * float(np.concatenate(costs).mean())
+    return store.num_structures, float(np.concatenate(costs).mean())
+
+
+def _spread(references: References | None) -> float | None:
+    """Return the spread of residual energies, eV/atom; None without energies, or where they leave nothing to spread."""
+    return references.sigma_energy if references and references.sigma_energy > _SMALLEST_SPREAD else None
 
 
 def _summarize(train: Block, num_validation: int, references: References | None) -> Summary:
@@ -172,6 +188,6 @@ def _summarize(train: Block, num_validation: int, references: References | None)
         num_atoms=len(train.numbers),
         num_edges=int(train.edges.offsets[-1]) if train.edges else 0,
         references=references,
-        scales=Scales(references.sigma_energy if references else None, rms),
+        scales=Scales(_spread(references), rms),
         fingerprint="",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ import torch
 from model import checkpoint
 from model.checkpoint import Meta
 from model.config import BranchSpec, EvaluateConfig, Splits, Task
+from model.data.block import Block
 from model.data.loader import collate
+from model.data.references import References
 from model.data.sampling import divide
 from model.device import device_of
 from model.faults import Diverged
@@ -57,7 +60,14 @@ def run(config: EvaluateConfig, folder: Path, ranks: Ranks) -> Outcome:
     progress = Progress(folder, writes=ranks.is_first, every_s=config.progress_every_s, owner=config.owner)
     result = measure(question, config, ranks, progress)
     seconds = round(time.monotonic() - start, 3)
-    return Outcome(Status.DONE, result=result | {"seconds": seconds}, timings_s={"evaluate": seconds})
+    message = "; ".join(_incomparable(name, result["metrics"][name], n) for name, n in result["unknown"].items())
+    return Outcome(Status.DONE, message=message, result=result | {"seconds": seconds}, timings_s={"evaluate": seconds})
+
+
+def _incomparable(name: str, metrics: Mapping[str, Any], count: int) -> str:
+    return (
+        f"{name}: {count} of {metrics['num_structures']} structures have elements that it never saw; no energy of theirs counts"
+    )
 
 
 def measure(question: Question, task: Task, ranks: Ranks, progress: Progress) -> dict[str, Any]:
@@ -69,10 +79,11 @@ def measure(question: Question, task: Task, ranks: Ranks, progress: Progress) ->
     """
     meta = checkpoint.read_meta(question.checkpoint)
     _require_comparable(question, meta)
+    unknown: Counter[str] = Counter()
     model = _model(question, meta, task).to(device_of(task, ranks))
     own, batches = range(len(meta.branches)), itertools.count(1)
     progress.begin(f"evaluate {question.split}", 0, "batches")
-    graphs = _graphs(question, meta, task, ranks)
+    graphs = _graphs(question, meta, task, ranks, unknown)
     sums = error_sums(model, graphs, own, len(own), lambda: progress.update("evaluate", next(batches), 0, "batches"))
     total = torch.stack(ranks.allgather(sums)).sum(0)
     metrics = {name: metrics_of(total[meta.branches.index(name)]) for name in question.branches}
@@ -83,6 +94,7 @@ def measure(question: Question, task: Task, ranks: Ranks, progress: Progress) ->
         "metrics": metrics,
         "split": question.split,
         "untrained": question.untrained,
+        "unknown": dict(unknown),
         "epoch": meta.epoch,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
@@ -106,15 +118,26 @@ def _model(question: Question, meta: Meta, task: Task) -> MultiTaskModel:
     return model.eval()
 
 
-def _graphs(question: Question, meta: Meta, task: Task, ranks: Ranks) -> Iterator[AtomGraph]:
-    """Yield this rank's part of the split, with residuals after the references that the model was trained with."""
+def _graphs(question: Question, meta: Meta, task: Task, ranks: Ranks, unknown: Counter[str]) -> Iterator[AtomGraph]:
+    """Yield this rank's part of the split, with residuals after the references that the model was trained with.
+
+    Counts into `unknown`, by branch, the structures of all ranks whose energy has no residual for want of a reference.
+    """
     references = [meta.references[name] for name in meta.branches]
     dtype, device = POLICIES[task.precision].dtype, device_of(task, ranks)
     for name, spec in question.branches.items():
         block = read_split(spec.store, question.splits, question.split)
         branch = meta.branches.index(name)
+        if count := _num_unknown(references[branch], block):
+            unknown[name] = count
         part = divide({0: np.arange(len(block))}, {0: block.num_atoms}, ranks.size)[ranks.rank].get(0, np.arange(0))
         for start in range(0, len(part), question.batch):
             piece = block.take(part[start : start + question.batch])
             graph = collate([(branch, piece)], meta.spec.cutoff, meta.spec.max_neighbors, references, dtype)
             yield graph.to(device)
+
+
+def _num_unknown(references: References | None, block: Block) -> int:
+    if references is None:
+        return 0
+    return int(np.isnan(references.of(block.numbers, block.offsets)[np.isfinite(block.energy)]).sum())

@@ -9,6 +9,7 @@ from model.config import FinetuneConfig
 from model.outcome import CampaignError, Outcome, Status
 from model.parallel import Ranks
 from model.training.assembly import BACKBONE, Start
+from model.training.branches import read_split
 from model.training.evaluate import Question, measure
 from model.training.trainer import BEST, progress_of, train
 
@@ -19,24 +20,31 @@ def run(config: FinetuneConfig, folder: Path, ranks: Ranks) -> Outcome:
     Per-element references are fitted on the task's own training split; the task's head is new unless the
     checkpoint has a branch of the same name.
     """
-    progress = progress_of(config, folder, ranks)
-    outcome = train(config, folder, ranks, start_of(config), progress)
+    start, progress = start_of(config), progress_of(config, folder, ranks)
+    if not ranks.bcast(_can_validate(config) if ranks.is_first else None):
+        raise CampaignError("no validation to choose an epoch by", "splits.validation", "Give the task a validation split.")
+    outcome = train(config, folder, ranks, start, progress)
     if outcome.status is not Status.DONE:
         return outcome
-    if "best" not in outcome.outputs:
-        raise CampaignError("no validation to choose an epoch by", "splits.validation", "Give the task a validation split.")
     question = Question(folder / BEST, config.branches, config.splits, "test", config.batch)
     tested = measure(question, config, ranks, progress)
     table = {"validation": outcome.result["metrics"], "test": tested["metrics"], "test_objective": tested["objective"]}
     return replace(outcome, result=outcome.result | table | {"strategy": config.strategy})
 
 
+def _can_validate(config: FinetuneConfig) -> bool:
+    """Say whether any structure is there to choose an epoch by: before the training, not after it."""
+    return any(len(read_split(spec.store, config.splits, "validation")) for spec in config.branches.values())
+
+
 def start_of(config: FinetuneConfig) -> Start:
     """Return where a strategy takes its weights from, and which it keeps.
 
     Raises:
-        CampaignError: A strategy that needs a checkpoint has none, or `scratch` has one.
+        CampaignError: A strategy that needs a checkpoint has none, `scratch` has one, or it is given as `init`.
     """
+    if config.init is not None:
+        raise CampaignError("fine-tuning starts from `checkpoint`, not from `init`", "init", "Give it as `checkpoint`.")
     if config.strategy == "scratch":
         if config.checkpoint is not None:
             raise CampaignError("`scratch` starts from random weights", "checkpoint", "Leave `checkpoint` out.")

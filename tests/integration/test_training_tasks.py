@@ -8,16 +8,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import training_runs as runs
+from ase import Atoms
 from stores import SPLITS, emt_store
+from structures import labelled, store_of
 
 from model import checkpoint
-from model.config import EvaluateConfig, FinetuneConfig, TrainConfig
+from model.config import EvaluateConfig, FinetuneConfig, Splits, TrainConfig
 from model.outcome import CampaignError, Outcome, Status
 from model.parallel import Ranks
-from model.training import evaluate, finetune, trainer
+from model.training import branches, evaluate, finetune, trainer
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +116,51 @@ def test_strategies_ask_for_what_they_need(trained: Path, stores: dict[str, Path
     wide["model"] = wide["model"] | {"head_hidden": 9}
     with pytest.raises(CampaignError, match="the checkpoint has head_hidden 8, the configuration 9"):
         finetune.run(FinetuneConfig.model_validate(wide), tmp_path, Ranks())
+
+
+def test_what_cannot_be_fine_tuned_is_refused_before_it_trains(trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    fields = runs.config({"task": stores["task"]}, strategy="unfrozen", checkpoint=trained)
+    for changes, refusal in (
+        ({"splits": SPLITS.model_copy(update={"validation": 0.0})}, "no validation to choose an epoch by"),
+        ({"splits": SPLITS.model_copy(update={"seed": 2})}, "are not those of"),
+        ({"init": trained}, "not from `init`"),
+    ):
+        with pytest.raises(CampaignError, match=refusal):
+            finetune.run(FinetuneConfig.model_validate(fields | changes), tmp_path, Ranks())
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_options_of_a_backbone_may_be_left_at_their_defaults(trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    fields = runs.config({"task": stores["task"]}, epochs=1, init=trained)
+    fields["model"]["backbone"] = fields["model"]["backbone"] | {"radial": 8, "mixing": False}
+    assert trainer.run(TrainConfig.model_validate(fields), tmp_path, Ranks()).status is Status.DONE
+
+
+def test_structures_with_elements_that_a_branch_never_saw_are_told(trained: Path, tmp_path: Path) -> None:
+    strange = emt_store(tmp_path, "strange", ("Cu", "Ag"), 30)
+    question = {"checkpoint": trained, "branches": {"copper": {"store": strange}}, "splits": SPLITS, "precision": "fp64"}
+    outcome = evaluate.run(EvaluateConfig.model_validate(question), tmp_path, Ranks())
+    found = outcome.result["metrics"]["copper"]
+    unknown = found["num_structures"] - found["num_energies"]
+    assert unknown > 0
+    assert f"copper: {unknown} of {found['num_structures']} structures have elements that it never saw" in outcome.message
+
+
+def test_data_without_labels_are_no_branch(tmp_path: Path) -> None:
+    bare = store_of(tmp_path / "bare", [Atoms("Cu2", positions=[[0, 0, 0], [2.2 + k / 50, 0, 0]]) for k in range(9)])
+    fields = runs.config({"bare": bare.folder}, splits={"validation": 0.0, "test": 0.0})
+    with pytest.raises(CampaignError, match="neither energies nor forces"):
+        trainer.run(TrainConfig.model_validate(fields), tmp_path, Ranks())
+
+
+def test_energies_that_the_references_fit_exactly_measure_no_error(tmp_path: Path) -> None:
+    atoms = labelled(Atoms("Cu2", positions=[[0, 0, 0], [2.2, 0, 0]]), -4.7, np.full((2, 3), 0.1))
+    single = store_of(tmp_path / "single", [atoms], splits=Splits(validation=0.0, test=0.0))
+    fields = runs.config({"single": single.folder}, splits={"validation": 0.0, "test": 0.0})
+    spec = TrainConfig.model_validate(fields)
+    scales = branches.load_branch(spec.branches["single"], spec.model, spec.splits).summary.scales
+    assert scales.sigma_energy is None
+    assert scales.rms_force == pytest.approx(0.1)
 
 
 def test_one_dead_rank_ends_them_all(stores: dict[str, Path], tmp_path: Path) -> None:

@@ -105,6 +105,16 @@ def test_no_checkpoint_and_another_format_are_told_apart(tmp_path: Path) -> None
         checkpoint.read_meta(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "text", ['{"format_version": 1', '{"format_version": 1}', "[]", '{"format_version": 1, "statistics": {}}']
+)
+def test_a_damaged_description_is_named(saved: Path, text: str) -> None:
+    (saved / "meta.json").write_text(text)
+    with pytest.raises(CampaignError) as refused:
+        checkpoint.load_model(saved)
+    assert str(saved) in refused.value.where
+
+
 def test_a_writer_without_owner_ends_before_it_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
 

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from model.config import LossSpec, OptimizerSpec
+from model.config import BranchSpec, LossSpec, OptimizerSpec
 from model.graph import AtomGraph
 from model.mesh import Mesh
 from model.multitask import Prediction
 from model.parallel import Ranks
+from model.training.branches import _loads
 from model.training.buckets import Buckets
 from model.training.layout import branch_parallel, data_parallel
 from model.training.loss import Deviations, Loss, count_labels
@@ -103,6 +104,11 @@ def test_every_branch_has_ranks_and_every_rank_a_branch(loads: list[float], size
     # Ranks meet in the reductions of their branches: two branches share all their ranks or none, or one has one rank only.
     sets = set(layout.holders)
     assert all(not set(a) & set(b) for a in sets for b in sets if a != b)
+
+
+def test_a_branch_without_a_share_counts_by_its_structures() -> None:
+    specs = [BranchSpec(store="a", share=0.5), BranchSpec(store="b"), BranchSpec(store="c")]
+    assert _loads(specs, [(1000, 2.0), (600, 2.0), (400, 5.0)]) == pytest.approx([1.0, 0.6, 1.0])
 
 
 def test_ranks_follow_the_load() -> None:
