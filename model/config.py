@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from model.outcome import CampaignError
 
@@ -37,7 +37,9 @@ class Task(Strict):
     owner: Owner | None = Field(None, description="Who may end this task; none when run by hand.")
     stop: Path | None = Field(None, description="File whose appearance asks for a checkpoint and an orderly end.")
     node_variable: str = Field("", description="Environment variable that names a rank's node; empty: the host name.")
-    backend: str = Field("gloo", description="torch.distributed backend: gloo, nccl (also RCCL) or xccl.")
+    backend: Literal["gloo", "nccl", "xccl"] = Field(
+        "gloo", description="torch.distributed backend, and with it the device: gloo (CPU), nccl (also RCCL) or xccl."
+    )
     progress_every_s: float = Field(2.0, gt=0, description="Seconds between two lines of `progress.json`.")
 
 
@@ -68,14 +70,14 @@ class ModelSpec(Strict):
     )
     head_layers: int = Field(2, ge=1, description="Layers of each head.")
     head_hidden: int = Field(64, ge=1, description="Width of each head.")
-    head_widths: tuple[int, ...] | None = Field(None, description="Widths of a head's hidden layers where they differ.")
+    head_widths: tuple[PositiveInt, ...] | None = Field(None, description="Widths of a head's hidden layers where they differ.")
     heads: Literal["branch", "shared"] = Field("branch", description="One head for each branch, or one for all.")
     charge_spin: bool = Field(False, description="Condition atoms on total charge and spin multiplicity.")
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Return the widths of a head's hidden layers."""
-        return self.head_widths or (self.head_hidden,) * self.head_layers
+        return (self.head_hidden,) * self.head_layers if self.head_widths is None else self.head_widths
 
 
 class LossSpec(Strict):
@@ -110,7 +112,7 @@ class TrainConfig(Task):
     """Input of `python -m model train`."""
 
     model: ModelSpec
-    branches: dict[str, BranchSpec] = Field(description="Branches by name.")
+    branches: dict[str, BranchSpec] = Field(min_length=1, description="Branches by name.")
     loss: LossSpec = LossSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
     splits: Splits = Splits()
@@ -137,8 +139,8 @@ class FinetuneConfig(TrainConfig):
 class EvaluateConfig(Task):
     """Input of `python -m model evaluate`: errors of a checkpoint beside baselines."""
 
-    checkpoint: Path = Field(description="Checkpoint folder, or `untrained` beside `model` for a control.")
-    branches: dict[str, BranchSpec]
+    checkpoint: Path = Field(description="Checkpoint folder.")
+    branches: dict[str, BranchSpec] = Field(min_length=1, description="Stores by branch; weights and shares mean nothing here.")
     splits: Splits = Splits()
     split: Literal["train", "validation", "test"] = "test"
     batch: int = Field(32, ge=1, description="Structures in a batch.")
@@ -149,9 +151,9 @@ class BlendConfig(Task):
     """Input of `python -m model blend`: branch weights from composition by a small MLP."""
 
     checkpoint: Path = Field(description="Trained multi-branch checkpoint; stays frozen.")
-    branches: dict[str, BranchSpec]
+    branches: dict[str, BranchSpec] = Field(min_length=1, description="Stores by branch, with weights; shares mean nothing here.")
     splits: Splits = Splits()
-    hidden: tuple[int, ...] = Field((128, 64, 16), description="Widths of the MLP.")
+    hidden: tuple[PositiveInt, ...] = Field((128, 64, 16), description="Widths of the MLP.")
     epochs: int = Field(50, ge=1, description="Passes over the training split.")
     learning_rate: float = Field(1e-3, gt=0, description="Learning rate of AdamW.")
     batch: int = Field(64, ge=1, description="Structures in a batch.")
@@ -204,18 +206,19 @@ def load(command: str, path: Path) -> Task:
     """
     try:
         fields = yaml.safe_load(path.read_text())
-        node = os.environ.get(fields.get("node_variable", ""), "") if isinstance(fields, dict) else ""
+        variable = fields.get("node_variable") if isinstance(fields, dict) else None
+        node = os.environ.get(variable, "") if isinstance(variable, str) else ""
         if node:
             fields = yaml.safe_load(path.read_text().replace("{node}", node))
         return COMMANDS[command].model_validate(fields)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise CampaignError("no such file", str(path), "Give the path of a YAML file.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CampaignError(f"not valid YAML ({error})", str(path), "Mend the file.") from error
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise CampaignError(first["msg"], f"{path}: {key}", f"See `python -m model {command} --help`.") from error
+        where = ": ".join([str(path), *filter(None, [".".join(str(part) for part in first["loc"])])])
+        raise CampaignError(first["msg"], where, f"The keys of `{command}` stand in model/config.py.") from error
 
 
 def dump(config: Task, path: Path) -> None:

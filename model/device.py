@@ -9,6 +9,7 @@ import torch
 
 from model.config import Task
 from model.faults import OutOfDeviceMemory
+from model.outcome import CampaignError
 from model.parallel import Ranks
 
 _DEVICES = {"gloo": "cpu", "nccl": "cuda", "xccl": "xpu"}
@@ -25,12 +26,19 @@ def prepare(config: Task) -> None:
 
 
 def device_of(config: Task, ranks: Ranks) -> torch.device:
-    """Return this rank's device by the backend: gloo is the CPU, nccl and xccl are accelerators of this node."""
+    """Return this rank's device by the backend: gloo is the CPU, nccl and xccl are accelerators of this node.
+
+    Raises:
+        CampaignError: This node has no such accelerator.
+    """
     kind = _DEVICES[config.backend]
     if kind == "cpu":
         return torch.device("cpu")
-    count = torch.accelerator.device_count()
-    return torch.device(kind, ranks.local_rank % max(count, 1))
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is None or found.type != kind:
+        what = f"backend {config.backend} needs a device of type {kind}; torch finds {found.type if found else 'none'}"
+        raise CampaignError(what, "backend", "Say `gloo` for the CPU, or install a torch for this node's accelerator.")
+    return torch.device(kind, ranks.local_rank % torch.accelerator.device_count())
 
 
 class MemoryLimit:
