@@ -126,7 +126,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(beside, path)
+    beside.replace(path)
     sync_folder(path.parent)
 
 
@@ -150,6 +150,4 @@ def read_json(path: Path) -> Any | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise CampaignError(
-            f"not valid JSON ({error})", str(path), "Move the file away; it is written anew."
-        ) from error
+        raise CampaignError(f"not valid JSON ({error})", str(path), "Move the file away; it is written anew.") from error

@@ -26,7 +26,9 @@ class Command:
 
     def __call__(self, *args: str | Path, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run to the end."""
-        done = subprocess.run(self._argv(args), capture_output=True, text=True, timeout=timeout, env=self.environment, cwd=self.folder)
+        done = subprocess.run(
+            self._argv(args), capture_output=True, text=True, timeout=timeout, env=self.environment, cwd=self.folder
+        )
         if check:
             assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

@@ -21,7 +21,7 @@ class JournalError(CampaignError):
     """The campaign's record is damaged beyond a torn last line."""
 
 
-class LeaseHeld(CampaignError):
+class LeaseHeld(CampaignError):  # noqa: N818 says what is, as FileNotFound does
     """Another driver holds this campaign."""
 
 

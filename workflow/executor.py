@@ -42,9 +42,13 @@ class LaunchExecutor(ParslExecutor):
     def _launch(self, func: Callable[..., Any], spec: dict[str, Any], args: Any, kwargs: Any) -> Launch:
         name = getattr(func, "__name__", repr(func))
         if not is_launch(func):
-            raise CampaignError(f"'{name}' is an ordinary app", f"executor {self.label}", "Decorate it with @python_app over @launches.")
+            raise CampaignError(
+                f"'{name}' is an ordinary app", f"executor {self.label}", "Decorate it with @python_app over @launches."
+            )
         if spec:
-            raise CampaignError(f"'{name}' has a parsl_resource_specification", f"executor {self.label}", "Say sizes in the Launch.")
+            raise CampaignError(
+                f"'{name}' has a parsl_resource_specification", f"executor {self.label}", "Say sizes in the Launch."
+            )
         launch = func(*args, **kwargs)
         if not isinstance(launch, self.launch_type):
             got = type(launch).__name__

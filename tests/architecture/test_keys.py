@@ -16,7 +16,20 @@ TYPES = [
     *[t for t in vars(campaign).values() if isinstance(t, type) and issubclass(t, BaseModel)],
     *[t for t in vars(site).values() if isinstance(t, type) and issubclass(t, BaseModel)],
 ]
-OF_ITSELF = {"name", "model", "branches", "splits", "loss", "optimizer", "checkpoint", "candidates", "scheduler", "node", "periods", "split"}
+OF_ITSELF = {
+    "name",
+    "model",
+    "branches",
+    "splits",
+    "loss",
+    "optimizer",
+    "checkpoint",
+    "candidates",
+    "scheduler",
+    "node",
+    "periods",
+    "split",
+}
 
 
 def undescribed(kind: type[BaseModel]) -> list[str]:
@@ -31,7 +44,9 @@ def test_keys_of_the_files_are_described(kind: type[BaseModel]) -> None:
 @pytest.mark.parametrize("name", campaign.stage_kinds())
 def test_keys_of_stages_are_described(name: str) -> None:
     module = importlib.import_module(f"workflow.stages.{name}")
-    kinds = [t for t in vars(module).values() if isinstance(t, type) and issubclass(t, BaseModel) and t.__module__ == module.__name__]
+    kinds = [
+        t for t in vars(module).values() if isinstance(t, type) and issubclass(t, BaseModel) and t.__module__ == module.__name__
+    ]
     assert kinds
     for kind in kinds:
         assert undescribed(kind) == [], kind.__name__

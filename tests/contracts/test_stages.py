@@ -92,7 +92,12 @@ def test_a_spec_survives_the_request(name: str) -> None:
 
 @pytest.mark.parametrize("name", stage_kinds())
 def test_a_stage_that_stands_alone_is_answered_not_crashed(name: str, tmp_path: Path) -> None:
-    made = campaign(tmp_path, {"only": {"kind": name, **LEAST.get(name, {})}}, branches={"a": {"reader": "extxyz", "path": "a.xyz"}}, sources={})
+    made = campaign(
+        tmp_path,
+        {"only": {"kind": name, **LEAST.get(name, {})}},
+        branches={"a": {"reader": "extxyz", "path": "a.xyz"}},
+        sources={},
+    )
     for what, key, remedy in problems(made, "only"):
         assert what and remedy and isinstance(key, str)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import time
@@ -37,8 +36,13 @@ def write_file(campaign: Command, samples: Path) -> Path:
     fields["stages"] = {
         "data": fields["stages"]["data"],
         "train": {
-            "kind": "train", "needs": ["data"], "nodes": 2, "walltime": "00:10:00", "epochs": EPOCHS,
-            "backbone": {"name": "painn", "hidden": 32, "layers": 2}, "training": {**TRAINING, "layout": "branch"},
+            "kind": "train",
+            "needs": ["data"],
+            "nodes": 2,
+            "walltime": "00:10:00",
+            "epochs": EPOCHS,
+            "backbone": {"name": "painn", "hidden": 32, "layers": 2},
+            "training": {**TRAINING, "layout": "branch"},
         },
     }
     file = campaign.folder / "records.yaml"
@@ -80,7 +84,7 @@ def uninterrupted(campaign: Command, samples: Path, plain: dict[str, Any]) -> di
         folder = folder_of(campaign)
         plain["end"] = end_of(folder)[1]
         plain["steps"] = len(steps(folder))
-        os.rename(campaign.folder / "runs", campaign.folder / "runs-plain")
+        (campaign.folder / "runs").rename(campaign.folder / "runs-plain")
     return plain
 
 
@@ -145,7 +149,9 @@ def test_a_killed_agent_costs_one_checkpoint_interval_at_most(
 
 
 @pytest.mark.xdist_group("kills")
-def test_a_rank_that_ignores_term_writes_nothing_after_the_takeover(campaign: Command, samples: Path, plain: dict[str, Any]) -> None:
+def test_a_rank_that_ignores_term_writes_nothing_after_the_takeover(
+    campaign: Command, samples: Path, plain: dict[str, Any]
+) -> None:
     expected = uninterrupted(campaign, samples, plain)
     file, folder = write_file(campaign, samples), folder_of(campaign)
     driver = campaign.start("run", file)

@@ -62,7 +62,9 @@ def test_the_quickstart_from_empty_data_to_a_ranking(campaign: Command) -> None:
     trials = [trial for key in ("painn", "egnn") for trial in receipts[key].result["trials"]]
     assert len(trials) >= 6
     assert {"oom", "diverged"} <= {trial["cause"] for trial in trials if trial["status"] == "failed"}
-    assert [t for t in trials if t["status"] == "done" and t["interrupted"] and len(t["tasks"]) > 1], "one is interrupted and resumed"
+    assert [t for t in trials if t["status"] == "done" and t["interrupted"] and len(t["tasks"]) > 1], (
+        "one is interrupted and resumed"
+    )
     assert receipts["train/1"].link >= 2, "a chain of jobs"
 
     test = receipts["train/1"].result["test"]["metrics"]

@@ -51,13 +51,33 @@ def real_campaign(samples: Path, *, training: dict[str, Any]) -> dict[str, Any]:
                 "training": training,
             },
             "best": {"kind": "promote", "needs": ["search"], "top": 1},
-            "train": {"kind": "train", "each": "best", "nodes": 2, "walltime": "00:10:00", "epochs": 2, "training": {**training, "layout": "branch"}},
+            "train": {
+                "kind": "train",
+                "each": "best",
+                "nodes": 2,
+                "walltime": "00:10:00",
+                "epochs": 2,
+                "training": {**training, "layout": "branch"},
+            },
             "lead": {"kind": "promote", "needs": ["train"], "top": 1},
             "tuned": {
-                "kind": "finetune", "needs": ["lead"], "nodes": 2, "walltime": "00:10:00", "task": "ions", "epochs": 1, "training": training,
+                "kind": "finetune",
+                "needs": ["lead"],
+                "nodes": 2,
+                "walltime": "00:10:00",
+                "task": "ions",
+                "epochs": 1,
+                "training": training,
             },
             "weights": {"kind": "blend", "needs": ["lead"], "nodes": 1, "walltime": "00:10:00"},
-            "screen": {"kind": "screen", "needs": ["lead", "weights"], "nodes": 2, "walltime": "00:10:00", "candidates": "drugs", "top": 3},
+            "screen": {
+                "kind": "screen",
+                "needs": ["lead", "weights"],
+                "nodes": 2,
+                "walltime": "00:10:00",
+                "candidates": "drugs",
+                "top": 3,
+            },
         },
     }
 
@@ -69,8 +89,10 @@ def test_every_kind_of_stage_over_published_containers(campaign: Command, sample
     campaign("run", file, timeout=900)
     folder = RunDir(campaign.folder / "runs" / "records")
 
-    receipts = {key: read_receipt(folder.stage_receipt(key)) for key in
-                ("data", "search", "best", "train/1", "lead", "tuned", "weights", "screen")}
+    receipts = {
+        key: read_receipt(folder.stage_receipt(key))
+        for key in ("data", "search", "best", "train/1", "lead", "tuned", "weights", "screen")
+    }
     for key, receipt in receipts.items():
         assert receipt is not None, key
         assert receipt.status == "done", (key, receipt.message)
@@ -78,7 +100,12 @@ def test_every_kind_of_stage_over_published_containers(campaign: Command, sample
 
     branches = receipts["data"].result["branches"]
     assert {name: facts["structures"] for name, facts in branches.items()} == {
-        "ani1x": 8, "nabla": 40, "omol": 60, "ions": 10, "drugs": 100, "crystals": 11,
+        "ani1x": 8,
+        "nabla": 40,
+        "omol": 60,
+        "ions": 10,
+        "drugs": 100,
+        "crystals": 11,
     }
     assert receipts["train/1"].result["metrics"].keys() == {"ani1x", "nabla", "omol"}
     assert {row["strategy"] for row in receipts["tuned"].result["table"]} == {"scratch", "frozen", "unfrozen"}

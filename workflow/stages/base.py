@@ -168,11 +168,11 @@ class Stage:
     on_login: ClassVar[bool] = False
     """Whether the driver does this stage itself (seconds of reading files) instead of a batch job."""
 
-    def problems(self, spec: Any, campaign: Any) -> list[tuple[str, str, str]]:
+    def problems(self, spec: Any, campaign: Any) -> list[tuple[str, str, str]]:  # noqa: ARG002 for those that need it
         """Return what is wrong with this stage as (what, dotted key below the stage, remedy)."""
         return []
 
-    def models(self, spec: Any) -> list[dict[str, Any]]:
+    def models(self, spec: Any) -> list[dict[str, Any]]:  # noqa: ARG002 for those that need it
         """Return the models (keys of `ModelSpec`) that the file alone states; `campaign check` builds each once."""
         return []
 
