@@ -15,7 +15,7 @@ from workflow.batch.script import script_text
 from workflow.campaign import Campaign, Instance
 from workflow.errors import StageError
 from workflow.ledger import AttemptEntry, StageEntry
-from workflow.receipt import Receipt, read_receipt
+from workflow.receipt import Receipt, read_receipt, require_files
 from workflow.request import Request, write_request
 from workflow.rundir import RunDir
 
@@ -56,10 +56,13 @@ def request_of(campaign: Campaign, instance: Instance, stage: StageEntry, link: 
     """Return the request of an attempt, but for its identity and the chain's length.
 
     Raises:
-        StageError: A stage that this one rests on has no receipt.
+        StageError: A stage that this one rests on has no receipt, or what it left for this one is gone.
     """
     spec = instance.spec
     rundir = RunDir(campaign.folder)
+    inputs = inputs_of(campaign, instance.key)
+    for need in instance.needs:
+        require_files(campaign.folder, inputs[need].outputs)
     return Request(
         campaign_id="",
         campaign=str(campaign.folder),
@@ -78,7 +81,7 @@ def request_of(campaign: Campaign, instance: Instance, stage: StageEntry, link: 
         branches=_sources(campaign, list(campaign.header.branches)),
         sources=_sources(campaign, list(campaign.header.sources)),
         splits=campaign.header.splits.model_dump(mode="json"),
-        inputs=inputs_of(campaign, instance.key),
+        inputs=inputs,
         previous=_previous(rundir, stage),
     )
 

@@ -155,7 +155,7 @@ class Driver:
             journal.commit("created", **write_resolved(self._rundir, self._campaign, secrets.token_hex(16)))
         self._campaign, differences = reconciled(self._rundir, self._campaign, self._ledger)
         for line in differences:
-            self._notice(f"the file has changed: {line}")
+            self._notice(line)
         self._attempt_app = python_app(launches(_attempt), data_flow_kernel=kernel, executors=["batch"])
         self._login_app = python_app(_login, data_flow_kernel=kernel, executors=["login"])
         desk = Desk(self._campaign, journal, self._ledger, resume, self._launch, self._batch.unwant, self._decide, self._passing)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model.outcome import Cause, Status, read_json, write_json
-from workflow.errors import StageError
+from workflow.errors import CampaignError, StageError
 
 _BLOCK = 1 << 20
+LOST = "Restore the file from a copy; or give the stage that made it another name in the file: then it is made again."
+"""What to do about an output that is gone: a stage that is done is never done again under its own name."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,18 @@ def write_receipt(path: Path, receipt: Receipt) -> None:
 
 
 def read_receipt(path: Path) -> Receipt | None:
-    """Return the receipt in `path`, or None where none stands."""
-    fields = read_json(path)
-    return None if fields is None else receipt_from(fields)
+    """Return the receipt in `path`, or None where none stands.
+
+    Raises:
+        StageError: What stands there is no receipt.
+    """
+    try:
+        fields = read_json(path)
+        return None if fields is None else receipt_from(fields)
+    except (CampaignError, TypeError, KeyError, ValueError) as error:
+        what = error.what if isinstance(error, CampaignError) else repr(error)
+        remedy = "Restore the file from a copy of the campaign's folder."
+        raise StageError(f"the receipt is damaged: {what}", str(path), remedy) from error
 
 
 def receipt_from(fields: dict[str, Any]) -> Receipt:
@@ -89,20 +101,30 @@ def vouch(campaign: Path, role: str, path: Path) -> list[Output]:
     return [Output(role, str(p.relative_to(campaign)), p.stat().st_size, digest(p)) for p in files]
 
 
+def require_files(campaign: Path, outputs: Iterable[Output]) -> None:
+    """Check at a glance, without reading them, that outputs still stand.
+
+    Raises:
+        StageError: A file is missing or has another size.
+    """
+    for output in outputs:
+        path = campaign / output.path
+        if not path.is_file():
+            raise StageError(f"the output '{output.role}' is gone", str(path), LOST)
+        if path.stat().st_size != output.size:
+            raise StageError(f"the output '{output.role}' differs from its receipt in size", str(path), LOST)
+
+
 def verify(campaign: Path, outputs: tuple[Output, ...]) -> None:
     """Check that every output still stands as the receipt says.
 
     Raises:
         StageError: A file is missing or differs.
     """
+    require_files(campaign, outputs)
     for output in outputs:
-        path = campaign / output.path
-        if not path.is_file() or path.stat().st_size != output.size or digest(path) != output.sha256:
-            raise StageError(
-                f"the output '{output.role}' is missing or differs from its receipt",
-                str(path),
-                "Restore the file, or run `campaign resume` to make it again.",
-            )
+        if digest(campaign / output.path) != output.sha256:
+            raise StageError(f"the output '{output.role}' differs from its receipt", str(campaign / output.path), LOST)
 
 
 def digest(path: Path) -> str:

@@ -54,14 +54,14 @@ def stored_campaign(rundir: RunDir) -> Campaign:
 
 
 def reconciled(rundir: RunDir, campaign: Campaign, ledger: Ledger) -> tuple[Campaign, list[str]]:
-    """Keep the resolved keys of stages that have begun, take the file's for the others, and tell the differences.
+    """Keep the resolved keys of stages that have begun, take the file's for the others, tell and keep the differences.
 
     A stage that failed or was cancelled has ended: `resume` tries it with the keys that the file has now.
 
     Raises:
         ConfigError: The file names another site than the campaign began on.
     """
-    stored = read_json(rundir.campaign) or {}
+    stored, told = _stored(rundir, campaign, ledger)
     if stored["site"]["name"] != campaign.site.name:
         raise ConfigError(
             f"the campaign began on site '{stored['site']['name']}', not '{campaign.site.name}'",
@@ -69,14 +69,32 @@ def reconciled(rundir: RunDir, campaign: Campaign, ledger: Ledger) -> tuple[Camp
             f"Run it there, or give the file another `folder:`; `--site {stored['site']['name']}` goes on.",
         )
     now = _as_json(campaign)
-    told = [f"{path}: {old!r} -> {new!r}" for path, old, new in _differences(_frame(stored), _frame(now), "")]
+    told += [
+        f"the file has changed: {path}: {old!r} -> {new!r}" for path, old, new in _differences(_frame(stored), _frame(now), "")
+    ]
     stages = dict(campaign.stages)
     for name in {**stored["stages"], **now["stages"]}:
         kept, lines = _stage(rundir, ledger, name, stored["stages"].get(name), now["stages"].get(name))
         told += lines
         if kept is not None:
             stages[name] = kept
-    return replace(campaign, stages=stages), told
+    resolved = replace(campaign, stages=stages)
+    if told:  # so that `status` and `cancel` know the stages that are new
+        write_json(rundir.campaign, {**stored, **_as_json(resolved)})
+    return resolved, told
+
+
+def _stored(rundir: RunDir, campaign: Campaign, ledger: Ledger) -> tuple[dict[str, Any], list[str]]:
+    """Return what the first driver wrote down; where it is gone, write it anew out of the file and the journal."""
+    stored = read_json(rundir.campaign)
+    told: list[str] = []
+    if stored is None:
+        write_resolved(rundir, campaign, ledger.campaign_id)
+        stored = read_json(rundir.campaign)
+        told = [f"{rundir.campaign} was gone; it is written anew, from the file as it is now"]
+    if not isinstance(stored, dict) or not {"header", "site", "stages"} <= stored.keys():
+        raise JournalError("not a resolved campaign", str(rundir.campaign), "Move the file away; it is written anew.")
+    return stored, told
 
 
 def _frame(fields: dict[str, Any]) -> dict[str, Any]:
@@ -86,13 +104,20 @@ def _frame(fields: dict[str, Any]) -> dict[str, Any]:
 def _stage(rundir: RunDir, ledger: Ledger, name: str, old: Any, new: Any) -> tuple[StageSpec | None, list[str]]:
     """Return the keys that a begun stage keeps, or None where the file's hold; and what differs."""
     entries = [entry for key, entry in ledger.stages.items() if key.partition("/")[0] == name and entry.has_begun]
+    if old is None or new is None:
+        what = "is new" if old is None else "is gone; what it has made stays" if entries else "is gone"
+        return None, [f"the file has changed: stages.{name} {what}"] if old != new else []
     fields = next((f for entry in entries if (f := _begun_with(rundir, entry.key)) is not None), old if entries else None)
     if fields is None or all(entry.state in ("failed", "cancelled") for entry in entries):
-        differences = list(_differences(old or {}, new or {}, "")) if old != new else []
-        return None, [f"stages.{name}.{path}: {was!r} -> {now!r}; taken" for path, was, now in differences]
+        return None, [
+            f"the file has changed: stages.{name}.{path}: {was!r} -> {now!r}; taken"
+            for path, was, now in _differences(old, new, "")
+        ]
     kept: StageSpec = stage_kind(fields["kind"]).Spec.model_validate(fields)
-    differences = list(_differences(fields, new or {}, ""))
-    return kept, [f"stages.{name}.{path}: {was!r} -> {now!r}; it has begun and keeps the first" for path, was, now in differences]
+    return kept, [
+        f"the file has changed: stages.{name}.{path}: {was!r} -> {now!r}; it has begun and keeps the first"
+        for path, was, now in _differences(fields, new, "")
+    ]
 
 
 def _begun_with(rundir: RunDir, key: str) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -204,11 +205,32 @@ class StageRun:
         """Complete the future by what the journal says."""
         if self.future.done():
             return
-        receipt = read_receipt(self._desk.rundir.stage_receipt(self.key)) if self.entry.state == "done" else None
-        if receipt is not None:
-            self.future.set_result(receipt)
+        if self.entry.state == "done":
+            self._tell_done()
             return
         what = self.entry.message or f"stage '{self.key}' has ended as {self.entry.state}"
         self.future.set_exception(
             StageError(what, f"stages.{self.key}", "`campaign logs` shows why; `campaign resume` tries it again.")
         )
+
+    def _tell_done(self) -> None:
+        receipt = self._receipt()
+        if receipt is not None:
+            self.future.set_result(receipt)
+        elif self._kind.on_login:
+            self._decide()  # seconds of work, and the same result
+        else:
+            path = self._desk.rundir.stage_receipt(self.key)
+            self._end("failed", Cause.STORAGE, f"its receipt is gone or damaged: {path}; restore it from a copy")
+
+    def _receipt(self) -> Receipt | None:
+        """Return the receipt of a stage that is done; one that was lost or damaged is copied again from its attempt's."""
+        path = self._desk.rundir.stage_receipt(self.key)
+        done = [each for each in self.entry.attempts if each.status is Status.DONE]
+        for place in (path, *(self._desk.rundir.attempt(self.key, each.link, each.number).receipt for each in done)):
+            with contextlib.suppress(StageError):
+                if (receipt := read_receipt(place)) is not None:
+                    if place != path:
+                        write_receipt(path, receipt)
+                    return receipt
+        return None

@@ -57,7 +57,8 @@ def campaign_of(folder: Path, stages: dict[str, Any], **header: Any) -> Campaign
     install()
     path = folder / "toy.yaml"
     (folder / "data.xyz").touch()
-    stages = {name: {"kind": "toy", "walltime": "00:01:00", **spec} for name, spec in stages.items()}
+    job = {"kind": "toy", "walltime": "00:01:00"}
+    stages = {name: spec if "kind" in spec else {**job, **spec} for name, spec in stages.items()}
     branches = {"b": {"reader": "extxyz", "path": "data.xyz"}}
     path.write_text(
         yaml.safe_dump({"name": "toy", "folder": "run", "branches": branches, "stages": stages, **header}, sort_keys=False)

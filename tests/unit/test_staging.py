@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from model.outcome import read_json
-from workflow.allocation.staging import Order, StageInError, copy, copy_one, is_right, remove
+from model.outcome import Cause, read_json, write_json
+from workflow.allocation.staging import Order, StageInError, copy, copy_one, is_right, main, remove
 from workflow.receipt import Output, vouch
 
 
@@ -50,9 +51,21 @@ def test_a_partial_or_wrong_file_is_found_and_replaced(tmp_path: Path, outputs: 
 def test_a_source_that_differs_from_its_receipt_is_told_and_leaves_nothing(tmp_path: Path, outputs: list[Output]) -> None:
     source = tmp_path / "campaign" / outputs[0].path
     source.write_bytes(b"b" * 5000)
-    with pytest.raises(StageInError, match="differs from its receipt"):
+    with pytest.raises(StageInError, match="differs from its receipt") as caught:
         copy_one(source, tmp_path / "local" / "a.bin", outputs[0])
     assert list((tmp_path / "local").iterdir()) == []
+    assert caught.value.cause is Cause.BAD_CONFIG, "trying again mends nothing"
+
+
+def test_a_source_that_is_gone_is_told_as_lost(tmp_path: Path, outputs: list[Output]) -> None:
+    source = tmp_path / "campaign" / outputs[0].path
+    source.unlink()
+    order, call = tmp_path / "order.json", tmp_path / "call"
+    call.mkdir()
+    write_json(order, asdict(_order(tmp_path, outputs)))
+    assert main(["staging", str(order), str(call)]) == 1
+    (fault,) = [read_json(path) for path in call.glob("fault.*.json")]
+    assert fault == {"fault": f"'{outputs[0].path}' is gone", "is_lost": True}
 
 
 def test_a_folder_is_removed_and_its_jobs_folder_when_empty(tmp_path: Path) -> None:

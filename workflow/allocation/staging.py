@@ -23,14 +23,14 @@ from workflow.allocation.health import after, call_on_each
 from workflow.allocation.heartbeat import replace_json
 from workflow.allocation.launch import Setting
 from workflow.errors import StageError
-from workflow.receipt import Output, digest
+from workflow.receipt import LOST, Output, digest
 
 logger = logging.getLogger(__name__)
 _CLEAN_S = 60.0
 
 
 class StageInError(StageError):
-    """Not every node has its copies: mostly a matter of storage, which may go better another time.
+    """Not every node has its copies: a matter of storage, which may go better another time, or an output that is lost.
 
     Attributes:
         cause: Whose fault it is.
@@ -94,8 +94,11 @@ class Staging:
         if self._must_stop():
             cause = Cause.PREEMPTED if self._deadline.is_cancelled or self._ended else Cause.WALLTIME
             raise StageInError("the allocation stops before all files are on the nodes", str(self._call), "", cause)
+        fault, is_lost = self._fault()
+        if is_lost:
+            raise StageInError(fault, str(self._campaign), LOST, Cause.BAD_CONFIG)
         remedy = "See stderr.log there; space on the nodes may be short."
-        raise StageInError(f"stage-in failed: {self._fault()}", str(self._call), remedy)
+        raise StageInError(f"stage-in failed: {fault}", str(self._call), remedy)
 
     def end(self) -> None:
         """Give up what is being copied."""
@@ -135,10 +138,14 @@ class Staging:
         command = (sys.executable, "-m", "workflow.allocation.staging", str(orders), str(self._call))
         return call_on_each(self._setting, nodes, command, self._call, give_up)
 
-    def _fault(self) -> str:
+    def _fault(self) -> tuple[str, bool]:
+        """Return what went wrong, and whether an output itself is lost, which trying again cannot mend."""
         paths = sorted(self._call.glob("fault.*.json")) if self._call else []
+        for path in paths:
+            if (fields := _reading(path)).get("is_lost"):
+                return str(fields["fault"]), True
         faults = [f"{path.name[6:-5]}: {_reading(path).get('fault', '')}" for path in paths]
-        return faults[0] if faults else "a node did not end well"
+        return (faults[0] if faults else "a node did not end well"), False
 
 
 def main(argv: list[str]) -> int:
@@ -150,6 +157,9 @@ def main(argv: list[str]) -> int:
         for folder in order.remove:
             remove(Path(folder.replace("{node}", node)))
         copy(order, Path(order.folder.replace("{node}", node)), call / f"staged.{node}.json")
+    except StageInError as error:
+        write_json(call / f"fault.{node}.json", {"fault": error.what, "is_lost": error.cause is Cause.BAD_CONFIG})
+        return 1
     except (OSError, CampaignError) as error:
         write_json(call / f"fault.{node}.json", {"fault": str(error)})
         return 1
@@ -176,13 +186,16 @@ def copy_one(source: Path, target: Path, output: Output) -> bool:
     """Copy one file unless a right copy stands there; say whether it was copied."""
     if is_right(target, output):
         return False
+    if not source.is_file():
+        raise StageInError(f"'{output.path}' is gone", str(source), LOST, Cause.BAD_CONFIG)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     shutil.copyfile(source, part)
     if not is_right(part, output):
         part.unlink()
-        remedy = "Restore it, or run the stage again that made it."
-        raise StageInError(f"'{output.path}' differs from its receipt", str(source), remedy)
+        if not is_right(source, output):
+            raise StageInError(f"'{output.path}' differs from its receipt", str(source), LOST, Cause.BAD_CONFIG)
+        raise StageInError(f"the copy of '{output.path}' differs from it", str(target), "Its disk may fail.")
     part.replace(target)
     return True
 
