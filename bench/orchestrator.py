@@ -6,6 +6,7 @@ Parts are real: Parsl, journal and ledger, the local batch system with a spool o
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ def overhead(folder: Path, rounds: int, part: int) -> timing.Figures:
     costs = {
         "Parsl's ThreadPoolExecutor, empty function": best(lambda k: on_threads(threads / f"{k}", TASKS // part), rounds),
         "NodePoolExecutor, runner that returns at once": best(lambda k: on_pool(pool / f"{k}", TASKS // part, Idle()), rounds),
+        "the launcher by itself, starting `true`": best(lambda k: bare_calls(calls / f"bare-{k}", CALLS // part), min(rounds, 3)),
         "NodePoolExecutor, launcher starts `true`": best(lambda k: on_pool(calls / f"{k}", CALLS // part, None), min(rounds, 3)),
         "BatchExecutor, local scheduler, shell job": best(lambda k: on_batch(jobs / f"{k}", JOBS // part), min(rounds, 3)),
     }
@@ -72,7 +74,7 @@ def overhead(folder: Path, rounds: int, part: int) -> timing.Figures:
     rows += [[name, f"{1e3 * cpu:.2f}", f"{1e3 * wall:.2f}", f"{cpu / plain:.1f} x"] for name, (cpu, wall) in costs.items()]
     timing.say_table(f"a task in a backlog ({TASKS // part} empty ones, {CALLS // part} calls, {JOBS // part} jobs)", rows)
     timing.say("  CPU of children that were waited for is in; that of the detached supervisor of each local job is not")
-    names = ("thread_task_cpu_ms", "node_pool_task_cpu_ms", "node_pool_call_cpu_ms", "batch_task_cpu_ms")
+    names = ("thread_task_cpu_ms", "node_pool_task_cpu_ms", "bare_call_cpu_ms", "node_pool_call_cpu_ms", "batch_task_cpu_ms")
     figures: timing.Figures = {name: 1e3 * cpu for name, (cpu, _) in zip(names, costs.values(), strict=True)}
     return figures | {"node_pool_vs_threads": costs["NodePoolExecutor, runner that returns at once"][0] / plain}
 
@@ -146,6 +148,16 @@ def on_pool(folder: Path, count: int, runner: Runner | None) -> Costs:
         kernel.close()
 
 
+def bare_calls(folder: Path, count: int) -> Costs:
+    """Start the same calls without an executor, one after the other."""
+    folder.mkdir(parents=True)
+    call = launcher("mpiexec").argv(_setting().placement(NODES[:1], 1, folder), ("true",))
+    cpu, wall = timing.cpu_s(), time.monotonic()
+    for _ in range(count):
+        subprocess.run(call, check=True, timeout=PATIENCE_S)
+    return (timing.cpu_s() - cpu) / count, (time.monotonic() - wall) / count
+
+
 def on_batch(folder: Path, count: int) -> Costs:
     """Run attempts whose job is a shell script: intent and facts in the journal, fence, receipt, queue."""
     batch = for_site(_site(folder / "spool"))
@@ -196,9 +208,13 @@ def _costs(submit: Callable[[], Sequence[Future[Any]]], is_good: Callable[[Any],
 
 
 def _real_runner(folder: Path, pool: NodePool) -> TaskRunner:
-    setting = Setting(launcher("mpiexec"), (), load_site("local").node, dict(os.environ))
+    setting = _setting()
     deadline = Deadline(time.time() + 10 * PATIENCE_S, PERIODS.stop_margin_s, PERIODS.kill_after_s)
     return TaskRunner(setting, PERIODS, pool, deadline, Probe(setting, folder / "probes", PERIODS.ttl_s))
+
+
+def _setting() -> Setting:
+    return Setting(launcher("mpiexec"), (), load_site("local").node, dict(os.environ))
 
 
 def _site(spool: Path) -> Site:
