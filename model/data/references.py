@@ -8,7 +8,7 @@ which is small, adds up over shards in a fixed order, and never squares the cond
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class References:
         sigma_energy: Standard deviation of the residual energy per atom on the training split, eV/atom.
         rms_force: Root mean square force component on the training split, eV/Å; NaN without forces.
         count: Structures the fit saw.
-        rank: Rank of the fit; below the number of elements, the minimum-norm solution was taken.
+        rank: Rank of the fit; below the number of elements, the solution of least norm was taken, or the nearest to a model's.
         splits: Seed and shares of the split it was fitted on.
     """
 
@@ -50,6 +50,11 @@ class References:
     def elements(self) -> frozenset[int]:
         """Return the atomic numbers that the training split knows."""
         return frozenset(self.energies)
+
+    @property
+    def is_determined(self) -> bool:
+        """Return whether the training split parts all its elements."""
+        return self.rank == len(self.energies)
 
     def of(self, numbers: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the reference energy of each structure in eV, (n,); NaN where an element is unknown."""
@@ -137,9 +142,9 @@ class Moments:
         return cls(triangle, fields["count"], fields["force_sum"], fields["force_count"])
 
 
-def fit(block: Block, splits: Splits) -> References | None:
-    """Fit references on the training split of a block; None where it has no energies."""
-    return solve(training_moments(block, splits), splits)
+def fit(block: Block, splits: Splits, near: Sequence[References] = ()) -> References | None:
+    """Fit references on the training split of a block; None where it has no energies. See `solve`."""
+    return solve(training_moments(block, splits), splits, near)
 
 
 def training_moments(block: Block, splits: Splits) -> Moments:
@@ -147,13 +152,28 @@ def training_moments(block: Block, splits: Splits) -> Moments:
     return Moments.of(block.take(splitting.split(block.identity, splits) == splitting.TRAIN))
 
 
-def solve(moments: Moments, splits: Splits) -> References | None:
-    """Solve for reference energies by the pseudo-inverse of the triangle, cut at `CUT`; None without energies."""
+def solve(moments: Moments, splits: Splits, near: Sequence[References] = ()) -> References | None:
+    """Solve for reference energies by the pseudo-inverse of the triangle, cut at `CUT`; None without energies.
+
+    Where elements never part, many references fit equally well, and the least in norm are eV off for other compositions.
+    With `near`, those are taken that are nearest to references which were fitted on more: of the ones that know all
+    elements, to those that fit this split best.
+
+    Args:
+        moments: Of the training split.
+        splits: What it was divided by.
+        near: References of a trained model's branches.
+    """
     if moments.count == 0:
         return None
     known = np.flatnonzero(np.any(moments.triangle[:, :-1] != 0, axis=0))
     shares, target = moments.triangle[:, known], moments.triangle[:, -1]
     energies, _, rank, _ = np.linalg.lstsq(shares, target, rcond=CUT)
+    elements = known.tolist()
+    starts = [np.array([each.energies[z] for z in elements]) for each in near if each.elements.issuperset(elements)]
+    if rank < len(known) and starts:
+        start = min(starts, key=lambda each: float(np.linalg.norm(shares @ each - target)))
+        energies = start + np.linalg.lstsq(shares, target - shares @ start, rcond=CUT)[0]
     residual = shares @ energies - target
     rms = np.sqrt(moments.force_sum / moments.force_count) if moments.force_count else np.nan
     return References(

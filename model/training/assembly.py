@@ -84,12 +84,15 @@ def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
     """
     device = device_of(config, ranks)
     memory = MemoryLimit(config.memory_gb, device)
-    data = branches.load(config, ranks)
     meta = checkpoint.read_meta(start.checkpoint) if start.checkpoint else None
-    # A resumed training keeps the scales it began with: `init`, which may have settled them, is not given again.
-    statistics = statistics_of(config, data, checkpoint.read_meta(config.resume) if config.resume else meta)
+    data = branches.load(config, ranks, [each for each in meta.references.values() if each] if meta else [])
+    resumed = checkpoint.read_meta(config.resume) if config.resume else None
+    if resumed:  # it keeps the references and scales it began with: `init`, which may have settled them, is not given again
+        data = branches.as_settled(data, resumed.references, resumed.state["scales"])
+    statistics = statistics_of(config, data, resumed or meta)
     model = _model(config, data, statistics)
     notes = _copy_weights(model, start.checkpoint, meta, config) if start.checkpoint and meta else ()
+    notes += _shortcomings(data)
     model.to(device)
     mesh = Mesh(ranks, config.backend, [members_of(data, f"head:{name}") for name in data.names])
     buckets = _buckets(model, data, mesh, start.frozen)
@@ -163,6 +166,18 @@ def _copy_weights(model: MultiTaskModel, folder: Path, meta: checkpoint.Meta, co
     dropped = [name for name in meta.branches if name not in config.branches]
     notes = [f"fresh heads for {', '.join(fresh)}"] if fresh and config.model.heads == "branch" else []
     return (*notes, *([f"heads of {', '.join(dropped)} left behind"] if dropped else []))
+
+
+def _shortcomings(data: Data) -> tuple[str, ...]:
+    """Say what the data leave open."""
+    notes = []
+    if not any(summary.num_validation for summary in data.summaries):
+        notes.append("no structure to validate on, so that no epoch is the best")
+    for name, fitted in ((name, summary.references) for name, summary in zip(data.names, data.summaries, strict=True)):
+        if fitted is not None and not fitted.is_determined:
+            what = f"{fitted.rank} of {len(fitted.energies)} reference energies"
+            notes.append(f"the training split of {name} determines {what}: other compositions may be eV off")
+    return tuple(notes)
 
 
 def _require_fitting(meta: checkpoint.Meta, config: TrainConfig, folder: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,21 +85,37 @@ class Data:
     summaries: tuple[Summary, ...]
 
 
-def load(config: TrainConfig, ranks: Ranks) -> Data:
+def load(config: TrainConfig, ranks: Ranks, near: Sequence[References] = ()) -> Data:
     """Read this rank's branches and exchange the summaries.
+
+    Args:
+        config: The training.
+        ranks: All ranks.
+        near: References of the model that it starts from: they settle what its own data leave open.
 
     Raises:
         CampaignError: A store is missing or damaged, or a branch has nothing to train on.
     """
     names = tuple(config.branches)
     layout = _layout(config, ranks)
-    own = {b: load_branch(config.branches[names[b]], config.model, config.splits) for b in layout.branches_of(ranks.rank)}
+    mine = layout.branches_of(ranks.rank)
+    own = {b: load_branch(config.branches[names[b]], config.model, config.splits, near) for b in mine}
     shared = ranks.allgather({b: data.summary for b, data in own.items() if layout.holders[b][0] == ranks.rank})
     merged = {b: summary for part in shared for b, summary in part.items()}
     return Data(names, layout, own, tuple(merged[b] for b in range(len(names))))
 
 
-def load_branch(spec: BranchSpec, model: ModelSpec, splits: Splits) -> BranchData:
+def as_settled(data: Data, references: Mapping[str, References | None], scales: Mapping[str, Mapping[str, Any]]) -> Data:
+    """Return the data with the references and scales that a checkpoint has for each branch it knows."""
+    summaries = tuple(
+        replace(summary, references=references[name], scales=Scales(**scales[name])) if name in references else summary
+        for name, summary in zip(data.names, data.summaries, strict=True)
+    )
+    own = {b: replace(branch, summary=summaries[b]) for b, branch in data.own.items()}
+    return replace(data, summaries=summaries, own=own)
+
+
+def load_branch(spec: BranchSpec, model: ModelSpec, splits: Splits, near: Sequence[References] = ()) -> BranchData:
     """Read one branch, divide it, and build its neighbour lists.
 
     Raises:
@@ -115,17 +132,20 @@ def load_branch(spec: BranchSpec, model: ModelSpec, splits: Splits) -> BranchDat
         raise CampaignError("no structure in the training split", str(spec.store), "Convert more data, or change `splits`.")
     if not (np.isfinite(train.energy).any() or np.isfinite(train.forces).any()):
         raise CampaignError("neither energies nor forces in the training split", str(spec.store), "Give a branch with labels.")
-    references = references_of(store, block, splits)
+    references = references_of(store, block, splits, near)
     summary = _summarize(train, len(validation), references)
     return BranchData(train, validation, replace(summary, fingerprint=fingerprint(block)))
 
 
-def references_of(store: Store, block: Block, splits: Splits) -> References | None:
-    """Return the store's references where they were fitted on this very training split, otherwise fit them anew."""
+def references_of(store: Store, block: Block, splits: Splits, near: Sequence[References] = ()) -> References | None:
+    """Return the store's references where they were fitted on this very training split, otherwise fit them anew.
+
+    Where the split does not determine them, they are the nearest to `near`.
+    """
     known = store.references
-    if known is not None and known.splits == splits:
+    if known is not None and known.splits == splits and (known.is_determined or not near):
         return known
-    return reference_energies.fit(block, splits)
+    return reference_energies.fit(block, splits, near)
 
 
 def fingerprint(block: Block) -> str:

@@ -13,6 +13,7 @@ import pytest
 import torch
 import training_runs as runs
 from ase import Atoms
+from ase.calculators.emt import EMT
 from stores import SPLITS, emt_store
 from structures import labelled, store_of
 
@@ -161,6 +162,31 @@ def test_energies_that_the_references_fit_exactly_measure_no_error(tmp_path: Pat
     scales = branches.load_branch(spec.branches["single"], spec.model, spec.splits).summary.scales
     assert scales.sigma_energy is None
     assert scales.rms_force == pytest.approx(0.1)
+
+
+def test_a_task_of_one_composition_takes_its_references_from_the_model(trained: Path, tmp_path: Path) -> None:
+    """Elements that never part in the task: its own fit knows nothing of other compositions, the model's references do."""
+    rng = np.random.default_rng(3)
+    frames = []
+    for k in range(20):
+        atoms = Atoms("Cu2Ni2", positions=2.5 * np.eye(4)[:, :3] + rng.normal(scale=0.1, size=(4, 3)), calculator=EMT())
+        frames.append(labelled(atoms, atoms.get_potential_energy(), atoms.get_forces()))
+        frames[-1].info["name"] = f"n{k}"
+    task = store_of(tmp_path / "task", frames, identity="name", splits=SPLITS).folder
+    fields = runs.config({"task": task}, strategy="unfrozen", epochs=2, checkpoint=trained, stop=tmp_path / "stop")
+    (tmp_path / "stop").touch()
+    for place in ("half", "end"):
+        (tmp_path / place).mkdir()
+    half = finetune.run(FinetuneConfig.model_validate(fields), tmp_path / "half", Ranks())
+    assert "determines 1 of 2 reference energies" in half.message
+    last = tmp_path / "half" / "checkpoints" / "last"
+    fields |= {"stop": None, "resume": last}
+    assert finetune.run(FinetuneConfig.model_validate(fields), tmp_path / "end", Ranks()).status is Status.DONE
+    source, begun, ended = (checkpoint.read_meta(f) for f in (trained, last, tmp_path / "end" / "checkpoints" / "last"))
+    assert begun.references == ended.references
+    assert begun.state["scales"] == ended.state["scales"]
+    theirs, ours = source.references["copper"].energies, begun.references["task"].energies
+    assert ours[28] - ours[29] == pytest.approx(theirs[28] - theirs[29], abs=1e-9)
 
 
 def test_one_dead_rank_ends_them_all(stores: dict[str, Path], tmp_path: Path) -> None:

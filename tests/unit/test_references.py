@@ -66,6 +66,29 @@ def test_elements_that_never_part_share_by_minimum_norm() -> None:
     assert fitted.energies[8] == pytest.approx(-690.0 * (1 / 3) / (5 / 9))
 
 
+def test_what_a_split_leaves_open_is_settled_by_a_trained_model() -> None:
+    """Water alone again: of all pairs that fit it, the one nearest to the references that fit it best."""
+    water = Moments(np.array([shares({1: 2 / 3, 8: 1 / 3}, -690.0)]), 1, 0.0, 0)
+    others = [
+        References(e, 0.1, 0.2, 9, len(e), ALL) for e in ({1: -13.0, 8: -2030.0}, {1: -13.6, 8: -2040.0, 6: -1000.0}, {8: -1.0})
+    ]
+    fitted = references.solve(water, ALL, others)
+    assert fitted is not None
+    assert not fitted.is_determined
+    missing = -690.0 - (-13.6 * 2 / 3 - 2040.0 / 3)
+    assert fitted.energies[1] == pytest.approx(-13.6 + missing * (2 / 3) / (5 / 9))
+    assert fitted.energies[8] == pytest.approx(-2040.0 + missing * (1 / 3) / (5 / 9))
+    assert fitted.sigma_energy == pytest.approx(0, abs=1e-9)
+    alone = references.solve(water, ALL)
+    assert references.solve(water, ALL, others[2:]) == alone
+
+
+def test_a_split_that_settles_them_itself_is_left_alone() -> None:
+    block = with_energies(random_block(60), noise=0.3)
+    wrong = References(dict.fromkeys(TRUE, -1.0), 0.1, 0.2, 9, 5, ALL)
+    assert references.fit(block, ALL, [wrong]) == references.fit(block, ALL)
+
+
 def test_an_unknown_element_gives_no_energy() -> None:
     fitted = References({1: -1.0, 8: -2.0}, 0.1, 0.2, 3, 2, ALL)
     energies = fitted.of(np.array([1, 1, 8, 6, 1], np.uint8), np.array([0, 3, 5]))
