@@ -55,9 +55,10 @@ class ModelCalculator(Calculator):  # type: ignore[misc]  # ASE ships no types
         """Fill `results`.
 
         Raises:
-            CampaignError: The branch was not trained on one of the elements.
+            CampaignError: The branch was not trained on one of the elements, or the structure is none.
         """
         super().calculate(atoms, properties, system_changes)
+        _require_structure(self.atoms)
         block = block_of(self.atoms)
         reference = float(self.predictor.references(block)[0, self.branch])
         if not np.isfinite(reference):
@@ -79,6 +80,15 @@ class ModelCalculator(Calculator):  # type: ignore[misc]  # ASE ships no types
         ]
         by_position, by_strain = torch.autograd.grad(energy, [positions, strain])
         return float(energy.detach()), -by_position.cpu().double().numpy(), by_strain.cpu().double().numpy()
+
+
+def _require_structure(atoms: Atoms) -> None:
+    vectors = np.asarray(atoms.cell)[atoms.pbc]
+    if not len(atoms):
+        raise CampaignError("there are no atoms", "atoms", "Give at least one.")
+    if np.linalg.matrix_rank(vectors) < len(vectors):
+        what = "periodic along a lattice vector that is zero or depends on the others"
+        raise CampaignError(what, "atoms.cell", "Set the cell, or `pbc` to False there.")
 
 
 def block_of(atoms: Atoms) -> Block:

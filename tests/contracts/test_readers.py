@@ -143,6 +143,17 @@ def test_a_damaged_file_is_named(name: str, source: ModuleType, tmp_path: Path) 
     assert [path.read_bytes() for path in paths] == list(damaged.values()), "reading must not write"
 
 
+def test_frames_after_a_blank_line_are_not_lost_in_silence(tmp_path: Path) -> None:
+    frame = "1\nenergy=-1.0\nCu 0.0 0.0 0.0\n"
+    extxyz = registry.reader("extxyz")
+    (tmp_path / "ends.xyz").write_text(2 * frame + "\n  \n")
+    (tmp_path / "torn.xyz").write_text(frame + "\n" + frame)
+    config = extxyz.Config()
+    assert extxyz.count(tmp_path / "ends.xyz", config) == len(list(extxyz.read(tmp_path / "ends.xyz", config))) == 2
+    with pytest.raises(CampaignError, match="torn.xyz.*blank line between frames"):
+        extxyz.count(tmp_path / "torn.xyz", config)
+
+
 def test_a_missing_path_is_named(reader: Any, tmp_path: Path) -> None:
     with pytest.raises(CampaignError, match="no such file"):
         reader.files([tmp_path / "nowhere"], reader.Config())

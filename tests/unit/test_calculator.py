@@ -55,6 +55,23 @@ def test_another_charge_or_spin_is_calculated_anew(tmp_path: Path) -> None:
     assert fresh.get_potential_energy() == energies[-1]
 
 
+@pytest.mark.parametrize(
+    "atoms", [Atoms(), Atoms("Cu", pbc=True), Atoms("Cu", cell=[3, 3, 0], pbc=True)], ids=["empty", "0", "2"]
+)
+def test_what_is_no_structure_is_refused(checkpoint: Path, atoms: Atoms) -> None:
+    atoms.calc = ModelCalculator(checkpoint, "metal")
+    with pytest.raises(CampaignError, match="no atoms|periodic along"):
+        atoms.get_potential_energy()
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), (False, False, True)])
+def test_forces_and_stress_agree_in_mixed_periodicity(checkpoint: Path, pbc: tuple[bool, bool, bool]) -> None:
+    atoms = Atoms("Cu2", positions=[[0, 0, 0], [1.3, 1.2, 1.4]], cell=np.diag([2.7, 2.6, 2.8]) + 0.1, pbc=pbc)
+    atoms.calc = ModelCalculator(checkpoint, "metal")
+    assert atoms.get_forces() == pytest.approx(calculate_numerical_forces(atoms, 1e-5), abs=1e-7)
+    assert atoms.get_stress() == pytest.approx(calculate_numerical_stress(atoms, 1e-5), abs=1e-8)
+
+
 def test_an_unknown_element_and_an_open_choice_of_branch_are_refused(checkpoint: Path) -> None:
     with pytest.raises(CampaignError, match="not trained on all elements of Si"):
         Atoms("Si", calculator=ModelCalculator(checkpoint, "metal")).get_potential_energy()

@@ -72,13 +72,15 @@ def _open(path: Path) -> IO[str]:
 
 
 def _frame(file: IO[str]) -> list[str]:
-    """Return the lines of the next frame; none at the end of the file.
+    """Return the lines of the next frame; none at the end of the file, blank lines there included.
 
     Raises:
-        ValueError: The file ends within the frame, or the first line is no number.
+        ValueError: The file ends within the frame, its first line is no number, or frames follow a blank line.
     """
     first = file.readline()
     if not first.strip():
+        if any(line.strip() for line in file):
+            raise ValueError("a blank line between frames")
         return []
     lines = [first, *(file.readline() for _ in range(int(first) + 1))]
     if not lines[-1].strip():
