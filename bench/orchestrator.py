@@ -40,6 +40,9 @@ from workflow.stages.base import TaskResult
 
 EVENTS, TRIALS = 100_000, 10_000
 TASKS, CALLS, JOBS = 1_000, 40, 40
+REPORT = """printf '{"status": "done", "world_size": 1, "hosts": ["%s"]}' "$LOCAL_NODE" > outcome.json"""
+WORK = ("sh", "-c", REPORT)
+"""A task that says that it has done its work, and does none."""
 NODES = tuple(f"node{k}" for k in range(16))
 PERIODS = Periods(heartbeat_s=0.5, ttl_s=5.0, stop_margin_s=1.0, kill_after_s=1.0)
 PATIENCE_S = 300.0
@@ -65,8 +68,8 @@ def overhead(folder: Path, rounds: int, part: int) -> timing.Figures:
     costs = {
         "Parsl's ThreadPoolExecutor, empty function": best(lambda k: on_threads(threads / f"{k}", TASKS // part), rounds),
         "NodePoolExecutor, runner that returns at once": best(lambda k: on_pool(pool / f"{k}", TASKS // part, Idle()), rounds),
-        "the launcher by itself, starting `true`": best(lambda k: bare_calls(calls / f"bare-{k}", CALLS // part), min(rounds, 3)),
-        "NodePoolExecutor, launcher starts `true`": best(lambda k: on_pool(calls / f"{k}", CALLS // part, None), min(rounds, 3)),
+        "the launcher by itself, `printf`": best(lambda k: bare_calls(calls / f"bare-{k}", CALLS // part), min(rounds, 3)),
+        "NodePoolExecutor, the launcher, `printf`": best(lambda k: on_pool(calls / f"{k}", CALLS // part, None), min(rounds, 3)),
         "BatchExecutor, local scheduler, shell job": best(lambda k: on_batch(jobs / f"{k}", JOBS // part), min(rounds, 3)),
     }
     plain = next(iter(costs.values()))[0]
@@ -139,11 +142,11 @@ def on_pool(folder: Path, count: int, runner: Runner | None) -> Costs:
     pool = NodePool(NODES, 0)
     executor = NodePoolExecutor(pool, runner or _real_runner(folder, pool), max_calls=2 if runner is None else len(NODES))
     kernel = Kernel(executor, folder / "parsl")
-    tasks = [TaskLaunch(f"t{k}", folder / f"t{k}", ("true",)) for k in range(count)]
+    tasks = [TaskLaunch(f"t{k}", folder / f"t{k}", WORK) for k in range(count)]
     for task in tasks:
         task.folder.mkdir(parents=True)
     try:
-        return _costs(lambda: [kernel.task(task, ()) for task in tasks], lambda result: bool(result.nodes))
+        return _costs(lambda: [kernel.task(task, ()) for task in tasks], lambda result: result.status is Status.DONE)
     finally:
         kernel.close()
 
@@ -151,10 +154,10 @@ def on_pool(folder: Path, count: int, runner: Runner | None) -> Costs:
 def bare_calls(folder: Path, count: int) -> Costs:
     """Start the same calls without an executor, one after the other."""
     folder.mkdir(parents=True)
-    call = launcher("mpiexec").argv(_setting().placement(NODES[:1], 1, folder), ("true",))
+    call = launcher("mpiexec").argv(_setting().placement(NODES[:1], 1, folder), WORK)
     cpu, wall = timing.cpu_s(), time.monotonic()
     for _ in range(count):
-        subprocess.run(call, check=True, timeout=PATIENCE_S)
+        subprocess.run(call, cwd=folder, check=True, timeout=PATIENCE_S)
     return (timing.cpu_s() - cpu) / count, (time.monotonic() - wall) / count
 
 
