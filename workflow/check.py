@@ -12,7 +12,7 @@ from typing import Any
 
 from model.registry import reader, readers
 from workflow.allocation.launch import launcher
-from workflow.batch.scheduler import scheduler_kinds
+from workflow.batch.scheduler import options_of, scheduler_kinds
 from workflow.campaign import BranchSource, Campaign, Draft, Header, draft_campaign, stage_kind
 from workflow.errors import CampaignError, ConfigError, SiteError
 from workflow.graph import direct_needs, in_order
@@ -188,7 +188,10 @@ def _batch_commands(site: Site) -> tuple[str, ...]:
     if site.scheduler.kind not in known:
         remedy = f"{nearest(site.scheduler.kind, known)}Known: {', '.join(known)}."
         raise SiteError(f"no scheduler '{site.scheduler.kind}'", f"site {site.name}: scheduler.kind", remedy)
-    return tuple(getattr(importlib.import_module(f"workflow.batch.{site.scheduler.kind}"), "COMMANDS", ()))
+    module = importlib.import_module(f"workflow.batch.{site.scheduler.kind}")
+    if hasattr(module, "Options"):
+        options_of(site, module.Options)
+    return tuple(getattr(module, "COMMANDS", ()))
 
 
 def _is_here(command: str) -> bool:

@@ -61,12 +61,13 @@ for _tag, _pattern, _first in (
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value.replace("_", "")))
 
 
-def read_document(path: Path, missing: str) -> Document:
+def read_document(path: Path, missing: str, *, may_be_empty: bool = False) -> Document:
     """Read a YAML mapping.
 
     Args:
         path: The file.
         missing: What to do when it is not there.
+        may_be_empty: Take a file of nothing, or of comments only, as an empty mapping.
 
     Raises:
         ConfigError: No such file, no YAML, or no mapping.
@@ -82,6 +83,10 @@ def read_document(path: Path, missing: str) -> Document:
         raise _not_yaml(path, error) from error
     except RecursionError as error:
         raise ConfigError("nested too deeply", str(path), "Close the brackets; no key here needs ten levels.") from error
+    if node is None and may_be_empty:
+        return Document(path, {}, lines, faults)
+    if node is None:
+        raise ConfigError("the file is empty", str(path), "Write keys and values: `name: …`, `stages: …`.")
     if not isinstance(fields, dict):
         raise ConfigError("not a mapping", str(path), "Write keys and values: `name: …`, `stages: …`.")
     return Document(path, fields, lines, faults)

@@ -34,7 +34,7 @@ class Face(click.Group):
         """Run the subcommand; an error ends with code 2, its traceback in a file."""
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):  # the reader of a pipe may leave
             raise
         except Exception as error:  # the last one to know what to say
             from workflow.report.fault import tell

@@ -45,6 +45,10 @@ class ProcessId:
             return False
         return start_time(self.pid) != self.start
 
+    def is_of_an_earlier_boot(self) -> bool:
+        """Say whether this host has started anew since; two hosts of one name that share files deceive this."""
+        return self.host == socket.gethostname() and self.boot != _boot()
+
     def fields(self) -> dict[str, Any]:
         """Return the JSON form."""
         return asdict(self)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 import workflow
 from model.config import Strict
@@ -47,6 +48,13 @@ class Node(Strict):
     device_memory_gb: float = Field(gt=0, description="Memory of one device, GB.")
     local: str = Field(description="Node-local folder; {user}, {job} and {node} are filled in.")
     backend: str = Field("gloo", description="torch.distributed backend.")
+
+    @field_validator("local")
+    @classmethod
+    def _has_known_braces(cls, text: str) -> str:
+        if unknown := set(re.findall(r"{([^{}]*)}", text)) - {"user", "job", "node"}:
+            raise ValueError(f"nothing is known to fill in for {{{unknown.pop()}}}")
+        return text
 
 
 class Queue(Strict):
@@ -99,7 +107,7 @@ def load_site(name: str) -> Site:
     fields = _read(path)
     overlay = _overlay(name)
     if overlay.is_file():
-        fields = merge(fields, _read(overlay))
+        fields = merge(fields, _read(overlay, may_be_empty=True))
     site, faults = validate(Site, {"name": name, **fields})
     if faults:
         first, others = faults[0], len(faults) - 1
@@ -134,8 +142,8 @@ def _overlay(name: str) -> Path:
     return home / "campaign" / "sites" / f"{name}.yaml"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, may_be_empty: bool = False) -> dict[str, Any]:
     try:
-        return read_document(path, "Write the site file.").fields
+        return read_document(path, "Write the site file.", may_be_empty=may_be_empty).fields
     except ConfigError as error:
         raise SiteError(error.what, error.where, error.remedy) from error

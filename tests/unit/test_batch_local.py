@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -152,6 +153,18 @@ def test_the_job_dies_with_its_supervisor_and_is_read_as_ended(site: Site, tmp_p
     assert carriers(mark(site, number)) == []
     after = batch.submit(job(tmp_path / "b", "true", nodes=2, after=number))
     assert ended(batch, after).state is JobState.COMPLETED
+
+
+def test_a_job_of_an_earlier_boot_has_ended_and_blocks_nobody(site: Site, tmp_path: Path) -> None:
+    batch = scheduler.for_site(site)
+    before = batch.submit(job(tmp_path / "a", "sleep 300", nodes=2))
+    wait(lambda: row(batch, before).state is JobState.RUNNING)
+    os.kill(supervisor(site, before), signal.SIGKILL)
+    path = tmp_path / "spool" / f"{before}.job"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "supervisor": {**facts["supervisor"], "boot": "another"}}))
+    assert ended(scheduler.for_site(site), before).state is JobState.NODE_FAIL
+    assert ended(batch, batch.submit(job(tmp_path / "b", "true", nodes=2))).state is JobState.COMPLETED
 
 
 def test_too_large_a_job_is_refused_for_good(site: Site, tmp_path: Path) -> None:

@@ -238,6 +238,16 @@ def test_an_error_on_a_full_disk_is_still_told(monkeypatch: pytest.MonkeyPatch, 
     assert capsys.readouterr().err == "error: where: what\n  remedy\n"
 
 
+def test_a_reader_that_leaves_is_no_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half(home / "runs" / "gfm")
+
+    def leave(_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("workflow.report.live.show", leave)
+    assert run("status", "runs/gfm", code=1).stderr == ""
+
+
 def test_the_module_runs_as_the_command() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

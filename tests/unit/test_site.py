@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from workflow.batch.scheduler import for_site
+from workflow.check import check_campaign
 from workflow.errors import SiteError
 from workflow.site import load_site, site_names
 
@@ -52,3 +54,25 @@ def test_an_unknown_site_is_answered_with_the_nearest(config: Path) -> None:
 @pytest.mark.parametrize("name", site_names())
 def test_every_packaged_site_loads(name: str, config: Path) -> None:
     assert load_site(name).name == name
+
+
+@pytest.mark.parametrize("text", ["", "# nodes: 7\n"])
+def test_an_overlay_of_comments_changes_nothing(config: Path, text: str) -> None:
+    (config / "local.yaml").write_text(text)
+    assert load_site("local").nodes == 2
+
+
+def test_a_node_local_folder_of_unknown_parts_is_refused(config: Path) -> None:
+    (config / "local.yaml").write_text('node: {local: "/tmp/{jobid}"}\n')
+    with pytest.raises(SiteError, match="nothing is known to fill in for {jobid}"):
+        load_site("local")
+
+
+@pytest.mark.parametrize("options", ["{spol: x}", "{kill_wait_s: soon}", "{kill_wait_s: -1}"])
+def test_a_batch_systems_options_are_typed(config: Path, options: str, tmp_path: Path) -> None:
+    (config / "local.yaml").write_text(f"scheduler: {{options: {options}}}\n")
+    with pytest.raises(SiteError, match=r"scheduler\.options\.(spol|kill_wait_s)"):
+        for_site(load_site("local"))
+    (tmp_path / "a.yaml").write_text("name: a\nbranches: {}\nstages: {data: {kind: convert}}\n")
+    report = check_campaign(tmp_path / "a.yaml", models=False)
+    assert any("scheduler.options" in each.where for each in report.problems)

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 import workflow
+from model.config import Strict
 from model.outcome import read_json
-from workflow.batch.scheduler import JobInfo, JobRow, JobSpec, JobState, Scheduler, Snapshot
+from workflow.batch.scheduler import JobInfo, JobRow, JobSpec, JobState, Scheduler, Snapshot, options_of
 from workflow.errors import SchedulerError, SiteError
 from workflow.process import ProcessId, carriers
 
@@ -23,8 +26,14 @@ if TYPE_CHECKING:
     from workflow.site import Site
 
 MARK = "LOCAL_JOB_MARK"
-_KILL_WAIT_S = 5.0
 _HISTORY_S = 14 * 86400.0
+
+
+class Options(Strict):
+    """What a site may say under `scheduler.options`."""
+
+    spool: str = Field(description="Folder on a local disk for the jobs of all campaigns of this user.")
+    kill_wait_s: float = Field(5.0, ge=0, description="Seconds from TERM to KILL.")
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class Spool:
         """
         end: dict[str, Any] | None = read_json(self.root / f"{number}.end")
         job = self.job(number)
-        if end is None and job and ProcessId(**job["supervisor"]).is_proven_dead():
+        if end is None and job and _is_dead(ProcessId(**job["supervisor"])):
             end = read_json(self.root / f"{number}.end")  # it may have been written between the two looks
             if end is None and not _kill_carriers(f"{MARK}={job['mark']}"):
                 started = self.queue(number).get("started")
@@ -81,10 +90,7 @@ class Spool:
 
 
 class Kind(Scheduler):
-    """The local batch system: FIFO over the site's nodes, `afterany`, walltime, nothing left behind.
-
-    Site options: `spool`, the folder; `kill_wait_s`, seconds from TERM to KILL.
-    """
+    """The local batch system: FIFO over the site's nodes, `afterany`, walltime, nothing left behind."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -110,7 +116,7 @@ class Kind(Scheduler):
             "site_nodes": self.site.nodes,
             "walltime_s": spec.walltime_s,
             "after": int(spec.after) if spec.after else None,
-            "kill_wait_s": float(self.site.scheduler.options.get("kill_wait_s", _KILL_WAIT_S)),
+            "kill_wait_s": options_of(self.site, Options).kill_wait_s,
         }
         self._forget_old()
         return self._hand_in(asked)
@@ -182,14 +188,16 @@ def spool_root(site: Site) -> Path:
     """Return the spool folder of a site, made for this user alone.
 
     Raises:
-        SiteError: The site names none.
+        SiteError: The site's options name none, or are wrong.
     """
-    name = site.scheduler.options.get("spool")
-    if not name:
-        raise SiteError("no spool folder", f"sites/{site.name}.yaml: scheduler.options.spool", "Name a folder on a local disk.")
-    root = Path(str(name)).expanduser()
+    root = Path(options_of(site, Options).spool).expanduser()
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     return root.resolve()
+
+
+def _is_dead(supervisor: ProcessId) -> bool:
+    """Say whether a supervisor has ended; the spool is one machine's, so none outlives a reboot."""
+    return supervisor.is_proven_dead() or supervisor.is_of_an_earlier_boot()
 
 
 def _kill_carriers(mark: str) -> list[int]:

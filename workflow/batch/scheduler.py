@@ -7,14 +7,18 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from pydantic import BaseModel
 
 from model.registry import require
 from workflow.errors import SiteError
+from workflow.validation import validate
 
 if TYPE_CHECKING:
     from workflow.site import Queue, Site
 
+T = TypeVar("T", bound=BaseModel)
 _OURS = ("__init__", "attempt", "causes", "executor", "fence", "job", "protocol", "scheduler", "script", "supervisor")
 
 
@@ -189,6 +193,19 @@ def this_job(site: Site) -> JobInfo:
     """
     info: JobInfo = importlib.import_module(_module(site)).this_job(site)
     return info
+
+
+def options_of(site: Site, kind: type[T]) -> T:
+    """Return a site's `scheduler.options`, typed as its batch system's own `Options`.
+
+    Raises:
+        SiteError: A key has no place there, is missing, or does not fit.
+    """
+    options, faults = validate(kind, site.scheduler.options)
+    if faults:
+        where = ".".join((f"sites/{site.name}.yaml: scheduler.options", *faults[0].key))
+        raise SiteError(faults[0].what, where, faults[0].remedy)
+    return cast(T, options)
 
 
 def queue_for(site: Site, nodes: int, walltime_s: float) -> Queue:
