@@ -127,6 +127,7 @@ def test_a_killed_driver_loses_nothing(when: str, campaign: Command, samples: Pa
     receipt, end = end_of(folder)
     assert end == expected["end"]
     assert receipt.attempt == 1, "the running job is adopted"
+    print(f"driver killed, {when}: {len(steps(folder))} steps executed, {expected['steps']} uninterrupted")
     assert len(steps(folder)) == expected["steps"]
 
 
@@ -145,6 +146,7 @@ def test_a_killed_agent_costs_one_checkpoint_interval_at_most(
     assert end == expected["end"]
     assert receipt.attempt == 2
     extra = len(steps(folder)) - expected["steps"]
+    print(f"agent killed, {when}: {len(steps(folder))} steps executed, {expected['steps']} uninterrupted")
     assert 0 <= extra <= expected["steps"] // EPOCHS, "checkpoints stand at the ends of epochs"
 
 
