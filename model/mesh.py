@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -97,8 +96,3 @@ def _store_on_network(ranks: Ranks) -> dist.Store:
     store = dist.TCPStore(*address, ranks.size, is_master=True, wait_for_workers=False) if ranks.is_first else None
     host, port = ranks.bcast((address[0], store.port) if store else None)
     return store or dist.TCPStore(host, port, ranks.size, is_master=False)
-
-
-def all_finite(*tensors: Tensor) -> bool:
-    """Say whether every number of every tensor is finite."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

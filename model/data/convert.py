@@ -84,7 +84,7 @@ def run(config: ConvertConfig, folder: Path, ranks: Ranks) -> Outcome:
 
 def _prepare(config: ConvertConfig, folder: Path, ranks: Ranks) -> Conversion:
     """Plan the work and clear what a killed conversion left half-written."""
-    reader: Any = registry.reader(config.reader["name"])
+    reader: Any = registry.reader(str(config.reader.get("name", "")))
     options = _options(reader, config)
     store = folder / config.store
     plan = planning.make(config, reader, options, ranks)
@@ -211,6 +211,8 @@ def _finish(job: Conversion, hashes: list[str]) -> None:
     fitted = references.solve(Moments.sum(Moments.from_json(s["moments"]) for s in summaries), job.config.splits)
     if fitted is not None:
         references.write(job.store / REFERENCES, fitted)
+    else:  # those of an earlier source, perhaps, that had energies
+        (job.store / REFERENCES).unlink(missing_ok=True)
     plan = job.plan
     sources = [{"name": n, "size": s, "sha256": h} for n, s, h in zip(plan.labels, plan.sizes, hashes, strict=True)]
     pinned: Any = read_json(job.store / PLAN)

@@ -19,12 +19,12 @@ import yaml
 from ase import Atoms
 from ase.build import molecule
 
-from model.config import ConvertConfig
+from model.config import ConvertConfig, Splits
 from model.data import convert
 from model.data.store import Store
 from model.outcome import CampaignError, Status, read_outcome
 from model.parallel import Ranks
-from tests.structures import labelled
+from tests.structures import labelled, store_of
 
 ROOT = Path(__file__).parents[2]
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -176,6 +176,21 @@ def test_a_source_that_changed_is_converted_anew(source: Path, tmp_path: Path) -
     ase.io.write(source / "part1.extxyz", frames(8, 5), format="extxyz")
     assert convert.run(config(source), tmp_path, Ranks()).result["structures"] == 119
     Store.open(tmp_path / "store").verify()
+
+
+def test_a_source_that_lost_its_energies_leaves_no_references(tmp_path: Path) -> None:
+    first = store_of(
+        tmp_path, [Atoms("H", info={"energy": -13.0}), Atoms("He", info={"energy": -78.0})], splits=Splits(validation=0, test=0)
+    )
+    assert first.references is not None
+    again = store_of(tmp_path, [Atoms("H"), Atoms("He")], splits=Splits(validation=0, test=0))
+    assert again.references is None
+    assert "references.json" not in again.manifest["files"]
+
+
+def test_a_reader_without_a_name_is_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="no reader ''"):
+        convert.run(config(source, reader={}), tmp_path, Ranks())
 
 
 def test_bad_records_are_put_aside_with_their_place(source: Path, tmp_path: Path) -> None:
