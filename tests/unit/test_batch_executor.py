@@ -20,6 +20,7 @@ from workflow.errors import CampaignError, LeaseHeld, SchedulerError
 from workflow.journal import Journal
 from workflow.launch import launches
 from workflow.receipt import Receipt, write_receipt
+from workflow.report.lines import Narrator
 from workflow.rundir import AttemptDir, RunDir
 from workflow.site import Periods, Site, load_site
 
@@ -33,6 +34,7 @@ class Scripted(Scheduler):
         self.faults: list[SchedulerError] = []
         self.accepts_all_the_same = False
         self.queries = 0
+        self.is_silent = False
 
     def submit(self, spec: JobSpec) -> str:
         fault = self.faults.pop(0) if self.faults else None
@@ -45,6 +47,8 @@ class Scripted(Scheduler):
 
     def snapshot(self) -> Snapshot:
         self.queries += 1
+        if self.is_silent:
+            raise SchedulerError("slurmctld is away")
         return Snapshot(tuple(self.rows.values()))
 
     def cancel(self, job_id: str) -> None:
@@ -218,3 +222,17 @@ def test_a_lost_lease_stops_the_executor_before_it_submits(world: World) -> None
     world.wait(lambda: bool(world.told))
     assert isinstance(world.told[0][1], LeaseHeld)
     assert not world.scheduler.rows and not future.done()
+
+
+def test_a_batch_system_that_does_not_answer_is_told_once_and_again_when_it_does(world: World) -> None:
+    world.scheduler.is_silent = True
+    job = world.job("a")
+    future = world.app(job)
+    world.wait(lambda: world.scheduler.queries > 8)
+    assert [name for name in world.names() if name != "lease"] == ["scheduler_silent"], "nothing is submitted blindly"
+    assert "slurmctld is away" in str(Narrator().tell(world.journal.events[-1]))
+    world.scheduler.is_silent = False
+    world.wait(lambda: "submitted" in world.names())
+    assert world.names().count("scheduler_answers") == 1
+    world.finish(job, "1")
+    assert future.result(20).status is Status.DONE

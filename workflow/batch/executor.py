@@ -25,6 +25,7 @@ from workflow.launch import Launch
 from workflow.site import Site
 
 _STEPS = 8  # actions on one attempt in one pass; a chain of adopt, start, … is shorter
+_TOLD_AFTER = 3  # queries without an answer before a person hears of it
 _AT_ONCE = (Kind.ADOPT, Kind.START, Kind.FENCE)
 
 
@@ -56,6 +57,7 @@ class BatchExecutor(LaunchExecutor):
         self._lock = threading.Lock()
         self._inbox: list[_Watch] = []
         self._unwanted: set[str] = set()
+        self._unanswered = 0
         self._watches: dict[str, _Watch] = {}
         self._end, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"batch-{label}", daemon=True)
@@ -146,9 +148,16 @@ class BatchExecutor(LaunchExecutor):
 
     def _ask(self) -> Snapshot | None:
         try:
-            return self._scheduler.snapshot()
-        except SchedulerError:  # no answer is no news
+            snapshot = self._scheduler.snapshot()
+        except SchedulerError as error:  # no answer is no news of any job
+            self._unanswered += 1
+            if self._unanswered == _TOLD_AFTER:
+                self._journal.commit("scheduler_silent", message=error.what)
             return None
+        if self._unanswered >= _TOLD_AFTER:
+            self._journal.commit("scheduler_answers")
+        self._unanswered = 0
+        return snapshot
 
     def _advance(self, watch: _Watch, snapshot: Snapshot | None) -> None:
         for _ in range(_STEPS):

@@ -24,6 +24,7 @@ from workflow.rundir import RunDir
 
 logger = logging.getLogger(__name__)
 WRONG_INPUT = 2
+_BESIDE_THE_VIEW = ("notice", "scheduler_silent", "scheduler_answers")  # the view of stages cannot show them
 
 
 def drive(campaign: Campaign, *, once: bool, resume: bool, live: bool) -> int:
@@ -44,11 +45,11 @@ def drive(campaign: Campaign, *, once: bool, resume: bool, live: bool) -> int:
 
 
 def _driven_live(campaign: Campaign, once: bool, resume: bool) -> int:
-    console = Console(highlight=False)
+    console, narrator = Console(highlight=False), Narrator()
 
     def tell(event: dict[str, Any]) -> None:
-        if event["event"] == "notice":  # the journal does not keep it, so the view cannot show it
-            console.print(event["message"], markup=False)
+        if event["event"] in _BESIDE_THE_VIEW and (line := narrator.tell(event)) is not None:
+            console.print(line, markup=False)
 
     with Live(console=console, get_renderable=_picture(campaign.folder), refresh_per_second=1):
         return run_campaign(campaign, once=once, resume=resume, on_event=tell)

@@ -62,6 +62,8 @@ _WORDS: dict[str, Callable[[str, dict[str, Any]], str]] = {
     "submitted": lambda s, e: f"{s}: queued as job {e.get('job_id')}",
     "submit_unknown": lambda s, e: f"{s}: the batch system did not answer, looking for the job ({e.get('message')})",
     "submit_rejected": lambda s, e: f"{s}: refused by the batch system ({e.get('message')})",
+    "scheduler_silent": lambda _, e: f"the batch system does not answer; it is asked again and again ({e.get('message')})",
+    "scheduler_answers": lambda *_: "the batch system answers again",
     "started": lambda s, _: f"{s}: running",
     "settled": _settled,
     "revoked": lambda s, _: f"{s}: revoked, it can have no effect any more",
