@@ -222,6 +222,8 @@ class MultiTaskModel(nn.Module):
         if name in self.branches:
             raise CampaignError(f"branch '{name}' is there already", "branches", "Give the new branch another name.")
         shared = self.spec.heads == "shared"
+        if shared and name == SHARED:
+            raise CampaignError(f"'{name}' is the name of the one head", "branches", "Give the branch another name.")
         if shared and self.branches and energy_scale != self._scale:
             raise CampaignError("one head for all branches needs one energy scale", "model.heads", "Give every branch the same.")
         if not shared:

@@ -92,7 +92,8 @@ def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
     statistics = statistics_of(config, data, resumed or meta)
     model = _model(config, data, statistics)
     notes = _copy_weights(model, start.checkpoint, meta, config) if start.checkpoint and meta else ()
-    notes += _shortcomings(data)
+    batches = Batches(config, data, ranks.rank, POLICIES[config.precision].dtype, device)
+    notes += _shortcomings(data, batches)
     model.to(device)
     mesh = Mesh(ranks, config.backend, [members_of(data, f"head:{name}") for name in data.names])
     buckets = _buckets(model, data, mesh, start.frozen)
@@ -105,7 +106,7 @@ def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
         statistics=statistics,
         buckets=buckets,
         optimizer=Optimizer(config.optimizer, buckets),
-        batches=Batches(config, data, ranks.rank, POLICIES[config.precision].dtype, device),
+        batches=batches,
         loss=Loss(config.loss, [config.branches[data.names[b]].weight for b in sorted(data.own)]),
         memory=memory,
         device=device,
@@ -168,9 +169,10 @@ def _copy_weights(model: MultiTaskModel, folder: Path, meta: checkpoint.Meta, co
     return (*notes, *([f"heads of {', '.join(dropped)} left behind"] if dropped else []))
 
 
-def _shortcomings(data: Data) -> tuple[str, ...]:
+def _shortcomings(data: Data, batches: Batches) -> tuple[str, ...]:
     """Say what the data leave open."""
-    notes = []
+    undrawn = [name for b, name in enumerate(data.names) if b not in batches.sampler.quotas]
+    notes = [f"no structure of {', '.join(undrawn)} is ever drawn: raise its share, or `fraction`"] if undrawn else []
     if not any(summary.num_validation for summary in data.summaries):
         notes.append("no structure to validate on, so that no epoch is the best")
     for name, fitted in ((name, summary.references) for name, summary in zip(data.names, data.summaries, strict=True)):

@@ -189,6 +189,13 @@ def test_a_task_of_one_composition_takes_its_references_from_the_model(trained: 
     assert ours[28] - ours[29] == pytest.approx(theirs[28] - theirs[29], abs=1e-9)
 
 
+def test_a_branch_that_is_never_drawn_is_told(stores: dict[str, Path], tmp_path: Path) -> None:
+    fields = runs.config(stores, epochs=1, fraction=0.05)
+    fields["branches"]["task"]["share"] = 1e-6
+    outcome = trainer.run(TrainConfig.model_validate(fields), tmp_path, Ranks())
+    assert "no structure of task is ever drawn" in outcome.message
+
+
 def test_one_dead_rank_ends_them_all(stores: dict[str, Path], tmp_path: Path) -> None:
     process = runs.start(tmp_path / "run", runs.config(stores, epochs=10_000), 2)
     deadline = time.monotonic() + 60

@@ -98,6 +98,7 @@ def test_a_shared_head_answers_for_all_branches():
         ("one energy scale", BRANCHES, {"heads": "shared"}),
         ("there already", ("a", "b", "a"), {}),
         ("cannot be called", ("a", "b.c", "d"), {}),
+        ("name of the one head", ("shared", "b", "c"), {"heads": "shared"}),
         ("no backbone 'pain'", BRANCHES, {"backbone": {"name": "pain"}}),
         ("Extra inputs", BRANCHES, {"backbone": {"name": "painn", "depth": 3}}),
     ],
