@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_ATTEMPT = re.compile(r"link-[0-9]+/attempt-[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ class RunDir:
 
     def attempts(self, key: str) -> list[AttemptDir]:
         """All attempts of a stage instance that have a folder, in the order (link, attempt)."""
-        found = self.stage(key).glob("link-*/attempt-*")
+        found = [
+            path for path in self.stage(key).glob("link-*/attempt-*") if _ATTEMPT.fullmatch(f"{path.parent.name}/{path.name}")
+        ]
         return [AttemptDir(path) for path in sorted(found, key=_order)]
 
     def stage_cancel(self, key: str) -> Path:

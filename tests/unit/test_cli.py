@@ -17,6 +17,7 @@ from made_campaign import MadeCampaign, half, whole
 from model.outcome import CampaignError
 from workflow.cli import campaign
 from workflow.report.logs import print_logs
+from workflow.report.terminal import print_results
 from workflow.templates import templates
 
 ROOT = Path(__file__).parents[2]
@@ -190,6 +191,21 @@ def test_logs_of_what_is_not_there(home: Path) -> None:
     assert "Stages that were attempted: data, painn." in run("logs", "pain", code=2).stderr
     assert "no task 'x'" in run("logs", "painn", "--task", "x", code=2).stderr
     assert "no task '../..'" in run("logs", "painn", "--task", "../..", code=2).stderr
+
+
+def test_folders_that_are_no_attempts_are_passed_over(home: Path) -> None:
+    made = half(home / "runs" / "gfm")
+    for strange in ("link-1/attempt-x", "link-a/attempt-1", "link-1/attempt-2.bak"):
+        (made.rundir.stage("painn") / strange).mkdir(parents=True)
+    assert "link-1/attempt-1/job.log" in run("logs", "painn").output
+
+
+def test_a_screening_that_ranks_nothing_says_why(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = MadeCampaign(home / "c")
+    made.begin("screen")
+    made.end("screen", "done", result={"count": 5, "flagged": 5, "top": []})
+    print_results(home / "c")
+    assert "screen: nothing is ranked; 5 candidates hold elements" in capsys.readouterr().out
 
 
 def test_following_a_log_ends_with_the_receipt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

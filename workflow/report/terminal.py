@@ -68,6 +68,9 @@ def print_results(folder: Path, console: Console | None = None) -> None:
             _print_table(console, tables.finetuning_table(stage))
         if stage.result.get("top"):
             _print_table(console, tables.ranking_table(stage), most=5)
+        elif stage.result.get("flagged"):
+            line = f"{stage.key}: nothing is ranked; {stage.result['flagged']} candidates hold elements that no branch knows"
+            console.print(Text(line, "yellow"))
 
 
 def _print_table(console: Console, table: tables.Table, most: int = 100) -> None:
