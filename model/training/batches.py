@@ -90,4 +90,3 @@ class Batches:
     @staticmethod
     def _block(branch: BranchData, split: str) -> Block:
         return branch.train if split == "train" else branch.validation
-

@@ -98,10 +98,7 @@ class Buckets:
     ) -> None:
         self._mesh = mesh
         smaller = sorted({members_of(group) for group in groups} - {mesh.world})  # these sets are disjoint
-        self.own = [
-            Bucket(members, {g: n for g, n in groups.items() if members_of(g) == members}, like)
-            for members in smaller
-        ]
+        self.own = [Bucket(members, {g: n for g, n in groups.items() if members_of(g) == members}, like) for members in smaller]
         shared = {g: n for g, n in groups.items() if members_of(g) == mesh.world}
         self.world = Bucket(mesh.world, shared, like, tail + 1)
 
