@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ase.parallel import world
+
+# ASE chooses its communicator at first use, and takes mpi4py where some package has imported it. DeepHyper imports it
+# without starting MPI, and ASE would then end the process: let it choose now.
+assert world.size == 1
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT.parent / "shared" / "samples"
