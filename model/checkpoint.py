@@ -23,7 +23,7 @@ from torch import Tensor
 from model.config import ModelSpec, Owner, Precision, Splits
 from model.data.references import References
 from model.multitask import MultiTaskModel, Statistics
-from model.outcome import CampaignError, read_json, sync_folder, write_bytes, write_json
+from model.outcome import CampaignError, read_json, sync, write_bytes, write_json
 from model.owner import require_commit
 from model.parallel import Ranks
 from model.precision import apply
@@ -263,7 +263,7 @@ def _read_group(folder: Path, group: str, meta: Meta) -> GroupState:
 
 
 def _commit(folder: Path, fields: dict[str, Any], owner: Owner | None) -> None:
-    sync_folder(folder)
+    sync(folder)
     require_commit(owner)
     write_json(folder / META_FILE, fields)
     keep = {META_FILE} | {entry["file"] for entry in fields["files"].values()}

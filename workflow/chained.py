@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.outcome import sync_folder
+from model.outcome import sync
 from workflow.errors import JournalError
 
 GENESIS = "0" * 64
@@ -51,7 +51,7 @@ class ChainedFile:
     def __init__(self, path: Path, *, epoch: int = 0, start: str = GENESIS, seq: int = 0) -> None:
         self.path, self.epoch = path, epoch
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        sync_folder(path.parent)
+        sync(path.parent)
         chain = read_chain(path, start)
         if chain.torn:
             os.ftruncate(self._handle, chain.length)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.outcome import read_json, sync_folder, write_json
+from model.outcome import read_json, sync, write_json
 from workflow.chained import GENESIS, Chain, ChainedFile, read_chain
 from workflow.errors import CampaignError, JournalError, LeaseHeld
 from workflow.process import ProcessId
@@ -55,7 +55,7 @@ class Journal:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError as error:
             raise _held(folder, newest + 1) from error
-        sync_folder(folder)
+        sync(folder)
         return Journal._begin(folder, newest + 1, periods)
 
     @staticmethod

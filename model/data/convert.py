@@ -32,7 +32,7 @@ from model.data.shard import file_hash, file_hashes, file_sizes, write_shard
 from model.data.store import MANIFEST, REFERENCES, REJECTS, Store
 from model.data.structure import Structure
 from model.data.validation import fault
-from model.outcome import CampaignError, Outcome, Status, read_json, sync_folder, write_bytes, write_json
+from model.outcome import CampaignError, Outcome, Status, read_json, sync, write_bytes, write_json
 from model.owner import StopFlag, require_commit
 from model.parallel import Ranks
 from model.progress import Progress
@@ -157,7 +157,7 @@ def _convert(job: Conversion, span: Span) -> None:
         require_commit(job.config.owner)
         shutil.rmtree(place, ignore_errors=True)
         beside.replace(place)
-        sync_folder(place.parent)
+        sync(place.parent)
     require_commit(job.config.owner)
     write_json(job.summary_path(span), summary)
 

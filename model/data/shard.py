@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.data.block import ATOM_FIELDS, Block
 from model.data.bp5 import reading, writing
-from model.outcome import CampaignError, sync_folder
+from model.outcome import CampaignError, sync
 
 _WRITTEN = ("numbers", "positions", "forces", "cell", "pbc", "energy", "stress", "charge", "spin", "identity")
 _AS_UINT8 = ("pbc",)
@@ -36,8 +35,8 @@ def write_shard(folder: Path, block: Block, attributes: Attributes) -> None:
         for name, array in _variables(block).items():
             stream.write(name, array, list(array.shape), [0] * array.ndim, list(array.shape))
     for path in folder.iterdir():
-        _sync(path)
-    sync_folder(folder)
+        sync(path)
+    sync(folder)
 
 
 def read_shard(folder: Path, start: int, stop: int) -> Block:
@@ -113,11 +112,3 @@ def _read_ids(reader: adios2.Stream, start: int, count: int) -> NDArray[np.bytes
         column = np.arange(total) - np.repeat(offsets[:-1] - offsets[0], lengths)
         table[np.repeat(np.arange(count), lengths), column] = reader.read("ids", [int(offsets[0])], [total])
     return table.reshape(-1).view(f"S{width}")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from model.config import Owner
 from model.data.bp5 import reading, writing
 from model.data.shard import file_hashes
-from model.outcome import read_json, sync_folder, write_json
+from model.outcome import read_json, sync, write_json
 from model.owner import require_commit
 
 FLAGS = ("", "no branch knows all its elements", "the prediction is not finite")
@@ -112,8 +112,8 @@ class ShardFile:
     def commit(self, written: Path, owner: Owner | None) -> None:
         """Make a closed BP5 folder count: rename it into place, then its marker."""
         for path in written.iterdir():
-            _sync(path)
-        sync_folder(written)
+            sync(path)
+        sync(written)
         require_commit(owner)
         if written != self.data:
             shutil.rmtree(self.data, ignore_errors=True)
@@ -161,11 +161,3 @@ def _link(source: str, target: str) -> str:
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
     return target
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

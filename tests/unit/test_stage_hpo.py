@@ -257,3 +257,10 @@ def test_the_batch_of_a_rank_follows_the_shares_of_the_branches() -> None:
     assert batch.atoms == 273  # 10 structures a rank: 7.5 of 3 atoms, 2.5 of 100
     assert batch.edges == pytest.approx(7.5 * 3 * 2 + 250 * 52.36, abs=2)
     assert isinstance(batch, Batch)
+
+
+def test_trials_without_a_validation_label_are_told_what_they_lack(tmp_path: Path) -> None:
+    made = allocation(tmp_path, lambda name, config, folder: trained(folder, config, None), {"evaluations": 2})  # type: ignore[arg-type]
+    result = run(made)
+    assert (result.status, result.cause) == (Status.FAILED, Cause.BAD_CONFIG)
+    assert "splits.validation" in result.result["trials"][0]["message"]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from model.outcome import sync_folder, write_json
+from model.outcome import sync, write_json
 from workflow.batch.local import MARK, Spool
 from workflow.batch.scheduler import JobState
 from workflow.process import ProcessId, parent, pids
@@ -159,7 +159,7 @@ def _hand_in(spool: Spool, job: dict[str, Any]) -> int:
         except FileExistsError:
             number += 1
     beside.unlink()
-    sync_folder(spool.root)
+    sync(spool.root)
     write_json(spool.root / "last", number)
     return number
 

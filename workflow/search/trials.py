@@ -198,6 +198,8 @@ def _judged(trial: Trial, result: TaskResult, facts: dict[str, Any]) -> tuple[st
         objective = facts.get("objective")
         if isinstance(objective, int | float) and math.isfinite(objective):
             return DONE, None, result.message
+        if objective is None:
+            return FAILED, str(Cause.BAD_CONFIG), "no validation label to compare by: give `splits.validation` a larger share"
         return FAILED, str(Cause.DIVERGED), f"the objective is {objective}"
     cause = result.cause or Cause.BUG
     resumed_badly = cause is Cause.BAD_CONFIG and len(trial.folders) > 1 and not trial.distrusts
