@@ -243,13 +243,13 @@ def test_a_frozen_agent_loses_its_ranks_and_vanishes_when_it_thaws_revoked(world
     assert (attempt.tasks / "stubborn-0" / "written.0.log").read_bytes() == written
 
 
-def test_a_source_that_differs_from_its_receipt_ends_the_stage_as_storage(world: World) -> None:
+def test_a_source_that_differs_from_its_receipt_ends_the_stage_for_good(world: World) -> None:
     data = world.campaign / "stages" / "data"
     data.mkdir(parents=True)
     (data / "a.bin").write_bytes(b"a")
     attempt = world.attempt("stage-in-wrong")
     receipt = world.run(attempt)
-    assert (receipt.status, receipt.cause) == (Status.FAILED, Cause.STORAGE) and "a.bin" in receipt.message
+    assert (receipt.status, receipt.cause) == (Status.FAILED, Cause.BAD_CONFIG) and "a.bin" in receipt.message
 
 
 WATER = """3
