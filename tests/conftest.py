@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from ase.parallel import world
 # ASE chooses its communicator at first use, and takes mpi4py where some package has imported it. DeepHyper imports it
 # without starting MPI, and ASE would then end the process: let it choose now.
 assert world.size == 1
+# A shell starts background jobs with SIGINT ignored, and every process of a test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT.parent / "shared" / "samples"

@@ -51,7 +51,7 @@ def campaign(ctx: click.Context) -> None:
     epilog=examples(
         "campaign init                             list the templates",
         "campaign init quickstart                  write quickstart.yaml",
-        "campaign init hpo --into search.yaml      write under another name",
+        "campaign init quickstart --into search.yaml  write under another name",
     ),
 )
 @click.argument("template", required=False)
@@ -73,7 +73,7 @@ def init(template: str | None, into: Path | None, force: bool) -> None:
     short_help="Find what is wrong in FILE before anything waits in a queue.",
     epilog=examples(
         "campaign check my.yaml",
-        "campaign check my.yaml --site frontier --elsewhere",
+        "campaign check my.yaml --site local --elsewhere",
     ),
 )
 @_FILE
@@ -98,7 +98,7 @@ def check(file: Path, site: str | None, elsewhere: bool, no_models: bool) -> Non
     short_help="Show jobs, node-hours, queues and refusals of FILE on a site.",
     epilog=examples(
         "campaign plan my.yaml",
-        "campaign plan my.yaml --site perlmutter",
+        "campaign plan my.yaml --site local",
     ),
 )
 @_FILE
@@ -231,10 +231,10 @@ def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> N
 
 
 @campaign.command(
-    short_help="Print the logs of a stage's newest attempt.",
+    short_help="Print the logs of a stage's newest job that had work.",
     epilog=examples(
         "campaign logs train/1 -c my.yaml",
-        "campaign logs painn --task trial-0007 -f",
+        "campaign logs painn --task trial-3 -f",
     ),
 )
 @click.argument("stage")
@@ -244,7 +244,7 @@ def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> N
 @click.option("-n", "--lines", type=int, default=50, show_default=True, help="Lines from the end of each log; 0: all.")
 @click.pass_obj
 def logs(where: Where, stage: str, target: Path | None, task: str | None, follow: bool, lines: int) -> None:
-    """Print the logs of STAGE's newest attempt."""
+    """Print the logs of STAGE's newest job that had work."""
     from workflow.report.locate import locate
     from workflow.report.logs import print_logs
 

@@ -56,7 +56,7 @@ MISTAKES = {
         "kind: screen",
         "kind: scren",
         "26: stages.pick.kind: no stage kind 'scren'",
-        "Did you mean 'screen'? Known: blend, convert, finetune, hpo, promote, screen, train.",
+        "Did you mean 'screen'? Known: {kinds}.",
     ),
     "unknown reader": (
         "a: {reader: extxyz,",
@@ -225,9 +225,10 @@ def test_a_file_that_is_no_yaml_is_told_with_its_line(file: Path) -> None:
 
 def filled(text: str, file: Path) -> str:
     from model.registry import backbones, readers
+    from workflow.campaign import stage_kinds
     from workflow.site import site_names
 
-    known = {"backbones": backbones(), "readers": readers(), "sites": site_names()}
+    known = {"backbones": backbones(), "readers": readers(), "kinds": stage_kinds(), "sites": site_names()}
     for name, names in known.items():
         text = text.replace(f"{{{name}}}", ", ".join(names))
     return text.replace("{folder}", str(file.parent))

@@ -188,7 +188,7 @@ def test_logs_of_a_job_and_of_a_task(home: Path) -> None:
 
 def test_logs_of_what_is_not_there(home: Path) -> None:
     half(home / "runs" / "gfm")
-    assert "Stages that were attempted: data, painn." in run("logs", "pain", code=2).stderr
+    assert "Stages that had jobs: data, painn." in run("logs", "pain", code=2).stderr
     assert "no task 'x'" in run("logs", "painn", "--task", "x", code=2).stderr
     assert "no task '../..'" in run("logs", "painn", "--task", "../..", code=2).stderr
 
@@ -270,3 +270,12 @@ def test_the_module_runs_as_the_command() -> None:
         [sys.executable, "-m", "workflow", "--version"], capture_output=True, text=True, env=environment, timeout=60, check=True
     )
     assert done.stdout.startswith("campaign, version 0.")
+
+
+def test_logs_pass_over_a_link_that_had_nothing_to_do(home: Path) -> None:
+    half(home / "runs" / "gfm")
+    links = home / "runs" / "gfm" / "stages" / "painn"
+    (links / "link-1" / "attempt-1" / "run" / "tasks" / "trial-3").mkdir(parents=True)
+    (links / "link-9" / "attempt-1").mkdir(parents=True)
+    assert "trial-3" in run("logs", "painn").output
+    assert "link-1/attempt-1/run/tasks/trial-3" in run("logs", "painn", "--task", "trial-3").output

@@ -1,4 +1,4 @@
-"""Print the logs of a stage's newest attempt, and go on as they grow."""
+"""Print the logs of the newest attempt at a stage that has something to tell, and go on as they grow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def print_logs(folder: Path, stage: str, task: str | None, *, lines: int, follow
     Raises:
         StageError: No such stage, attempt or task.
     """
-    attempt = _newest(RunDir(folder), stage)
+    attempt = _telling(RunDir(folder), stage, task)
     files = [attempt.log] if task is None else _task_files(attempt, stage, task)
     places = {file: _print_tail(file, lines) for file in files}
     if task is None:
@@ -42,19 +42,24 @@ def print_logs(folder: Path, stage: str, task: str | None, *, lines: int, follow
         _print_from(file, place)
 
 
-def _newest(rundir: RunDir, stage: str) -> AttemptDir:
+def _telling(rundir: RunDir, stage: str, task: str | None) -> AttemptDir:
+    """Return the newest attempt with that task, or with any; a link that waits in the queue or had nothing to do has none."""
     attempts = rundir.attempts(stage)
     if not attempts:
-        known = sorted(path.name for path in rundir.stages.glob("*") if path.is_dir()) if rundir.stages.is_dir() else []
-        remedy = f"Stages that were attempted: {', '.join(known) or 'none yet'}."
-        raise StageError(f"no attempt at stage '{stage}'", str(rundir.root), remedy)
-    return attempts[-1]
+        folders = sorted(rundir.stages.glob("*")) if rundir.stages.is_dir() else []
+        known = [path.name for path in folders if any(path.glob("link-*"))]
+        remedy = f"Stages that had jobs: {', '.join(known) or 'none yet'}."
+        raise StageError(f"no job of stage '{stage}'", str(rundir.root), remedy)
+    telling = (
+        each for each in reversed(attempts) if (any(each.tasks.glob("*")) if task is None else (each.tasks / task).is_dir())
+    )
+    return next(telling, attempts[-1])
 
 
 def _task_files(attempt: AttemptDir, stage: str, task: str) -> list[Path]:
     folder = attempt.tasks / task
     if not folder.is_dir() or folder.parent != attempt.tasks:
-        raise StageError(f"no task '{task}' in the newest attempt at '{stage}'", str(attempt.tasks), f"Tasks: {_names(attempt)}.")
+        raise StageError(f"no task '{task}' in any attempt at '{stage}'", str(attempt.tasks), f"Tasks: {_names(attempt)}.")
     return [folder / "stdout.log", folder / "stderr.log"]
 
 
