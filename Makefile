@@ -27,9 +27,11 @@ demo-science: setup  ## what sharing a backbone is worth: four arms, three seeds
 	$(BIN)/python -m campaigns.demo_science quickstart-data
 
 test: setup       ## every test but the slow ones, as CI runs them
+	@sh tests/system_packages.sh
 	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadgroup
 
 test-all: setup   ## the slow ones too
+	@sh tests/system_packages.sh
 	$(BIN)/python -m pytest -m 'not gpu' -n 2 --dist loadgroup
 
 lint: setup       ## ruff, mypy, codespell, yamllint
