@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from model.config import ModelSpec
-from model.multitask import MultiTaskModel, Statistics
+from model.multitask import MultiTaskModel, unit_statistics
 from model.outcome import CampaignError
 
 
@@ -33,7 +33,6 @@ def run(path: Path) -> int:
 
 def num_parameters(spec: ModelSpec, branches: tuple[str, ...] = ("branch",)) -> int:
     """Count the parameters of a model that is never given memory."""
-    statistics = Statistics(average_neighbors=1.0, energy_scale=(1.0,) * len(branches), force_scale=1.0)
     with torch.device("meta"):
-        model = MultiTaskModel(spec, branches, statistics)
+        model = MultiTaskModel(spec, branches, unit_statistics(spec, len(branches)))
     return sum(parameter.numel() for parameter in model.parameters())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -31,11 +32,13 @@ class Statistics:
         energy_scale: For each branch, the energy in eV/atom that a head's unit stands for. A good choice is the RMS force
             of the branch in eV/Å times 1 Å, because forces are most of the labels.
         force_scale: eV/Å that a force head's unit stands for.
+        neighbor_means: Means over atoms of what the backbone's `neighbor_statistics` give, by name.
     """
 
     average_neighbors: float
     energy_scale: tuple[float, ...]
     force_scale: float = 1.0
+    neighbor_means: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class MultiTaskModel(nn.Module):
         self.spec, self.seed = spec, seed
         self.branches: tuple[str, ...] = ()
         self._scale = 1.0
-        self.backbone = make_backbone(spec, statistics.average_neighbors)
+        self.backbone = make_backbone(spec, base.Neighborhood(statistics.average_neighbors, statistics.neighbor_means))
         self.heads = nn.ModuleDict()
         if spec.heads == "shared":
             self.heads[SHARED] = Head(spec, self.backbone.width)
@@ -238,7 +241,7 @@ class MultiTaskModel(nn.Module):
             raise CampaignError(f"a branch cannot be called '{name}'", "branches", "Use letters, digits and '_'.") from error
 
 
-def make_backbone(spec: ModelSpec, average_neighbors: float) -> base.Backbone:
+def make_backbone(spec: ModelSpec, neighborhood: base.Neighborhood) -> base.Backbone:
     """Build the backbone that `spec` names.
 
     Raises:
@@ -246,8 +249,25 @@ def make_backbone(spec: ModelSpec, average_neighbors: float) -> base.Backbone:
     """
     checked = registry.backbone_options(spec.backbone).model_dump()
     module = importlib.import_module(f"model.backbones.{checked['name']}")
-    backbone: base.Backbone = module.Backbone(module.Config.model_validate(checked), spec, average_neighbors)
+    backbone: base.Backbone = module.Backbone(module.Config.model_validate(checked), spec, neighborhood)
     return backbone
+
+
+def neighbor_statistics(spec: ModelSpec) -> Mapping[str, base.NeighborStatistic]:
+    """Return what the backbone that `spec` names wants to know of the training split, by name.
+
+    Raises:
+        CampaignError: No such backbone, or its options are wrong.
+    """
+    name = registry.backbone_options(spec.backbone).model_dump()["name"]
+    kind: type[base.Backbone] = importlib.import_module(f"model.backbones.{name}").Backbone
+    return kind.neighbor_statistics
+
+
+def unit_statistics(spec: ModelSpec, num_branches: int, average_neighbors: float = 1.0) -> Statistics:
+    """Return statistics of no data, every mean and scale 1: for a model that is built to be looked at."""
+    means = dict.fromkeys(neighbor_statistics(spec), 1.0)
+    return Statistics(average_neighbors, (1.0,) * num_branches, neighbor_means=means)
 
 
 def _at_leaf(graph: AtomGraph) -> AtomGraph:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pydantic import BaseModel
@@ -10,6 +13,34 @@ from torch import Tensor, nn
 
 from model.config import ModelSpec
 from model.graph import AtomGraph
+from model.outcome import CampaignError
+
+NeighborStatistic = Callable[[Tensor, Tensor, int, float], Tensor]
+"""(lengths in Å (num_edges,), receivers (num_edges,), num_atoms, cutoff in Å) to one number of each atom, (num_atoms,)."""
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """What an atom of the training split has around it, on average over all its atoms.
+
+    Attributes:
+        count: Number of neighbours.
+        means: Of the numbers that the backbone's `neighbor_statistics` give, by name.
+    """
+
+    count: float
+    means: Mapping[str, float]
+
+    def mean(self, name: str) -> float:
+        """Return one of `means`.
+
+        Raises:
+            CampaignError: It was never taken.
+        """
+        if name not in self.means:
+            what = f"the backbone needs the training split's mean {name}, which is not given"
+            raise CampaignError(what, "model.backbone", "Use a checkpoint that was trained with it, or train anew.")
+        return self.means[name]
 
 
 class Backbone(nn.Module, ABC):
@@ -24,17 +55,19 @@ class Backbone(nn.Module, ABC):
     Args:
         config: The backbone's own options.
         spec: The model's options: cutoff, elements, charge and spin.
-        average_neighbors: Mean number of neighbours in the training split; messages are normalised by it.
+        neighborhood: Means over the training split; messages are normalised by the mean number of neighbours.
     """
 
     width: int
     """Features of each atom."""
+    neighbor_statistics: ClassVar[Mapping[str, NeighborStatistic]] = {}
+    """Numbers of each atom whose means over the training split it wants; `Neighborhood.mean` has them by name."""
 
-    def __init__(self, config: BaseModel, spec: ModelSpec, average_neighbors: float) -> None:
+    def __init__(self, config: BaseModel, spec: ModelSpec, neighborhood: Neighborhood) -> None:
         super().__init__()
         self.config, self.cutoff = config, spec.cutoff
         self.message_scale: Tensor
-        self.register_buffer("message_scale", torch.tensor(max(average_neighbors, 1.0) ** -0.5, dtype=torch.float64))
+        self.register_buffer("message_scale", torch.tensor(max(neighborhood.count, 1.0) ** -0.5, dtype=torch.float64))
 
     @abstractmethod
     def forward(self, graph: AtomGraph, vectors: Tensor, lengths: Tensor) -> Tensor:

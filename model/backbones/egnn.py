@@ -49,8 +49,8 @@ class Config(BaseModel):
 class Backbone(base.Backbone):
     """EGNN without the coordinate update, which an energy does not need; geometry enters as distances only."""
 
-    def __init__(self, config: Config, spec: ModelSpec, average_neighbors: float) -> None:
-        super().__init__(config, spec, average_neighbors)
+    def __init__(self, config: Config, spec: ModelSpec, neighborhood: base.Neighborhood) -> None:
+        super().__init__(config, spec, neighborhood)
         self.width, self.radial = config.hidden, config.radial
         self.embedding = AtomEmbedding(spec.elements, 1 if spec.elements == "number" else self.width, spec.charge_spin)
         self.widen = Dense(1, self.width) if spec.elements == "number" else None

@@ -75,8 +75,8 @@ class Edges:
 class Backbone(base.Backbone):
     """PaiNN; with `elements: number` the first layer is one feature wide, as in HydraGNN."""
 
-    def __init__(self, config: Config, spec: ModelSpec, average_neighbors: float) -> None:
-        super().__init__(config, spec, average_neighbors)
+    def __init__(self, config: Config, spec: ModelSpec, neighborhood: base.Neighborhood) -> None:
+        super().__init__(config, spec, neighborhood)
         self.width, self.radial = config.hidden, config.radial
         narrow = 1 if spec.elements == "number" else config.hidden
         self.embedding = AtomEmbedding(spec.elements, narrow, spec.charge_spin)

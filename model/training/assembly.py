@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -129,14 +131,22 @@ def statistics_of(config: TrainConfig, data: Data, meta: checkpoint.Meta | None)
     if config.model.heads == "shared":
         scales = [sum(scales) / len(scales)] * len(scales)
     if meta is None:
-        edges, atoms = (sum(getattr(s, n) for s in data.summaries) for n in ("num_edges", "num_atoms"))
         forces = [s.scales.rms_force for s in data.summaries if s.scales.rms_force]
-        return Statistics(edges / max(atoms, 1), tuple(scales), sum(forces) / len(forces) if forces else 1.0)
+        force_scale = sum(forces) / len(forces) if forces else 1.0
+        count, means = _neighbors(data.summaries)
+        return Statistics(count, tuple(scales), force_scale, means)
     known = dict(zip(meta.branches, meta.statistics.energy_scale, strict=True))
     if config.model.heads == "shared":
         known = dict.fromkeys(data.names, meta.statistics.energy_scale[0])
     chosen = tuple(known.get(name, scale) for name, scale in zip(data.names, scales, strict=True))
-    return Statistics(meta.statistics.average_neighbors, chosen, meta.statistics.force_scale)
+    return replace(meta.statistics, energy_scale=chosen)
+
+
+def _neighbors(summaries: Sequence[Summary]) -> tuple[float, dict[str, float]]:
+    """Return the mean number of neighbours, and the means that the backbone wants, over the atoms of all branches."""
+    atoms = max(sum(s.num_atoms for s in summaries), 1)
+    means = {name: math.fsum(s.neighbor_sums[name] for s in summaries) / atoms for name in summaries[0].neighbor_sums}
+    return sum(s.num_edges for s in summaries) / atoms, means
 
 
 def _energy_scale(summary: Summary) -> float:
@@ -147,8 +157,9 @@ def _energy_scale(summary: Summary) -> float:
 def _model(config: TrainConfig, data: Data, statistics: Statistics) -> MultiTaskModel:
     own = sorted(data.own)
     scales = tuple(statistics.energy_scale[b] for b in own)
-    local = Statistics(statistics.average_neighbors, scales, statistics.force_scale)
-    model = MultiTaskModel(config.model, tuple(data.names[b] for b in own), local, seed=config.seed)
+    model = MultiTaskModel(
+        config.model, tuple(data.names[b] for b in own), replace(statistics, energy_scale=scales), seed=config.seed
+    )
     apply(model, config.precision)
     return model
 

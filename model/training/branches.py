@@ -22,6 +22,7 @@ from model.outcome import CampaignError
 from model.parallel import Ranks
 from model.training.layout import Layout, branch_parallel, data_parallel
 from model.training.metrics import Scales
+from model.training.neighborhood import neighbor_sums
 
 _ATOM_COST = 5
 """Cost of an atom over that of an edge in a training step; 3 to 9 by backbone and width, measured on one core."""
@@ -39,6 +40,7 @@ class Summary:
         num_validation: Structures of the validation split.
         num_atoms: Atoms of the training split.
         num_edges: Edges of the training split within the cutoff.
+        neighbor_sums: Sums over the training split's atoms of what the backbone wants to know of their neighbours.
         references: Per-element energies fitted on the training split; None without energies.
         scales: Spreads of its labels on the training split.
         fingerprint: Hash of the whole branch's physics.
@@ -48,6 +50,7 @@ class Summary:
     num_validation: int
     num_atoms: int
     num_edges: int
+    neighbor_sums: dict[str, float]
     references: References | None
     scales: Scales
     fingerprint: str
@@ -133,7 +136,7 @@ def load_branch(spec: BranchSpec, model: ModelSpec, splits: Splits, near: Sequen
     if not (np.isfinite(train.energy).any() or np.isfinite(train.forces).any()):
         raise CampaignError("neither energies nor forces in the training split", str(spec.store), "Give a branch with labels.")
     references = references_of(store, block, splits, near)
-    summary = _summarize(train, len(validation), references)
+    summary = replace(_summarize(train, len(validation), references), neighbor_sums=neighbor_sums(train, model))
     return BranchData(train, validation, replace(summary, fingerprint=fingerprint(block)))
 
 
@@ -207,6 +210,7 @@ def _summarize(train: Block, num_validation: int, references: References | None)
         num_validation=num_validation,
         num_atoms=len(train.numbers),
         num_edges=int(train.edges.offsets[-1]) if train.edges else 0,
+        neighbor_sums={},
         references=references,
         scales=Scales(_spread(references), rms),
         fingerprint="",

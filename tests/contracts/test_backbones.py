@@ -11,7 +11,7 @@ from graphs import System, graph_of, molecule, one_atom, supercell, triclinic
 
 from model import registry
 from model.config import ModelSpec
-from model.multitask import MultiTaskModel, Statistics
+from model.multitask import MultiTaskModel, Statistics, neighbor_statistics
 
 CUTOFF = 3.2
 SYSTEMS = {"molecule": molecule(), "triclinic": triclinic(), "one_atom": one_atom()}
@@ -22,7 +22,8 @@ ELEMENTS = ["embedding", "number"]
 def make(backbone: str, **changes) -> MultiTaskModel:
     options = {"name": backbone, "layers": 2, "hidden": 12}
     spec = ModelSpec.model_validate({"backbone": options, "cutoff": CUTOFF, "head_hidden": 8, **changes})
-    model = MultiTaskModel(spec, ("first", "second"), Statistics(8.0, (0.7, 1.3)), seed=3).double()
+    statistics = Statistics(8.0, (0.7, 1.3), neighbor_means=dict.fromkeys(neighbor_statistics(spec), 1.7))
+    model = MultiTaskModel(spec, ("first", "second"), statistics, seed=3).double()
     model.requires_grad_(False)
     return model
 

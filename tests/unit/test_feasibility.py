@@ -14,7 +14,7 @@ from model import precision, registry
 from model.config import ModelSpec
 from model.feasibility import num_parameters, peak_memory_gb
 from model.graph import AtomGraph
-from model.multitask import MultiTaskModel, Statistics
+from model.multitask import MultiTaskModel, unit_statistics
 
 LEAD = ModelSpec(
     backbone={"name": "painn", "layers": 2, "hidden": 337, "radial": 4, "mixing": True},
@@ -28,7 +28,7 @@ LEAD = ModelSpec(
 
 def build(spec: ModelSpec, branches: int, device: str = "cpu") -> MultiTaskModel:
     with torch.device(device):
-        return MultiTaskModel(spec, tuple(f"b{i}" for i in range(branches)), Statistics(10.0, (1.0,) * branches))
+        return MultiTaskModel(spec, tuple(f"b{i}" for i in range(branches)), unit_statistics(spec, branches, 10.0))
 
 
 @pytest.mark.parametrize("backbone", registry.backbones())
