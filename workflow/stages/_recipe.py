@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from model.config import BranchSpec, ModelSpec, Splits, Task, TrainConfig
 from model.outcome import CampaignError
-from model.registry import backbone_config
+from model.registry import backbone_config, backbones
+from workflow.keys import KeysOf, NameOf
 from workflow.request import Request
 from workflow.site import merge
 from workflow.stages._inputs import StoreInput
@@ -25,6 +26,13 @@ OWN_KEYS = frozenset(
 
 INHERITED = ("loss", "optimizer", "batch", "precision")
 """What a promoted model's further training takes over from the training that made it, unless told otherwise."""
+
+# What a file may write there, for the manual and the editor.
+BackboneName = Annotated[str, NameOf("backbone", backbones)]
+BackboneChoice = Annotated[str | dict[str, Any] | None, NameOf("backbone", backbones, backbone_config)]
+ModelKeys = Annotated[dict[str, Any], KeysOf(ModelSpec)]
+HeadKeys = Annotated[dict[str, Any], KeysOf(ModelSpec, frozenset({"backbone"}))]
+TrainingKeys = Annotated[dict[str, Any], KeysOf(TrainConfig, OWN_KEYS)]
 
 T = TypeVar("T", bound=Task)
 

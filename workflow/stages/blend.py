@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from model.config import BlendConfig, Task
 from model.outcome import Outcome, Status
+from workflow.keys import KeysOf
 from workflow.stages._inputs import Model, earlier_tasks, finished, stage_in, stores, upstream
 from workflow.stages._recipe import OWN_KEYS, Problem, branches, config_problems, configuration, splits
 from workflow.stages._tries import Work, carry_out, verdict
@@ -20,7 +21,9 @@ from workflow.stages.base import Allocation, Stage, StageResult, StageSpec
 class BlendSpec(StageSpec):
     """Keys of a stage of kind `blend`."""
 
-    options: dict[str, Any] = Field({}, description="Keys of the blend: hidden, epochs, learning_rate, batch, precision, seed.")
+    options: Annotated[dict[str, Any], KeysOf(BlendConfig, OWN_KEYS - {"epochs"})] = Field(
+        {}, description="Keys of the blend: hidden, epochs, learning_rate, batch, precision, seed."
+    )
 
 
 class Kind(Stage):

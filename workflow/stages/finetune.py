@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from model.config import FinetuneConfig, Task
 from model.outcome import Cause, Outcome, Status, write_json
+from workflow.keys import KeysOf
 from workflow.stages._inputs import Model, earlier_tasks, finished, newest_checkpoint, stage_in, stores, upstream
-from workflow.stages._recipe import Problem, branches, configuration, inherited, splits, training_problems
+from workflow.stages._recipe import OWN_KEYS, Problem, branches, configuration, inherited, splits, training_problems
 from workflow.stages._tries import Work, carry_out, verdict
 from workflow.stages._upstream import converted_problems, model_stage_problems
 from workflow.stages.base import Allocation, Stage, StageResult, StageSpec, TaskResult
@@ -26,7 +27,9 @@ class FinetuneSpec(StageSpec):
     strategies: tuple[Strategy, ...] = Field(
         ("scratch", "frozen", "unfrozen"), min_length=1, description="From random weights; the new head only; everything."
     )
-    training: dict[str, Any] = Field({}, description="Keys of the training: optimizer, loss, batch, precision, seed, ….")
+    training: Annotated[dict[str, Any], KeysOf(FinetuneConfig, OWN_KEYS)] = Field(
+        {}, description="Keys of the training: optimizer, loss, batch, precision, seed, …."
+    )
     epochs: int = Field(10, ge=1, description="Epochs of each strategy.")
 
 

@@ -11,15 +11,28 @@ from pydantic import Discriminator, Field, Tag
 
 from model.config import Strict, TrainConfig
 from model.outcome import CampaignError, Cause, Status
+from model.registry import backbone_config, backbones
+from workflow.keys import SpaceOf
 from workflow.receipt import Output
 from workflow.search.feasibility import batch_of, refusal
 from workflow.search.loop import Plan, Search, best_of
-from workflow.search.space import Point, Range, Space, make_space
+from workflow.search.space import SHARED, Point, Range, Space, make_space
 from workflow.search.stopping import Halving
 from workflow.search.trials import DONE, FAILED, INTERRUPTED, Trial, Trials
 from workflow.site import merge
 from workflow.stages._inputs import StoreInput, stage_in, stores
-from workflow.stages._recipe import Problem, branches, configuration, model_fields, model_problems, splits, training_problems
+from workflow.stages._recipe import (
+    BackboneName,
+    HeadKeys,
+    Problem,
+    TrainingKeys,
+    branches,
+    configuration,
+    model_fields,
+    model_problems,
+    splits,
+    training_problems,
+)
 from workflow.stages._upstream import converted_problems
 from workflow.stages.base import Allocation, Stage, StageResult, StageSpec
 
@@ -42,12 +55,12 @@ Varied = Annotated[Annotated[Range, Tag("range")] | Annotated[Any, Tag("value")]
 class HpoSpec(StageSpec):
     """Keys of a stage of kind `hpo`."""
 
-    backbone: str = Field(description="Name of the backbone.")
-    model: dict[str, Any] = Field({}, description="Keys of the model that do not vary: cutoff, readout, head_hidden, ….")
-    training: dict[str, Any] = Field({}, description="Keys of the training that do not vary: batch, precision, optimizer, ….")
+    backbone: BackboneName = Field(description="Name of the backbone.")
+    model: HeadKeys = Field({}, description="Keys of the model that do not vary: cutoff, readout, head_hidden, ….")
+    training: TrainingKeys = Field({}, description="Keys of the training that do not vary: batch, precision, optimizer, ….")
     evaluations: int = Field(20, ge=1, description="Most trials; those refused or failed by their own fault count.")
     trial: TrialSpec = Field(TrialSpec(), description="What one trial may spend.")
-    space: dict[str, Varied] = Field(
+    space: Annotated[dict[str, Varied], SpaceOf("backbone", backbones, backbone_config, tuple(SHARED))] = Field(
         {},
         description="What varies, by name: `low`, `high`, `log`; or `choices`; or `{}` for the backbone's own range; "
         "or a value to hold. Empty: everything that has a range of its own.",

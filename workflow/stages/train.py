@@ -13,7 +13,10 @@ from model.config import EvaluateConfig, Task, TrainConfig
 from model.outcome import Outcome, Status
 from workflow.stages._inputs import Model, earlier_tasks, finished, newest_checkpoint, stage_in, stores, upstream
 from workflow.stages._recipe import (
+    BackboneChoice,
+    ModelKeys,
     Problem,
+    TrainingKeys,
     branches,
     configuration,
     inherited,
@@ -30,11 +33,11 @@ from workflow.stages.base import Allocation, Stage, StageResult, StageSpec, Task
 class TrainSpec(StageSpec):
     """Keys of a stage of kind `train`."""
 
-    backbone: str | dict[str, Any] | None = Field(
+    backbone: BackboneChoice = Field(
         None, description="Backbone by name, or `name` with its options; none where a promotion gives the model."
     )
-    model: dict[str, Any] = Field({}, description="Keys of the model beside its backbone: cutoff, head_layers, readout, ….")
-    training: dict[str, Any] = Field({}, description="Keys of the training: optimizer, loss, batch, precision, layout, seed, ….")
+    model: ModelKeys = Field({}, description="Keys of the model beside its backbone: cutoff, head_layers, readout, ….")
+    training: TrainingKeys = Field({}, description="Keys of the training: optimizer, loss, batch, precision, layout, seed, ….")
     epochs: int = Field(10, ge=1, description="Epochs to train in all links together.")
     suffices: int | None = Field(None, ge=1, description="Epochs that count as done when the links run out; none: all of them.")
     start: Literal["checkpoint", "scratch"] = Field(
