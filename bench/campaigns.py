@@ -18,8 +18,8 @@ from workflow.allocation.heartbeat import replace_json
 from workflow.allocation.record import StageRecord
 from workflow.batch.job import Job
 from workflow.batch.scheduler import JobSpec
-from workflow.campaign import load_campaign
 from workflow.chain import token
+from workflow.draft import load_campaign
 from workflow.journal import Journal
 from workflow.ledger import Ledger
 from workflow.receipt import Receipt, write_receipt

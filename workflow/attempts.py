@@ -10,11 +10,12 @@ from model.outcome import write_bytes
 from workflow.batch import fence
 from workflow.batch.attempt import Phase
 from workflow.batch.job import Job
-from workflow.batch.scheduler import JobSpec, queue_for
+from workflow.batch.scheduler import JobSpec, directives
 from workflow.batch.script import script_text
 from workflow.campaign import Campaign, Instance
 from workflow.errors import StageError
 from workflow.ledger import AttemptEntry, StageEntry
+from workflow.queues import queue_for
 from workflow.receipt import Receipt, read_receipt, require_files
 from workflow.request import Request, write_request
 from workflow.rundir import RunDir
@@ -25,9 +26,8 @@ def prepared(campaign: Campaign, request: Request, after: str | None) -> tuple[J
     folder = RunDir(campaign.folder).attempt(request.stage, request.link, request.attempt)
     folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_request(folder.request, request)
-    text = script_text(campaign.site, folder, request.token).encode()
-    write_bytes(folder.script, text)
-    intent = {
+    queue = queue_for(campaign.site, request.nodes, request.walltime_s, request.spec.get("queue"))
+    intent: dict[str, Any] = {
         "stage": request.stage,
         "kind": request.kind,
         "link": request.link,
@@ -36,11 +36,13 @@ def prepared(campaign: Campaign, request: Request, after: str | None) -> tuple[J
         "nodes": request.nodes,
         "walltime_s": request.walltime_s,
         "node_hours": request.nodes * request.walltime_s / 3600.0,
-        "queue": queue_for(campaign.site, request.nodes, request.walltime_s).name,
+        "queue": queue.name,
         "after": after,
-        "script_sha256": hashlib.sha256(text).hexdigest(),
     }
-    return _job(RunDir(campaign.folder), intent, Phase.INTENT), intent
+    job = _job(RunDir(campaign.folder), intent, Phase.INTENT)
+    text = script_text(campaign.site, folder, request.token, directives=directives(campaign.site, job.spec)).encode()
+    write_bytes(folder.script, text)
+    return job, {**intent, "script_sha256": hashlib.sha256(text).hexdigest()}
 
 
 def restored(rundir: RunDir, entry: AttemptEntry) -> Job:

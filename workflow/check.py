@@ -13,7 +13,8 @@ from typing import Any
 from model.registry import reader, readers
 from workflow.allocation.launch import launcher
 from workflow.batch.scheduler import options_of, scheduler_kinds
-from workflow.campaign import BranchSource, Campaign, Draft, Header, draft_campaign, stage_kind
+from workflow.campaign import BranchSource, Campaign, Header, stage_kind
+from workflow.draft import Draft, draft_campaign, place
 from workflow.errors import CampaignError, ConfigError, SiteError
 from workflow.graph import direct_needs, in_order
 from workflow.model_check import built_models
@@ -157,12 +158,12 @@ def _check_stages(draft: Draft, campaign: Campaign, report: CheckReport) -> None
             problems = [(error.what, error.where, error.remedy)]
         for what, under, remedy in problems:
             report.problems.append(
-                draft.document.fault(what, ("stages", name, *(part for part in under.split(".") if part)), remedy)
+                draft.document.fault(what, place(draft.document, name, tuple(filter(None, under.split(".")))), remedy)
             )
     for stage in make_plan(campaign).stages:
         for each in stage.refusals:
             block = f"This would fit: {each.block(campaign.site.name)}" if each.fits else "Nothing there would fit."
-            key = ("stages", stage.name, each.key)
+            key = place(draft.document, stage.name, (each.key,))
             report.problems.append(draft.document.fault(f"{each.rule} [{each.source}]", key, block))
     report.found.append(f"stages: {len(campaign.stages)} on {campaign.site.name}")
 
@@ -210,7 +211,9 @@ def _check_models(draft: Draft, campaign: Campaign, report: CheckReport) -> None
         else:
             stage = name.partition(",")[0]
             report.problems.append(
-                draft.document.fault(f"the model cannot be built: {facts['what']}", ("stages", stage), facts["remedy"])
+                draft.document.fault(
+                    f"the model cannot be built: {facts['what']}", place(draft.document, stage, ()), facts["remedy"]
+                )
             )
 
 

@@ -109,7 +109,7 @@ def plan(file: Path, site: str | None, as_json: bool) -> None:
 
     Nothing is submitted. Exit code 2 if the site would refuse a stage; the block that fits is printed.
     """
-    from workflow.campaign import load_campaign
+    from workflow.draft import load_campaign
     from workflow.plan import make_plan
     from workflow.report.terminal import print_plan, print_plan_json
 
@@ -163,7 +163,7 @@ def resume(where: Where, file: Path, site: str | None, once: bool, plain: bool) 
 
 
 def _drive(where: Where, file: Path, site: str | None, *, once: bool, plain: bool, resume: bool) -> None:
-    from workflow.campaign import load_campaign
+    from workflow.draft import load_campaign
     from workflow.report.driving import drive
 
     loaded = load_campaign(file, site)

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from workflow.document import Document
+from workflow.document import Document, Key
 from workflow.errors import ConfigError
 from workflow.stages.base import StageSpec
 from workflow.validation import nearest
+
+
+def belongs(key: str, stage: str) -> bool:
+    """Say whether an instance is a stage, or one of those that `each` or `variants` make of it."""
+    return key == stage or key.rpartition("/")[0] == stage
+
+
+def key_of(name: str) -> Key:
+    """Return where a stage stands in the file."""
+    stage, _, variant = name.partition("/")
+    return ("stages", stage, "variants", variant) if variant else ("stages", stage)
+
+
+def parts_of(need: str, names: list[str]) -> list[str]:
+    """Return the stages that a need means: all variants of one that has any."""
+    return [name for name in names if name.partition("/")[0] == need and name != need] or [need]
 
 
 def direct_needs(spec: StageSpec) -> tuple[str, ...]:
@@ -37,31 +53,36 @@ def expanded(stages: dict[str, StageSpec]) -> list[tuple[str, str, int, StageSpe
         count = _selected(stages, spec.each) if spec.each else 0
         keys[name] = [f"{name}/{i}" for i in range(1, count + 1)] if spec.each else [name]
         needs = tuple(key for need in direct_needs(spec) for key in keys[need])
-        rows += [(key, name, int(key.partition("/")[2] or 0), spec, needs) for key in keys[name]]
+        rows += [(key, name, number if spec.each else 0, spec, needs) for number, key in enumerate(keys[name], start=1)]
     return rows
 
 
 def graph_faults(document: Document, stages: dict[str, StageSpec]) -> list[ConfigError]:
     """Find needs that name no stage, `each` that selects no models, and circles."""
     given = document.fields.get("stages")
-    known = [str(name) for name in given] if isinstance(given, dict) else []
+    known = list(dict.fromkeys([*map(str, given if isinstance(given, dict) else ()), *stages]))
     faults = [fault for name, spec in stages.items() for fault in _need_faults(document, name, spec, stages, known)]
-    faults += [fault for name, spec in stages.items() if spec.each for fault in _shared_folders(document, name, stages)]
+    faults += _shared_folders(document, stages)
     circle = in_order(stages)[1]
     if circle:
         way = " needs ".join([*circle, circle[0]])
-        key = ("stages", circle[0], "needs")
+        key = (*key_of(circle[0]), "needs")
         faults.append(document.fault(f"stages wait for each other: {way}", key, "Take one of these needs away."))
     return faults
 
 
-def _shared_folders(document: Document, fan: str, stages: dict[str, StageSpec]) -> list[ConfigError]:
-    """Find stages whose folder would be that of one of the instances that `each` makes: `train-1` and `train/1`."""
-    return [
-        document.fault(f"'{name}' would share a folder with '{fan}/{number}'", ("stages", name), "Give it another name.")
-        for name in stages
-        if (number := name.removeprefix(f"{fan}-")) != name and number.isdigit()
-    ]
+def _shared_folders(document: Document, stages: dict[str, StageSpec]) -> list[ConfigError]:
+    """Find stages whose folder would be that of one of the instances of another: `train-1` and `train/1`."""
+    fans = {name for name, spec in stages.items() if spec.each}
+    fixed = {name.replace("/", "-"): name for name in stages if "/" in name}
+    faults = []
+    for name in stages:
+        fan, _, number = name.rpartition("-")
+        other = f"{fan}/{number}" if fan in fans and number.isdigit() else fixed.get(name, name)
+        if other != name:
+            what = f"'{name}' would share a folder with '{other}'"
+            faults.append(document.fault(what, key_of(name), "Give it another name."))
+    return faults
 
 
 def _need_faults(
@@ -69,14 +90,14 @@ def _need_faults(
 ) -> list[ConfigError]:
     asked = [("needs", need) for need in spec.needs] + ([("each", spec.each)] if spec.each else [])
     faults = [
-        document.fault(f"no stage '{need}'", ("stages", name, key), f"{nearest(need, known)}Stages: {', '.join(known)}.")
+        document.fault(f"no stage '{need}'", (*key_of(name), key), f"{nearest(need, known)}Stages: {', '.join(known)}.")
         for key, need in asked
         if need not in known
     ]
     if spec.each in stages and stages[str(spec.each)].kind != "promote":
         promotes = ", ".join(each for each, other in stages.items() if other.kind == "promote") or "none here"
         remedy = f"Name a stage of kind promote ({promotes})."
-        faults.append(document.fault(f"'{spec.each}' selects no models", ("stages", name, "each"), remedy))
+        faults.append(document.fault(f"'{spec.each}' selects no models", (*key_of(name), "each"), remedy))
     return faults
 
 
@@ -84,4 +105,4 @@ def _selected(stages: dict[str, StageSpec], promote: str) -> int:
     spec = stages[promote]
     per_backbone = getattr(spec, "per", None) == "backbone"
     groups = {getattr(stages[need], "backbone", None) for need in spec.needs} if per_backbone else {""}
-    return int(getattr(spec, "top", 1)) * len(groups)
+    return int(getattr(spec, "top", 1)) * min(len(groups), getattr(spec, "groups", None) or len(groups))

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from workflow.campaign import Campaign, stage_kind
+from workflow.queues import offered, takes
 from workflow.site import Queue, Site
 from workflow.stages.base import StageSpec
 
@@ -122,16 +123,11 @@ def walltime_text(seconds: float) -> str:
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def queue_for(site: Site, nodes: int, walltime_s: float) -> Queue | None:
-    """Return the first queue, in the site's order of preference, that takes such a job."""
-    return next((queue for queue in site.queues if _takes(queue, nodes) and walltime_s <= queue.max_walltime_h * 3600), None)
-
-
 def _planned(name: str, spec: StageSpec, count: int, site: Site) -> PlannedStage:
     if stage_kind(spec.kind).on_login:
         return PlannedStage(name, spec.kind, count, 1, 0, 0, 0, 0.0, "login", ())
     nodes = spec.nodes or 1
-    queue = queue_for(site, nodes, spec.walltime_s)
+    queue = next((each for each in offered(site, spec.queue) if takes(each, nodes, spec.walltime_s)), None)
     ranks = max(nodes - spec.spares, 0) * site.node.devices
     refusals = tuple(_refusals(site, nodes, spec, queue))
     taken = queue.name if queue and not refusals else ""

@@ -12,6 +12,7 @@ from typing import Any
 from model.outcome import read_json, write_json
 from workflow.campaign import Campaign, Header, stage_kind
 from workflow.errors import ConfigError, JournalError
+from workflow.graph import belongs
 from workflow.ledger import Ledger
 from workflow.request import read_request
 from workflow.rundir import RunDir
@@ -103,7 +104,7 @@ def _frame(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _stage(rundir: RunDir, ledger: Ledger, name: str, old: Any, new: Any) -> tuple[StageSpec | None, list[str]]:
     """Return the keys that a begun stage keeps, or None where the file's hold; and what differs."""
-    entries = [entry for key, entry in ledger.stages.items() if key.partition("/")[0] == name and entry.has_begun]
+    entries = [entry for key, entry in ledger.stages.items() if belongs(key, name) and entry.has_begun]
     if old is None or new is None:
         what = "is new" if old is None else "is gone; what it has made stays" if entries else "is gone"
         return None, [f"the file has changed: stages.{name} {what}"] if old != new else []

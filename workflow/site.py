@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import Field, field_validator
 
@@ -46,8 +46,13 @@ class Node(Strict):
     devices: int = Field(ge=1, description="GPUs as the launcher counts them, or CPU ranks.")
     cores: int = Field(ge=1, description="CPU cores that ranks may use.")
     device_memory_gb: float = Field(gt=0, description="Memory of one device, GB.")
+    memory_gb: float | None = Field(None, gt=0, description="Memory of the node that a user may use, GB.")
     local: str = Field(description="Node-local folder; {user}, {job} and {node} are filled in.")
+    local_gb: float | None = Field(
+        None, gt=0, description="Room in the node-local folder, GB; data beyond it are read where they lie."
+    )
     backend: str = Field("gloo", description="torch.distributed backend.")
+    bind: tuple[str, ...] = Field((), description="CPU cores of each rank of a full node, in local order, such as `1-8`.")
 
     @field_validator("local")
     @classmethod
@@ -60,10 +65,25 @@ class Node(Strict):
 class Queue(Strict):
     """One queue, partition or size bin."""
 
-    name: str = Field(description="Name as the scheduler knows it.")
+    name: str = Field(description="What people call it.")
     min_nodes: int = Field(1, ge=1, description="Smallest job.")
     max_nodes: int = Field(ge=1, description="Largest job.")
+    min_walltime_h: float = Field(0.0, ge=0, description="Shortest job, hours.")
     max_walltime_h: float = Field(gt=0, description="Longest job, hours.")
+    options: dict[str, Any] = Field({}, description="What the batch system calls it, in the words of its module.")
+    asked_for: bool = Field(False, description="Only for stages that name it in `queue`; it is never chosen for one.")
+    chains: bool = Field(True, description="Whether jobs may wait in it for one another.")
+    source: str = Field("", description="Where the facility says so.")
+
+
+class Limit(Strict):
+    """How many jobs a facility looks at."""
+
+    queues: tuple[str, ...] = Field((), description="Names of the queues that share it; empty: all.")
+    per: Literal["user", "project"] = Field("user", description="Whose jobs are counted together.")
+    running: int | None = Field(None, ge=1, description="Most jobs that run at once.")
+    eligible: int | None = Field(None, ge=1, description="Most waiting jobs that gain priority at once; others wait behind them.")
+    submitted: int | None = Field(None, ge=1, description="Most jobs in any state; one more is refused.")
     source: str = Field("", description="Where the facility says so.")
 
 
@@ -78,11 +98,22 @@ class Site(Strict):
     nodes: int = Field(ge=1, description="Nodes of the machine.")
     node: Node
     queues: tuple[Queue, ...] = Field(description="Queues in the order of preference.")
+    limits: tuple[Limit, ...] = Field((), description="How many jobs may wait and run.")
     periods: Periods = Periods()
     account: str | None = Field(None, description="Project to charge; comes from the user's overlay.")
     paths: dict[str, str] = Field({}, description="Names usable in braces in a campaign's paths, such as {data}.")
-    environment: dict[str, str] = Field({}, description="Environment variables of every task.")
+    environment: dict[str, str] = Field(
+        {}, description="Environment variables of every task; {user}, {job} and {local}, the node-local folder, are filled in."
+    )
+    environment_across: dict[str, str] = Field({}, description="Further ones of tasks on more than one node.")
     setup: tuple[str, ...] = Field((), description="Shell lines at the head of a batch script.")
+    archive: str = Field(
+        "", description="Packed Python environment of the tasks, as `campaign env build` writes it; it is unpacked on every node."
+    )
+    sources: dict[str, str] = Field({}, description="Where a figure comes from, by its dotted key or the beginning of it.")
+    unverified: dict[str, str] = Field(
+        {}, description="Figures that no manual at hand confirms, by dotted key, and how to find out; see `campaign sites test`."
+    )
 
 
 def site_names() -> list[str]:

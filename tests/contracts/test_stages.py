@@ -11,7 +11,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from workflow.campaign import Campaign, load_campaign, stage_kind, stage_kinds
+from workflow.campaign import Campaign, stage_kind, stage_kinds
+from workflow.draft import load_campaign
 from workflow.stages.base import Stage
 
 LEAST: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from toy.world import install
-from workflow.campaign import load_campaign
+from workflow.draft import load_campaign
 from workflow.driver import Driver
 
 

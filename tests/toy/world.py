@@ -15,7 +15,8 @@ import workflow.attempts
 import workflow.campaign
 import workflow.stages
 from workflow.batch.scheduler import Scheduler, for_site
-from workflow.campaign import Campaign, load_campaign
+from workflow.campaign import Campaign
+from workflow.draft import load_campaign
 from workflow.driver import Driver
 from workflow.journal import read_events
 from workflow.rundir import RunDir

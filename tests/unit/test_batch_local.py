@@ -16,6 +16,7 @@ from workflow.batch.local import MARK, Spool
 from workflow.batch.scheduler import JobRow, JobSpec, JobState, this_job
 from workflow.errors import SchedulerError, SiteError
 from workflow.process import carriers, start_time
+from workflow.queues import queue_for
 from workflow.site import Site, load_site
 
 
@@ -184,9 +185,9 @@ def test_a_supervisor_that_cannot_start_leaves_the_submission_unknown(
 
 
 def test_queue_and_kind_are_chosen_by_the_site(site: Site) -> None:
-    assert scheduler.queue_for(site, 2, 3600).name == "local"
+    assert queue_for(site, 2, 3600).name == "local"
     with pytest.raises(SiteError):
-        scheduler.queue_for(site, 3, 3600)
+        queue_for(site, 3, 3600)
     with pytest.raises(SiteError) as error:
         scheduler.for_site(site.model_copy(update={"scheduler": site.scheduler.model_copy(update={"kind": "locl"})}))
     assert "local" in error.value.remedy

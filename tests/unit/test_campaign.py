@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.campaign import load_campaign
 from workflow.document import read_document
+from workflow.draft import load_campaign
 from workflow.errors import ConfigError
 
 TEXT = """\

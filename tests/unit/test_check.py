@@ -44,7 +44,7 @@ MISTAKES = {
         'epochs: 4\n    waltime: "01:00"',
         "24: stages.train.waltime: no key 'waltime' here",
         "Did you mean 'walltime'? Keys here: attempts, backbone, devices, each, epochs, kind, links, model, needs, nodes, on, "
-        "spares, start, suffices, training, walltime.",
+        "queue, spares, start, suffices, training, variants, walltime.",
     ),
     "unknown backbone": (
         "backbone: painn",

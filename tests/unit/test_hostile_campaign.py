@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.campaign import load_campaign
 from workflow.check import check_campaign
+from workflow.draft import load_campaign
 from workflow.errors import ConfigError
 from workflow.report.locate import locate
 from workflow.stages._inputs import is_try

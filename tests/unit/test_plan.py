@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workflow.campaign import load_campaign
+from workflow.draft import load_campaign
 from workflow.plan import Plan, make_plan, walltime_text
 
 QUEUES = [

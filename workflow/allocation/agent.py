@@ -22,7 +22,7 @@ from workflow.allocation.executor import Kernel, NodePoolExecutor
 from workflow.allocation.guard import adopt_orphans, kill_descendants
 from workflow.allocation.health import Probe
 from workflow.allocation.heartbeat import Heartbeat
-from workflow.allocation.launch import Setting, launcher
+from workflow.allocation.launch import setting_of
 from workflow.allocation.nodes import NodePool
 from workflow.allocation.record import StageRecord
 from workflow.allocation.staging import StageInError, Staging
@@ -115,7 +115,7 @@ class Agent:
         self._allocation: AgentAllocation | None = None
         self._pool = NodePool(job.nodes, int(request.spec.get("spares", 0)))
         self._deadline = Deadline(job.end_time, periods.stop_margin_s, periods.kill_after_s)
-        self._setting = Setting(launcher(site.launcher), site.launcher_options, site.node, {**os.environ, **site.environment})
+        self._setting = setting_of(site, self._local(job.job_id), job.job_id)
         self._probe = Probe(self._setting, attempt.run / "probes", periods.ttl_s)
         self._runner = TaskRunner(self._setting, periods, self._pool, self._deadline, self._probe)
         local, logs = self._local(job.job_id), attempt.run / "staging"

@@ -114,8 +114,14 @@ class AgentAllocation:
         (self.task_folder(name) / STOP_FILE).touch()
 
     def stage_in(self, outputs: Sequence[Output]) -> Future[Path]:
-        """Copy outputs to the node-local folder of every node, verified by digest; gives that folder."""
+        """Copy outputs to the node-local folder of every node, verified by digest; gives that folder.
+
+        What has no room there is read where it lies.
+        """
         require_right(self.folder)
+        room = self._of.site.node.local_gb
+        if room is not None and sum(each.size for each in outputs) > room * 1e9:
+            return self._of.kernel.stage(lambda: self.campaign)
         return self._of.kernel.stage(lambda: self._of.staging.stage(self._nodes, outputs))
 
     def time_left(self) -> float:

@@ -80,7 +80,7 @@ def call_on_each(
     placement = setting.placement(nodes, 1, folder)
     try:
         write_hosts(placement)
-        process = start(setting.launcher.argv(placement, command), folder, setting.environment, 1.0)
+        process = start(setting.launcher.argv(placement, command), folder, setting.environment_on(nodes), 1.0)
     except (OSError, CampaignError) as error:
         logger.warning("not started: %s", error)
         return False

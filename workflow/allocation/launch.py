@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import shlex
@@ -9,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from model.outcome import write_bytes
 from model.registry import require
 from workflow.allocation import guard
 from workflow.errors import SiteError
-from workflow.site import Node
+from workflow.site import Node, Site
 
 HOSTS_FILE = "hosts.txt"
 COMMAND_FILE = "command.sh"
+_BRACES = re.compile(r"{([a-z]+)}")
 _CONDITION = re.compile(r"\?(\w+) (.*)")
 
 
@@ -35,6 +37,7 @@ class Placement:
         devices_per_rank: GPUs of each rank; 0 where the site's devices are CPUs.
         folder: Task folder; the node list goes into a file there, for 9,300 names are no argument.
         options: The site's own options of the launcher.
+        binding: CPU cores of each rank of a node, in local order, joined by `:`; empty: the launcher's own choice.
     """
 
     nodes: tuple[str, ...]
@@ -43,6 +46,7 @@ class Placement:
     devices_per_rank: int
     folder: Path
     options: tuple[str, ...] = ()
+    binding: str = ""
 
     def words(self, node: str = "") -> dict[str, str]:
         """Return what may stand in braces in a launcher's arguments."""
@@ -53,6 +57,7 @@ class Placement:
             "ranks_per_node": str(self.ranks_per_node),
             "cores": str(self.cores_per_rank),
             "gpus": str(self.devices_per_rank) if self.devices_per_rank else "",
+            "binding": self.binding,
             "hosts": str(self.folder / HOSTS_FILE),
         }
 
@@ -108,17 +113,37 @@ class Setting:
         options: The site's own options of it.
         node: A node of the site.
         environment: Whole environment of the calls, the site's variables included.
+        across: Further variables of calls on more than one node.
     """
 
     launcher: Launcher
     options: tuple[str, ...]
     node: Node
     environment: Mapping[str, str]
+    across: Mapping[str, str] = field(default_factory=dict)
 
     def placement(self, nodes: tuple[str, ...], ranks_per_node: int, folder: Path) -> Placement:
         """Return where a call runs; on a site whose backend is gloo the devices are CPUs."""
         gpus = 0 if self.node.backend == "gloo" else max(1, self.node.devices // ranks_per_node)
-        return Placement(nodes, ranks_per_node, max(1, self.node.cores // ranks_per_node), gpus, folder, self.options)
+        cores, binding = max(1, self.node.cores // ranks_per_node), _binding(self.node.bind, ranks_per_node)
+        return Placement(nodes, ranks_per_node, cores, gpus, folder, self.options, binding)
+
+    def environment_on(self, nodes: tuple[str, ...]) -> dict[str, str]:
+        """Return the environment of a call on these nodes."""
+        return {**self.environment, **(self.across if len(nodes) > 1 else {})}
+
+
+def setting_of(site: Site, local: str, job_id: str) -> Setting:
+    """Return what all calls of an allocation share; the braces in the site's variables are filled in.
+
+    Args:
+        site: The site.
+        local: Node-local folder of the attempt.
+        job_id: The scheduler's id of the job.
+    """
+    words = {"user": getpass.getuser(), "job": job_id, "local": local}
+    always, across = (_filled(each, words) for each in (site.environment, site.environment_across))
+    return Setting(launcher(site.launcher), site.launcher_options, site.node, {**os.environ, **always}, across)
 
 
 LAUNCHERS = {
@@ -153,7 +178,16 @@ LAUNCHERS = {
     # HPE PALS, the mpiexec of Aurora; devices are chosen by the program from its local rank.
     "pals": Launcher(
         program="mpiexec",
-        arguments=("--hostfile", "{hosts}", "-n", "{ranks}", "-ppn", "{ranks_per_node}", "--envall"),
+        arguments=(
+            "--hostfile",
+            "{hosts}",
+            "-n",
+            "{ranks}",
+            "-ppn",
+            "{ranks_per_node}",
+            "--envall",
+            "?binding --cpu-bind=list:{binding}",
+        ),
     ),
 }
 
@@ -204,6 +238,18 @@ def start(call: Sequence[str], folder: Path, environment: Mapping[str, str], gra
     with open(folder / "stdout.log", "ab") as out, open(folder / "stderr.log", "ab") as err:
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
         return subprocess.Popen([*head, *call], cwd=folder, env=dict(environment), start_new_session=True, **streams)
+
+
+def _filled(variables: Mapping[str, str], words: Mapping[str, str]) -> dict[str, str]:
+    return {name: _BRACES.sub(lambda found: words.get(found[1], found[0]), value) for name, value in variables.items()}
+
+
+def _binding(lists: tuple[str, ...], ranks: int) -> str:
+    """Share a node's core lists out among fewer ranks than it has devices: neighbours go together."""
+    if not lists or ranks > len(lists):
+        return ""
+    parts = [lists[len(lists) * i // ranks : len(lists) * (i + 1) // ranks] for i in range(ranks)]
+    return ":".join(",".join(part) for part in parts)
 
 
 def _fill(arguments: Sequence[str], words: Mapping[str, str]) -> list[str]:

@@ -95,7 +95,7 @@ class TaskRunner:
 
     def _start(self, launch: TaskLaunch, nodes: tuple[str, ...]) -> tuple[subprocess.Popen[bytes] | None, str]:
         placement = self._setting.placement(nodes, launch.ranks_per_node, launch.folder)
-        environment = {**self._setting.environment, **launch.environment}
+        environment = {**self._setting.environment_on(nodes), **launch.environment}
         try:
             write_hosts(placement)
             call = self._setting.launcher.argv(placement, launch.argv)

@@ -208,6 +208,11 @@ def _kill_carriers(mark: str) -> list[int]:
     return found
 
 
+def directives(site: Site, spec: JobSpec) -> tuple[str, ...]:  # noqa: ARG001 every batch system's interface
+    """Return none: the supervisor is told in its own words."""
+    return ()
+
+
 def this_job(site: Site) -> JobInfo:
     """Read what the supervisor has put into the environment.
 

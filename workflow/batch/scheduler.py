@@ -16,7 +16,7 @@ from workflow.errors import SiteError
 from workflow.validation import validate
 
 if TYPE_CHECKING:
-    from workflow.site import Queue, Site
+    from workflow.site import Site
 
 T = TypeVar("T", bound=BaseModel)
 _OURS = ("__init__", "attempt", "causes", "executor", "fence", "job", "protocol", "scheduler", "script", "supervisor")
@@ -140,7 +140,7 @@ class JobInfo:
 
 
 class Scheduler(ABC):
-    """A batch system; a module of `workflow/batch` defines a subclass named `Kind` and a function `this_job`."""
+    """A batch system; a module of `workflow/batch` defines a subclass named `Kind`, and `this_job` and `directives`."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -195,6 +195,16 @@ def this_job(site: Site) -> JobInfo:
     return info
 
 
+def directives(site: Site, spec: JobSpec) -> tuple[str, ...]:
+    """Return the lines at the head of a batch script that tell the site's batch system what the job needs.
+
+    Raises:
+        SiteError: The site's options lack something, such as the account.
+    """
+    lines: tuple[str, ...] = importlib.import_module(_module(site)).directives(site, spec)
+    return lines
+
+
 def options_of(site: Site, kind: type[T]) -> T:
     """Return a site's `scheduler.options`, typed as its batch system's own `Options`.
 
@@ -206,22 +216,6 @@ def options_of(site: Site, kind: type[T]) -> T:
         where = ".".join((f"sites/{site.name}.yaml: scheduler.options", *faults[0].key))
         raise SiteError(faults[0].what, where, faults[0].remedy)
     return cast(T, options)
-
-
-def queue_for(site: Site, nodes: int, walltime_s: float) -> Queue:
-    """Return the first queue of the site that takes such a job.
-
-    Raises:
-        SiteError: None does.
-    """
-    for queue in site.queues:
-        if queue.min_nodes <= nodes <= queue.max_nodes and walltime_s <= queue.max_walltime_h * 3600:
-            return queue
-    raise SiteError(
-        f"no queue takes {nodes} nodes for {walltime_s / 3600:.2f} hours",
-        f"sites/{site.name}.yaml: queues",
-        "See `campaign plan` for a block that fits.",
-    )
 
 
 def _module(site: Site) -> str:

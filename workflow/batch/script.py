@@ -20,7 +20,8 @@ def script_text(site: Site, attempt: AttemptDir, token: str, *, directives: tupl
     """Return the text of a batch script.
 
     Its first act makes the attempt's run folder: whoever makes it runs, everybody else ends at once. It ends
-    by becoming the agent, so that the agent's death is the job's end.
+    by becoming the agent, so that the agent's death is the job's end. Variables with braces are the agent's to set: they
+    name the job or its node-local folder.
 
     Args:
         site: The site; its `setup` lines are shell text by design, everything else is quoted.
@@ -41,7 +42,7 @@ def script_text(site: Site, attempt: AttemptDir, token: str, *, directives: tupl
         f"cd {root} || exit {_CANNOT_CREATE}",
         f"mkdir -m 700 run || {{ [ -d run ] && exit 0; exit {_CANNOT_CREATE}; }}  # the fence",
         *site.setup,
-        *(f"export {_name(site, name)}={shlex.quote(value)}" for name, value in site.environment.items()),
+        *(f"export {_name(site, name)}={shlex.quote(value)}" for name, value in site.environment.items() if "{" not in value),
         f"PYTHONPATH={shlex.quote(_package_root())}${{PYTHONPATH:+:$PYTHONPATH}}; export PYTHONPATH",
         f"exec {shlex.join(agent)}",
     ]

@@ -50,7 +50,7 @@ def _folder_of(file: Path) -> Path:
     try:
         text = template.format(**names)
     except (LookupError, ValueError, AttributeError, TypeError):  # a path of the site, or a fault that it tells
-        from workflow.campaign import load_campaign
+        from workflow.draft import load_campaign
 
         return load_campaign(file).folder
     return file.resolve().parent / Path(text).expanduser()

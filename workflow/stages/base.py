@@ -32,6 +32,10 @@ class StageSpec(Strict):
     walltime: str = Field("00:30:00", description="Time of one link, HH:MM or HH:MM:SS.")
     links: int = Field(1, ge=1, description="Most batch jobs in the chain.")
     attempts: int = Field(3, ge=1, description="Most attempts at one link when it fails through no fault of its own.")
+    queue: str | None = Field(None, description="Queue of the site by name; none: the first that takes the job.")
+    variants: dict[str, dict[str, Any]] = Field(
+        {}, description="One stage for each name here, `stage/name`, with these keys over those of the stage."
+    )
     on: dict[str, dict[str, Any]] = Field({}, description="Other values of these keys on a named site.")
 
     @field_validator("walltime")

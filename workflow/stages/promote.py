@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from model.outcome import Cause, Status
+from workflow.graph import belongs
 from workflow.receipt import Output, Receipt, verify
 from workflow.stages._inputs import Model, found_in_search, trained
 from workflow.stages._recipe import Problem
@@ -30,6 +31,7 @@ class PromoteSpec(StageSpec):
 
     top: int = Field(1, ge=1, description="How many models to select; with `per`, of each group.")
     per: Literal["backbone"] | None = Field(None, description="Select within each backbone; none: over all.")
+    groups: int | None = Field(None, ge=1, description="With `per`: keep so many groups, those with the best models; none: all.")
     rank_by: tuple[Quantity, ...] = Field(
         ("objective",),
         min_length=1,
@@ -57,6 +59,8 @@ class Kind(Stage):
             found.append(("a promotion does not run once for each model", "each", remedy))
         if spec.per and any(each.kind == "train" and each.each for each in needed.values()):
             found.append(("the backbones are known only after an earlier promotion", "per", "Take `per` away and give `top`."))
+        if spec.groups and not spec.per:
+            found.append(("there are no groups to choose from", "groups", "Add `per: backbone`, or take `groups` away."))
         kept = min((each.keep for each in needed.values() if each.kind == "hpo"), default=spec.top)
         if kept < spec.top:
             what = f"a search keeps {kept} checkpoints, fewer than top: {spec.top}"
@@ -98,7 +102,7 @@ def _best(models: list[Model], quantities: list[str], tolerance: float) -> Model
 def _candidates(spec: PromoteSpec, inputs: dict[str, Receipt]) -> list[Model]:
     models: list[Model] = []
     for key, receipt in sorted(inputs.items()):
-        if key.partition("/")[0] not in spec.needs:
+        if not any(belongs(key, need) for need in spec.needs):
             continue
         if "trials" in receipt.result:
             models += found_in_search(key, receipt)
@@ -110,13 +114,14 @@ def _candidates(spec: PromoteSpec, inputs: dict[str, Receipt]) -> list[Model]:
 def _groups(models: list[Model], spec: PromoteSpec) -> list[list[Model]]:
     if not spec.per:
         return [models]
-    return [[m for m in models if m.backbone == name] for name in sorted({m.backbone for m in models})]
+    names = list(dict.fromkeys(model.backbone for model in ranked(models, spec)))[: spec.groups]
+    return [[m for m in models if m.backbone == name] for name in names]
 
 
 def _why_none(spec: PromoteSpec, key: str, inputs: dict[str, Receipt]) -> str:
     facts = []
     for name, receipt in sorted(inputs.items()):
-        if name.partition("/")[0] in spec.needs:
+        if any(belongs(name, need) for need in spec.needs):
             trials = receipt.result.get("trials", [])
             causes = sorted({str(each.get("cause")) for each in trials if each.get("cause")})
             facts.append(f"{name} has no finished model ({len(trials)} trials; causes: {', '.join(causes) or 'none'})")
