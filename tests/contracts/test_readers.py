@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -42,6 +43,10 @@ def config_of(reader: Any, source: ModuleType) -> Any:
     return reader.Config(**source.OPTIONS)
 
 
+def companions(source: ModuleType) -> tuple[str, ...]:
+    return getattr(source, "COMPANIONS", ())
+
+
 def assert_expected(found: list[Structure], expected: list[dict[str, Any]]) -> None:
     assert [s.id for s in found] == [e["id"] for e in expected]
     for s, e in zip(found, expected, strict=True):
@@ -62,10 +67,18 @@ def test_the_source_is_described(reader: Any) -> None:
     info = reader.INFO
     assert isinstance(info, base.SourceInfo)
     assert info.title and info.licence and info.citation
-    assert info.energy_kind in ("total", "formation", "as given")
-    assert {"energy", "forces", "length"} <= info.units.keys()
-    assert (info.count is None) == (not info.level_of_theory), "a published set has a count and a level of theory"
-    assert info.count is None or info.count > 1000
+    assert info.energy_kind in get_args(base.EnergyKind)
+    assert info.role in get_args(base.Role)
+    is_published = info.role != "container"
+    assert (info.count is not None) == bool(info.level_of_theory) == bool(info.url) == bool(info.pitfalls) == is_published
+    assert info.count is None or info.count > 100
+    assert info.mean_atoms is None or 1 < info.mean_atoms < 1000
+    assert (info.target is not None) == (info.role == "finetuning")
+    label = "target" if info.target in ("scalar", "class") else "energy"
+    assert {label, "length"} <= info.units.keys() <= {"energy", "forces", "stress", "length", "target"}
+    assert info.role != "pretraining" or "forces" in info.units
+    assert (info.energy_kind == "none") == (info.target in ("scalar", "class"))
+    assert all(pitfall.endswith(".") for pitfall in info.pitfalls)
 
 
 def test_every_option_is_described(reader: Any) -> None:
@@ -137,6 +150,8 @@ def test_a_damaged_file_is_named(name: str, source: ModuleType, tmp_path: Path) 
         damaged["empty"] = b""
     for folder, data in damaged.items():
         (tmp_path / folder).mkdir()
+        for companion in companions(source):
+            shutil.copy(tmp_path / companion, tmp_path / folder)
         (tmp_path / folder / source.FILE).write_bytes(data)
     paths = [tmp_path / folder / source.FILE for folder in damaged]
     assert errors_of(name, paths, source.OPTIONS) == [str(path) for path in paths]
@@ -163,12 +178,13 @@ def test_a_missing_path_is_named(reader: Any, tmp_path: Path) -> None:
 
 def test_reading_writes_nothing(reader: Any, source: ModuleType, tmp_path: Path) -> None:
     source.write(tmp_path / source.FILE)
+    published = {source.FILE, *companions(source)}
     for extra in tmp_path.iterdir():
-        if extra.name != source.FILE:
+        if extra.name not in published:
             extra.unlink()
     before = (tmp_path / source.FILE).read_bytes()
     list(reader.read(tmp_path / source.FILE, config_of(reader, source)))
-    assert [p.name for p in tmp_path.iterdir()] == [source.FILE]
+    assert {p.name for p in tmp_path.iterdir()} == published
     assert (tmp_path / source.FILE).read_bytes() == before
 
 

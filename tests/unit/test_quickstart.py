@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from model.config import Splits
 from model.data.block import hash_identity
 from model.data.identity import identity
-from model.data.quickstart import containers
+from model.data.miniature import extxyz
 from model.data.quickstart.alloys import METALS, alloy, strained
 from model.data.quickstart.distortions import distorted
-from model.data.quickstart.files import FILES, DataFile, make
+from model.data.quickstart.files import FILES, DataFile, make, write
 from model.data.quickstart.molecules import CANDIDATES, PRETRAINING, SCARCE, TASK, assembled, bonds, geometry
 from model.data.quickstart.physics import calculator, label
 from model.data.splits import split
@@ -115,8 +115,7 @@ def test_alloys_are_of_metals_that_emt_knows_and_feel_forces() -> None:
 def test_each_container_comes_back_through_its_reader(tmp_path: Path, name: str, reading: str, options: dict[str, str]) -> None:
     code, random = calculator("gfn1"), np.random.default_rng(1)
     made = [label(distorted(geometry(m), random), code) for m in ("CH3CH2OH", "CH3OCH3", "CH4")]  # two isomers
-    writers = {"omol25": containers.aselmdb, "ani1x": containers.ani("gfn2_xtb"), "extxyz": containers.extended_xyz}
-    containers.write(tmp_path / name, made, writers.get(reading, containers.ase_database))
+    write(tmp_path / name, made, DataFile(name, "gfn1", (), 0, reading, options))
     module = reader(reading)
     found = {each.identity: each for each in module.read(tmp_path / name, module.Config(**options))}
     for atoms in made:
@@ -126,18 +125,19 @@ def test_each_container_comes_back_through_its_reader(tmp_path: Path, name: str,
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_writer_that_fails_leaves_no_file(tmp_path: Path) -> None:
-    def fails(path: Path, _structures: list[Atoms]) -> None:
-        path.write_text("half")
+def test_a_writer_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(folder: Path, _structures: list[Atoms], _config: object) -> list[Path]:
+        (folder / "frames.extxyz").write_text("half")
         raise OSError("disk full")
 
+    monkeypatch.setattr(extxyz, "write", fails)
     with pytest.raises(OSError, match="disk full"):
-        containers.write(tmp_path / "a.extxyz", [], fails)
+        write(tmp_path / "a.extxyz", [], DataFile("a.extxyz", "gfn1", (), 0, "extxyz"))
     assert not (tmp_path / "a.extxyz").exists()
 
 
 def test_the_same_seed_makes_the_same_data_and_another_one_other_data() -> None:
-    file = DataFile("x", "gfn2", ("CH4", "H2CO"), 2, containers.extended_xyz)
+    file = DataFile("x", "gfn2", ("CH4", "H2CO"), 2, "extxyz")
     reports: list[tuple[int, int]] = []
     once, again = make(file, (0, 0), report=lambda *at: reports.append(at)), make(file, (0, 0))
     other = make(file, (1, 0))
@@ -147,7 +147,7 @@ def test_the_same_seed_makes_the_same_data_and_another_one_other_data() -> None:
 
 
 def test_candidates_carry_no_labels_and_some_hold_elements_that_no_branch_knows() -> None:
-    made = make(DataFile("x", "gfn1", ("CH4",), 2, containers.extended_xyz, labelled=False), (0, 0))
+    made = make(DataFile("x", "gfn1", ("CH4",), 2, "extxyz", labelled=False), (0, 0))
     assert all(each.calc is None for each in made)
     known = {1, 6, 7, 8, *(a.numbers[0] for a in map(Atoms, METALS))}
     assert sum(not set(each.numbers) <= known for each in made) == 4

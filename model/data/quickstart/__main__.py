@@ -11,8 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from model.data.quickstart.containers import write
-from model.data.quickstart.files import FILES, make
+from model.data.quickstart.files import FILES, make, write
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
                 continue
             began = time.monotonic()
             structures = make(file, (arguments.seed, number), pool.map, partial(progress, path))
-            write(path, structures, file.write)
+            write(path, structures, file)
             say(f"{path}: {len(structures)} structures, {file.purpose}, {time.monotonic() - began:.1f} s\n")
 
 

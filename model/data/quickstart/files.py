@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
 
-from model.data.quickstart import containers
+from model.data.miniature.base import miniature
 from model.data.quickstart.alloys import alloy, strained
 from model.data.quickstart.distortions import distorted
 from model.data.quickstart.molecules import CANDIDATES, PRETRAINING, SCARCE, TASK, geometry
 from model.data.quickstart.physics import calculator, label
+from model.registry import reader
 
 Share = tuple[str, str, int, tuple[int, ...], bool]
 Spread = Callable[..., Iterable[list[Atoms]]]
@@ -29,7 +33,8 @@ class DataFile:
         method: `gfn1`, `gfn2` or `emt`.
         groups: Molecules by name, or numbers of alloys.
         each: Structures of each group.
-        write: Writer of its container.
+        reader: Whose container it is.
+        options: Of the reader.
         labelled: Whether energies and forces are kept.
         purpose: One phrase for the progress line.
     """
@@ -38,18 +43,33 @@ class DataFile:
     method: str
     groups: tuple[str, ...]
     each: int
-    write: containers.Writer
+    reader: str
+    options: dict[str, str] = field(default_factory=dict)
     labelled: bool = True
     purpose: str = ""
 
 
+_ALLOYS = tuple(str(i) for i in range(80))
 FILES = (
-    DataFile("gfn1.aselmdb", "gfn1", PRETRAINING, 15, containers.aselmdb, purpose="GFN1-xTB, ample"),
-    DataFile("gfn2.h5", "gfn2", SCARCE, 12, containers.ani("gfn2_xtb"), purpose="GFN2-xTB, scarce"),
-    DataFile("emt.extxyz", "emt", tuple(str(i) for i in range(80)), 6, containers.extended_xyz, purpose="EMT alloys and slabs"),
-    DataFile("task.db", "gfn2", TASK, 8, containers.ase_database, purpose="GFN2-xTB of new molecules, to fine-tune on"),
-    DataFile("candidates.extxyz", "gfn1", CANDIDATES, 30, containers.extended_xyz, False, "candidates to screen"),
+    DataFile("gfn1.aselmdb", "gfn1", PRETRAINING, 15, "omol25", purpose="GFN1-xTB, ample"),
+    DataFile("gfn2.h5", "gfn2", SCARCE, 12, "ani1x", {"level": "gfn2_xtb"}, purpose="GFN2-xTB, scarce"),
+    DataFile("emt.extxyz", "emt", _ALLOYS, 6, "extxyz", {"id": "id"}, purpose="EMT alloys and slabs"),
+    DataFile("task.db", "gfn2", TASK, 8, "ase_db", purpose="GFN2-xTB of new molecules, to fine-tune on"),
+    DataFile("candidates.extxyz", "gfn1", CANDIDATES, 30, "extxyz", {"id": "id"}, False, "candidates to screen"),
 )
+
+
+def write(path: Path, structures: list[Atoms], file: DataFile) -> None:
+    """Write into a folder beside `path`, then rename: who reads sees the whole file or none."""
+    beside = path.parent / f".{path.name}.{os.getpid()}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    config = reader(file.reader).Config.model_validate(file.options)
+    (written,) = miniature(file.reader).write(beside, structures, config)
+    with written.open("rb") as whole:
+        os.fsync(whole.fileno())
+    written.replace(path)
+    shutil.rmtree(beside)
 
 
 def make(file: DataFile, seed: tuple[int, ...], spread: Spread = map, report: Report | None = None) -> list[Atoms]:

@@ -15,18 +15,21 @@ METHODS = {"gfn1": "GFN1-xTB", "gfn2": "GFN2-xTB"}
 
 
 class ExtendedTightBinding(Calculator):  # type: ignore[misc]  # ASE ships no types
-    """GFN1-xTB or GFN2-xTB of a neutral closed-shell molecule, as an ASE calculator.
+    """GFN1-xTB or GFN2-xTB of a molecule, as an ASE calculator.
 
     Args:
         method: `gfn1` or `gfn2`.
+        charge: Total charge in e.
+        spin: Multiplicity 2S+1.
     """
 
     implemented_properties = ("energy", "forces")
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, charge: int = 0, spin: int = 1) -> None:
         """Keep the method; the code itself is set up with the first molecule."""
         super().__init__()
         self._method, self._molecule = method, ()
+        self._state = {"charge": float(charge), "uhf": spin - 1}
         self._code: Any = None
 
     def calculate(self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
@@ -47,7 +50,8 @@ class ExtendedTightBinding(Calculator):  # type: ignore[misc]  # ASE ships no ty
 
         molecule = tuple(atoms.numbers)
         if molecule != self._molecule:
-            self._molecule, self._code = molecule, Tblite(METHODS[self._method], atoms.numbers, atoms.positions / Bohr)
+            self._molecule = molecule
+            self._code = Tblite(METHODS[self._method], atoms.numbers, atoms.positions / Bohr, **self._state)
             self._code.set("verbosity", 0)
         self._code.update(atoms.positions / Bohr)
         return self._code
@@ -62,12 +66,14 @@ def calculator(method: str) -> Calculator:
     return ExtendedTightBinding(method)
 
 
-def label(atoms: Atoms, code: Calculator) -> Atoms:
-    """Return a copy that carries energy (eV) and forces (eV/Å) of `code`, frozen."""
+def label(atoms: Atoms, code: Calculator, *, stress: bool = False) -> Atoms:
+    """Return a copy that carries energy (eV), forces (eV/Å; of fixed atoms too) and stress (eV/Å³) of `code`, frozen."""
     copy = atoms.copy()
     copy.calc = code
-    energy, forces = copy.get_potential_energy(), copy.get_forces()
-    copy.calc = SinglePointCalculator(copy, energy=energy, forces=forces)
+    results = {"energy": copy.get_potential_energy(), "forces": copy.get_forces(apply_constraint=False)}
+    if stress:
+        results["stress"] = copy.get_stress(apply_constraint=False)
+    copy.calc = SinglePointCalculator(copy, **results)
     return copy
 
 

@@ -22,6 +22,14 @@ INFO = SourceInfo(
     citation="Smith et al., Sci. Data 7, 134 (2020), doi:10.1038/s41597-020-0473-z",
     units={"energy": "Hartree", "forces": "Hartree/Å", "length": "Å"},
     energy_kind="total",
+    role="pretraining",
+    mean_atoms=15.0,
+    url="https://doi.org/10.6084/m9.figshare.c.4712477",
+    pitfalls=(
+        "Labels are NaN where a level was not computed; only records with the level's energy and forces are taken.",
+        "Forces are in Hartree/Å, not Hartree/bohr.",
+        "The authors publish no split; charge and spin are not stated.",
+    ),
 )
 _ROWS_AT_ONCE = 1024
 

@@ -24,6 +24,11 @@ ENERGY_UNITS = {"eV": 1.0, "Hartree": HARTREE_EV, "kcal/mol": KCAL_PER_MOL_EV}
 EnergyUnit = Literal["eV", "Hartree", "kcal/mol"]
 
 
+Role = Literal["pretraining", "finetuning", "container"]
+EnergyKind = Literal["total", "formation", "relative", "none", "as given"]
+Target = Literal["energy", "scalar", "class"]
+
+
 @dataclass(frozen=True)
 class SourceInfo:
     """Facts about a source as it is published.
@@ -34,8 +39,14 @@ class SourceInfo:
         level_of_theory: Of energies and forces; empty for a container.
         licence: Of the data.
         citation: Whom to cite.
-        units: Published units of energy, forces and length.
-        energy_kind: What the stored energy is: total, formation, or as the file's author meant it.
+        units: Published units of energy, forces and length (those it has); of `target` for a scalar or class.
+        energy_kind: What the stored energy is: total, formation, relative to another structure, none (the label is a
+            scalar or a class, which takes the energy's place), or as the file's author meant it.
+        role: What it is for; a container may hold either.
+        mean_atoms: Average atoms per structure, to estimate bytes; None where unknown.
+        url: Where it is published; empty for a container.
+        target: What a set to fine-tune on labels: an energy, another scalar, or a class as 0 and 1; None for the others.
+        pitfalls: Sentences that a user should know.
     """
 
     title: str
@@ -44,7 +55,12 @@ class SourceInfo:
     licence: str
     citation: str
     units: dict[str, str]
-    energy_kind: Literal["total", "formation", "as given"]
+    energy_kind: EnergyKind
+    role: Role = "container"
+    mean_atoms: float | None = None
+    url: str = ""
+    target: Target | None = None
+    pitfalls: tuple[str, ...] = ()
 
 
 class Reader(Protocol):

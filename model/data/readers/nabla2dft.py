@@ -20,6 +20,14 @@ INFO = SourceInfo(
     citation="Khrabrov et al., NeurIPS Datasets and Benchmarks 2024, arXiv:2406.14347",
     units={"energy": "Hartree", "forces": "Hartree/Å", "length": "Å"},
     energy_kind="formation",
+    role="pretraining",
+    mean_atoms=40.0,
+    url="https://github.com/AIRI-Institute/nablaDFT",
+    pitfalls=(
+        "Energies are formation energies (total minus isolated atoms): not comparable with totals of other sets.",
+        "Forces are in Hartree/Å, not Hartree/bohr; a file that states other units is refused.",
+        "Charge and spin are not stated.",
+    ),
 )
 _UNITS = {"energy": "Hartree", "forces": "Hartree/Ang"}
 

@@ -24,6 +24,14 @@ INFO = SourceInfo(
     citation="Levine et al., arXiv:2505.08762 (2025)",
     units={"energy": "eV", "forces": "eV/Å", "length": "Å"},
     energy_kind="total",
+    role="pretraining",
+    mean_atoms=50.0,
+    url="https://huggingface.co/facebook/OMol25",
+    pitfalls=(
+        "Totals reach -1.5e5 eV, where float32 resolves 0.016 eV: keep float64 or train residuals.",
+        "`data.spin` is the multiplicity 2S+1. Charge and spin stand in the row's data, which ASE's `row.toatoms()` drops.",
+        "A branch of all rows beside one of the neutral rows counts the neutral ones twice.",
+    ),
 )
 _RESERVED = ("nextid", "deleted_ids", "metadata")
 

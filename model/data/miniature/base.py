@@ -1,0 +1,65 @@
+"""What every miniature has, and what their writers share."""
+
+from __future__ import annotations
+
+import importlib
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+Family = Literal["molecules", "ions", "crystals", "slabs", "conformers"]
+
+
+class Miniature(Protocol):
+    """A module of this folder; its name is that of the reader whose container it writes.
+
+    A module may also have `target(atoms) -> float`: what its container states of a structure in the energy's
+    place, in the reader's unit; without one, that is the energy.
+    """
+
+    FAMILY: Family
+
+    def write(self, folder: Path, structures: list[Atoms], config: Any) -> list[Path]:
+        """Write structures into the published container, as its publisher does, and return its files.
+
+        Args:
+            folder: Where the files go; exists.
+            structures: With a calculator that knows energy (eV) and forces (eV/Å), as `structures.make` gives them.
+            config: Options of the reader that will read them.
+        """
+
+
+def miniature(reader: str) -> Miniature:
+    """Import the miniature of a reader."""
+    return cast(Miniature, importlib.import_module(f"model.data.miniature.{reader}"))
+
+
+def grouped(structures: list[Atoms], key: Callable[[Atoms], str]) -> dict[str, list[Atoms]]:
+    """Return structures by a key, keys in order of their text."""
+    groups: dict[str, list[Atoms]] = defaultdict(list)
+    for atoms in structures:
+        groups[key(atoms)].append(atoms)
+    return dict(sorted(groups.items()))
+
+
+def by_number(atoms: Atoms) -> Atoms:
+    """Return a copy with atoms in order of their numbers, so that isomers can share one list of them."""
+    order = np.argsort(atoms.numbers, kind="stable")
+    copy = atoms[order]
+    copy.calc = SinglePointCalculator(copy, energy=energy(atoms), forces=forces(atoms)[order])
+    return copy
+
+
+def energy(atoms: Atoms) -> float:
+    """Return the energy, eV."""
+    return float(atoms.calc.results["energy"])
+
+
+def forces(atoms: Atoms) -> np.ndarray:
+    """Return the forces, eV/Å, (num_atoms, 3); those of fixed atoms too."""
+    return np.asarray(atoms.calc.results["forces"], np.float64)
