@@ -36,6 +36,7 @@ def random_structure(random: np.random.Generator, name: str = "x", periodic: boo
         spin=UNLABELLED if periodic else 1,
         id=name,
         identity=f"identity of {name}",
+        target=0.5 * count if periodic else float("nan"),
     )
 
 

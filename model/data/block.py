@@ -55,6 +55,7 @@ class Block:
         charge: e, (n,) int16, `UNLABELLED` where not stated.
         spin: Multiplicity, (n,) int16, `UNLABELLED` where not stated.
         identity: 64-bit hash of the canonical identity, (n,) uint64.
+        target: What a task predicts that is no energy with forces, (n,), in the unit that the manifest names; NaN where missing.
         raw_ids: Ids in UTF-8, (n,) bytes; `ids` decodes them.
         edges: Prebuilt neighbour lists, or None; `model.data.loader.with_edges` adds them.
     """
@@ -70,6 +71,7 @@ class Block:
     charge: NDArray[np.int16]
     spin: NDArray[np.int16]
     identity: NDArray[np.uint64]
+    target: NDArray[np.float64]
     raw_ids: NDArray[np.bytes_]
     edges: Edges | None = None
 
@@ -98,7 +100,7 @@ class Block:
 
 
 ATOM_FIELDS = ("numbers", "positions", "forces")
-STRUCTURE_FIELDS = ("cell", "pbc", "energy", "stress", "charge", "spin", "identity", "raw_ids")
+STRUCTURE_FIELDS = ("cell", "pbc", "energy", "stress", "charge", "spin", "identity", "target", "raw_ids")
 
 
 def gather_ranges(offsets: NDArray[np.int64], indices: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -135,6 +137,7 @@ def pack(structures: Sequence[Structure]) -> Block:
         charge=np.array([s.charge for s in structures], np.int16),
         spin=np.array([s.spin for s in structures], np.int16),
         identity=np.array([hash_identity(s.identity) for s in structures], np.uint64),
+        target=np.array([s.target for s in structures], np.float64),
         raw_ids=np.array([s.id.encode() for s in structures], np.bytes_) if structures else np.zeros(0, "S1"),
     )
 

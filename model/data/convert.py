@@ -30,7 +30,7 @@ from model.data.readers.base import Reader
 from model.data.references import Moments
 from model.data.shard import file_hash, file_hashes, file_sizes, write_shard
 from model.data.store import MANIFEST, REFERENCES, REJECTS, Store
-from model.data.structure import Structure
+from model.data.structure import Refused, Structure
 from model.data.validation import fault
 from model.outcome import CampaignError, Outcome, Status, read_json, sync, write_bytes, write_json
 from model.owner import StopFlag, require_commit
@@ -174,11 +174,11 @@ def _read(job: Conversion, span: Span) -> tuple[Block, list[dict[str, Any]]]:
     return pack(kept), rejects
 
 
-def _sound(records: Iterator[Structure], span: Span, label: str, rejects: list[dict[str, Any]]) -> Iterator[Structure]:
+def _sound(records: Iterator[Structure | Refused], span: Span, label: str, rejects: list[dict[str, Any]]) -> Iterator[Structure]:
     """Yield what makes physical sense; note the rest with its place."""
     for position, record in zip(itertools.count(span.start), records, strict=False):
         reason = fault(record)
-        if reason is None:
+        if isinstance(record, Structure) and reason is None:
             yield record
         else:
             rejects.append({"file": label, "position": position, "id": record.id, "reason": reason})

@@ -37,6 +37,7 @@ def summarise(block: Block, by: Splits) -> Summary:
             "energy": int(np.isfinite(block.energy).sum()),
             "forces": int(np.isfinite(block.forces[first, 0]).sum()),
             "stress": int(np.isfinite(block.stress[:, 0, 0]).sum()),
+            "target": int(np.isfinite(block.target).sum()),
         },
         "splits": splits.counts(block.identity, by),
         "moments": references.training_moments(block, by).to_json(),

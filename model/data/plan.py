@@ -9,6 +9,7 @@ from typing import Any
 
 from model.config import ConvertConfig, Strict
 from model.data.readers.base import Reader
+from model.data.store import FORMAT
 from model.outcome import CampaignError, read_json, write_json
 from model.parallel import Ranks
 
@@ -83,6 +84,7 @@ def pin(store: Path, config: ConvertConfig, options: Strict) -> None:
         CampaignError: The store holds another conversion.
     """
     wanted = {
+        "format": FORMAT,
         "name": config.name,
         "reader": {**config.reader, **options.model_dump(mode="json")},
         "shard": config.shard,

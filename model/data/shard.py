@@ -15,7 +15,7 @@ from model.data.block import ATOM_FIELDS, Block
 from model.data.bp5 import reading, writing
 from model.outcome import CampaignError, sync
 
-_WRITTEN = ("numbers", "positions", "forces", "cell", "pbc", "energy", "stress", "charge", "spin", "identity")
+_WRITTEN = ("numbers", "positions", "forces", "cell", "pbc", "energy", "stress", "charge", "spin", "identity", "target")
 _AS_UINT8 = ("pbc",)
 """ADIOS2 has no boolean: stored as 0 and 1."""
 

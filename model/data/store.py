@@ -14,7 +14,8 @@ from model.data.references import References
 from model.data.shard import file_hash, file_hashes, file_sizes, read_shard
 from model.outcome import CampaignError, read_json
 
-FORMAT = 1
+FORMAT = 2
+"""2 since `target`."""
 MANIFEST = "manifest.json"
 REFERENCES = "references.json"
 REJECTS = "rejects.jsonl"

@@ -28,6 +28,8 @@ class Structure:
         id: Stable id within the source.
         identity: Canonical identity that splits go by: composition and connectivity for molecules,
             prototype (reduced formula and such) for crystals.
+        target: What a task predicts that is no energy with forces: a scalar, or a class as 0 and 1, in the unit that
+            the source's `INFO` names; NaN where there is none.
     """
 
     numbers: NDArray[np.uint8]
@@ -41,3 +43,17 @@ class Structure:
     spin: int
     id: str
     identity: str
+    target: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record of which its reader could make no structure.
+
+    Attributes:
+        id: Stable id within the source.
+        reason: Why, in one line.
+    """
+
+    id: str
+    reason: str

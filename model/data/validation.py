@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.data.structure import UNLABELLED, Structure
+from model.data.structure import UNLABELLED, Refused, Structure
 from model.neighbors import neighbor_list
 
 LARGEST_FORCE = 1000.0
 """eV/Å; beyond it a calculation has not converged or a unit is wrong."""
+LARGEST_STRESS = 10.0
+"""eV/Å³, 1,600 GPa: four times the pressure in the middle of the Earth; kbar read as eV/Å³ are 1,602 times too large."""
 SMALLEST_DISTANCE = 0.2
 """Å; no two nuclei of a sensible calculation are closer (H–H at 0.2 Å costs over 100 eV)."""
 
 
-def fault(structure: Structure) -> str | None:
+def fault(record: Structure | Refused) -> str | None:
     """Return why a record must not be used, in one line, or None."""
-    checks = (_shapes, _numbers, _labels, _forces, _electrons, _distances)
-    return next((reason for check in checks if (reason := check(structure))), None)
+    if isinstance(record, Refused):
+        return record.reason
+    checks = (_shapes, _numbers, _labels, _forces, _stress, _electrons, _distances)
+    return next((reason for check in checks if (reason := check(record))), None)
 
 
 def _shapes(structure: Structure) -> str | None:
@@ -41,8 +45,9 @@ def _labels(structure: Structure) -> str | None:
         value = getattr(structure, name)
         if value is not None and not np.isfinite(value).all():
             return f"{name} are not finite"
-    if np.isinf(structure.energy):
-        return "energy is not finite"
+    for name in ("energy", "target"):
+        if np.isinf(getattr(structure, name)):
+            return f"{name} is not finite"
     if structure.pbc.any() and not _spans(structure):
         return "periodic along a lattice vector that is zero or depends on the others"
     return None
@@ -58,6 +63,11 @@ def _forces(structure: Structure) -> str | None:
         return None
     largest = float(np.sqrt((structure.forces**2).sum(axis=1).max()))
     return f"force of {largest:.6g} eV/Å, over {LARGEST_FORCE:g}" if largest > LARGEST_FORCE else None
+
+
+def _stress(structure: Structure) -> str | None:
+    largest = 0.0 if structure.stress is None else float(np.abs(structure.stress).max())
+    return f"stress of {largest:.6g} eV/Å³, over {LARGEST_STRESS:g}" if largest > LARGEST_STRESS else None
 
 
 def _electrons(structure: Structure) -> str | None:

@@ -238,6 +238,17 @@ def test_another_conversion_is_not_mixed_in(source: Path, tmp_path: Path) -> Non
         convert.run(config(source, reader={"name": "extxyz", "energy_unit": "Hartree"}), tmp_path, Ranks())
 
 
+def test_shards_of_an_older_format_are_not_mixed_in(source: Path, tmp_path: Path) -> None:
+    """As an interrupted conversion of an earlier version leaves them: a plan without a format, no manifest."""
+    convert.run(config(source), tmp_path, Ranks())
+    plan = json.loads((tmp_path / "store" / "plan.json").read_text())
+    del plan["format"]
+    (tmp_path / "store" / "plan.json").write_text(json.dumps(plan))
+    (tmp_path / "store" / "manifest.json").unlink()
+    with pytest.raises(CampaignError, match="holds another conversion .different: format"):
+        convert.run(config(source), tmp_path, Ranks())
+
+
 def test_a_wrong_option_is_named(source: Path, tmp_path: Path) -> None:
     with pytest.raises(CampaignError, match="option 'energy_unt'") as caught:
         convert.run(config(source, reader={"name": "extxyz", "energy_unt": "eV"}), tmp_path, Ranks())

@@ -43,6 +43,15 @@ def test_a_shard_gives_back_its_block(tmp_path: Path) -> None:
         assert reader.read_attribute("unit_energy") == "eV"
 
 
+def test_a_shard_keeps_targets_where_there_are_some(tmp_path: Path) -> None:
+    block = random_block(12)
+    write_shard(tmp_path / "a.bp", block, {})
+    found = read_shard(tmp_path / "a.bp", 3, 12).target
+    assert found.dtype == np.float64
+    assert np.array_equal(found, np.where(block.pbc.any(axis=1), 0.5 * block.num_atoms, np.nan)[3:], equal_nan=True)
+    assert np.isfinite(found).any() and np.isnan(found).any()
+
+
 def test_a_shards_bytes_depend_on_its_block_alone(tmp_path: Path) -> None:
     for name in ("a.bp", "b.bp"):
         write_shard(tmp_path / name, random_block(9), {"branch": "é"})
@@ -78,7 +87,7 @@ def test_the_manifest_tells_what_is_there(tmp_path: Path) -> None:
     block, about = store.load(), store.manifest
     assert about["structures"] == 12
     assert about["split_counts"] == counts(block.identity, splits)
-    assert about["labels"] == {"energy": 12, "forces": 12, "stress": 0}
+    assert about["labels"] == {"energy": 12, "forces": 12, "stress": 0, "target": 0}
     assert about["elements"]["1"] == int((block.numbers == 1).sum())
     assert about["sources"][0]["name"] == "frames.extxyz"
     assert about["units"]["energy"] == "eV"
@@ -131,6 +140,7 @@ def test_a_flipped_bit_is_noticed_by_verify(tmp_path: Path) -> None:
 def test_what_is_no_store_is_said(tmp_path: Path) -> None:
     with pytest.raises(CampaignError, match="no finished store here"):
         Store.open(tmp_path)
-    (tmp_path / "manifest.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(CampaignError, match="store format 99"):
-        Store.open(tmp_path)
+    for known in (1, 99):
+        (tmp_path / "manifest.json").write_text(json.dumps({"format": known}))
+        with pytest.raises(CampaignError, match=rf"store format {known}, this version reads 2\n *Convert the source again"):
+            Store.open(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from ase.build import molecule
 
 from model.data.identity import identity
-from model.data.structure import UNLABELLED, Structure
+from model.data.structure import UNLABELLED, Refused, Structure
 from model.data.validation import fault
 from tests.structures import random_structure
 
@@ -34,6 +34,9 @@ FAULTS = {
     "NaN position": (replace(MOLECULE, positions=MOLECULE.positions * np.nan), "positions are not finite"),
     "one NaN force": (replace(MOLECULE, forces=np.where(np.eye(COUNT, 3) > 0, np.nan, 0)), "forces are not finite"),
     "infinite energy": (replace(MOLECULE, energy=-np.inf), "energy is not finite"),
+    "infinite target": (replace(MOLECULE, target=np.inf), "target is not finite"),
+    "stress in kbar": (replace(CRYSTAL, stress=np.eye(3) * 40.0), "stress of 40 eV/Å³"),
+    "refused by its reader": (Refused("mp-1", "two elements on one site"), "two elements on one site"),
     "flat cell": (replace(CRYSTAL, cell=np.diag([4.0, 4.0, 0.0])), "periodic along a lattice vector"),
     "absurd force": (replace(MOLECULE, forces=np.zeros((COUNT, 3)) + FORCE), "force of 1001 eV/Å"),
     "same place": (moved(MOLECULE, 0.0), "closer than"),
