@@ -40,6 +40,7 @@ class Task(Strict):
     backend: Literal["gloo", "nccl", "xccl"] = Field(
         "gloo", description="torch.distributed backend, and with it the device: gloo (CPU), nccl (also RCCL) or xccl."
     )
+    address_suffix: str = Field("", description="Added to rank 0's host name for its address on the fast network.")
     progress_every_s: float = Field(2.0, gt=0, description="Seconds between two lines of `progress.json`.")
 
 

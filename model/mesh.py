@@ -26,10 +26,11 @@ class Mesh:
         ranks: All ranks; every one of them makes the mesh.
         backend: torch.distributed backend.
         members: Sets of ranks that will sum; all ranks must give the same sets in the same order.
+        address_suffix: What to add to rank 0's host name for its address on the fast network.
     """
 
-    def __init__(self, ranks: Ranks, backend: str, members: Sequence[tuple[int, ...]] = ()) -> None:
-        self._ranks = ranks
+    def __init__(self, ranks: Ranks, backend: str, members: Sequence[tuple[int, ...]] = (), address_suffix: str = "") -> None:
+        self._ranks, self._suffix = ranks, address_suffix
         self._groups: dict[tuple[int, ...], dist.ProcessGroup | None] = {}
         self.bytes_reduced = 0
         if ranks.size > 1:
@@ -67,7 +68,7 @@ class Mesh:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
             store, folder = _store_on_file(ranks)
         else:
-            store = _store_on_network(ranks)
+            store = _store_on_network(ranks, self._suffix)
         try:
             dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size)
             smaller = [group for group in members if 1 < len(group) < ranks.size]
@@ -91,8 +92,8 @@ def _store_on_file(ranks: Ranks) -> tuple[dist.Store, Path]:
     return dist.FileStore(str(folder / "store"), ranks.size), folder
 
 
-def _store_on_network(ranks: Ranks) -> dist.Store:
-    address = (socket.getfqdn(), 0)
+def _store_on_network(ranks: Ranks, suffix: str) -> dist.Store:
+    address = (f"{socket.gethostname().partition('.')[0]}{suffix}" if suffix else socket.getfqdn(), 0)
     store = dist.TCPStore(*address, ranks.size, is_master=True, wait_for_workers=False) if ranks.is_first else None
     host, port = ranks.bcast((address[0], store.port) if store else None)
     return store or dist.TCPStore(host, port, ranks.size, is_master=False)

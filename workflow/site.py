@@ -52,6 +52,7 @@ class Node(Strict):
         None, gt=0, description="Room in the node-local folder, GB; data beyond it are read where they lie."
     )
     backend: str = Field("gloo", description="torch.distributed backend.")
+    address_suffix: str = Field("", description="What to add to a node's name for its address on the fast network.")
     bind: tuple[str, ...] = Field((), description="CPU cores of each rank of a full node, in local order, such as `1-8`.")
 
     @field_validator("local")
@@ -106,6 +107,7 @@ class Site(Strict):
         {}, description="Environment variables of every task; {user}, {job} and {local}, the node-local folder, are filled in."
     )
     environment_across: dict[str, str] = Field({}, description="Further ones of tasks on more than one node.")
+    shell: str = Field("/bin/sh", description="Shell of a batch script.")
     setup: tuple[str, ...] = Field((), description="Shell lines at the head of a batch script.")
     archive: str = Field(
         "", description="Packed Python environment of the tasks, as `campaign env build` writes it; it is unpacked on every node."

@@ -97,7 +97,7 @@ def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
     batches = Batches(config, data, ranks.rank, POLICIES[config.precision].dtype, device)
     notes += _shortcomings(data, batches)
     model.to(device)
-    mesh = Mesh(ranks, config.backend, [members_of(data, f"head:{name}") for name in data.names])
+    mesh = Mesh(ranks, config.backend, [members_of(data, f"head:{name}") for name in data.names], config.address_suffix)
     buckets = _buckets(model, data, mesh, start.frozen)
     return Assembly(
         config=config,

@@ -35,7 +35,7 @@ def script_text(site: Site, attempt: AttemptDir, token: str, *, directives: tupl
     root = shlex.quote(str(attempt.root))
     agent = [sys.executable, "-m", "workflow.allocation.agent", str(attempt.root)]
     lines = [
-        "#!/bin/sh",
+        f"#!{site.shell}",
         *directives,
         f"# token {token}",
         "umask 077",

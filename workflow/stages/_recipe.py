@@ -20,7 +20,7 @@ Problem = tuple[str, str, str]
 
 OWN_KEYS = frozenset(
     {"model", "branches", "splits", "epochs", "owner", "stop", "resume", "init", "checkpoint", "strategy"}
-    | {"threads", "node_variable", "backend", "memory_gb"}
+    | {"threads", "node_variable", "backend", "address_suffix", "memory_gb"}
 )
 """Keys of a training's configuration that the stage or the agent sets, and a campaign file does not."""
 
@@ -95,7 +95,9 @@ def configuration(kind: type[T], request: Request, fields: dict[str, Any]) -> T:
     Raises:
         CampaignError: A key has no place there or a value does not fit.
     """
-    config, wrong = validate(kind, {"backend": request.site.get("node", {}).get("backend", "gloo"), **fields})
+    node = request.site.get("node", {})
+    own = {"backend": node.get("backend", "gloo"), "address_suffix": node.get("address_suffix", "")}
+    config, wrong = validate(kind, {**own, **fields})
     if wrong:
         raise CampaignError(wrong[0].what, ".".join(wrong[0].key), wrong[0].remedy)
     typed: T = config  # type: ignore[assignment]  # no fault: a record
