@@ -11,8 +11,9 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from model.config import Splits, Strict
-from model.registry import require
+from model.registry import reader, readers, require
 from workflow.graph import expanded
+from workflow.keys import NameOf, OptionsOf
 from workflow.places import fill
 from workflow.site import Site
 from workflow.stages.base import Stage, StageSpec
@@ -24,12 +25,20 @@ Name = Annotated[str, StringConstraints(pattern=_NAME)]
 """A name that becomes part of a path."""
 
 
+def _options(name: str) -> type[Strict]:
+    """Return the options of a reader."""
+    config: type[Strict] = reader(name).Config
+    return config
+
+
 class BranchSource(Strict):
     """One data set at one level of theory."""
 
-    reader: str = Field(description="Name of a reader.")
+    reader: Annotated[str, NameOf("reader", readers)] = Field(description="Name of a reader.")
     path: str | tuple[str, ...] = Field(description="Files or folders; {data} and the like come from the site's paths.")
-    options: dict[str, Any] = Field({}, description="The reader's own options.")
+    options: Annotated[dict[str, Any], OptionsOf("reader", readers, _options)] = Field(
+        {}, description="The reader's own options."
+    )
     weight: float = Field(1.0, ge=0, description="λ_b, weight of the branch in the loss.")
     share: float | None = Field(None, gt=0, description="p_b, share of draws; none: proportional to its structures.")
     limit: int | None = Field(None, ge=1, description="Convert so many structures only.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -63,3 +64,19 @@ class SpaceOf(OptionsOf):
     """
 
     shared: tuple[str, ...] = ()
+
+
+def records_of(record: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return a record and every typed record that may stand below it, marked mappings included."""
+    found = [record]
+    for each in found:  # grows on the way
+        for info in each.model_fields.values():
+            inner = [*_records_in(info.annotation), *(mark.record for mark in info.metadata if isinstance(mark, KeysOf))]
+            found.extend(kind for kind in dict.fromkeys(inner) if kind not in found)
+    return found
+
+
+def _records_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [record for inner in get_args(annotation) for record in _records_in(inner)]

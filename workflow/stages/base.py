@@ -29,7 +29,9 @@ class StageSpec(Strict):
     nodes: int | None = Field(None, ge=1, description="Nodes of one batch job, spares included.")
     devices: int | None = Field(None, ge=1, description="Devices instead of nodes; rounded up to whole nodes.")
     spares: int = Field(0, ge=0, description="Nodes of the job kept aside to replace bad ones.")
-    walltime: str = Field("00:30:00", description="Time of one link, HH:MM or HH:MM:SS.")
+    walltime: str = Field(
+        "00:30:00", description="Time of one link, HH:MM or HH:MM:SS.", json_schema_extra={"pattern": f"^{_WALLTIME.pattern}$"}
+    )
     links: int = Field(1, ge=1, description="Most batch jobs in the chain.")
     attempts: int = Field(3, ge=1, description="Most attempts at one link when it fails through no fault of its own.")
     queue: str | None = Field(None, description="Queue of the site by name; none: the first that takes the job.")
