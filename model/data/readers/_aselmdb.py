@@ -1,0 +1,76 @@
+"""`.aselmdb` files: LMDB with zlib-compressed JSON of ASE's rows under their ids; one decoder for all sets published so."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.readers.ase_db import tensor
+
+SUFFIX = ".aselmdb"
+_RESERVED = ("nextid", "deleted_ids", "metadata")
+
+
+def keys(path: Path) -> list[int]:
+    """Return the ids in numeric order; the file keeps them in the order of their text."""
+    with _open(path) as environment, environment.begin() as transaction, transaction.cursor() as cursor:
+        names = [key.decode() for key in cursor.iternext(values=False)]
+        raw = transaction.get(b"deleted_ids")
+    deleted = set(json.loads(zlib.decompress(raw))) if raw else set()
+    return sorted({int(name) for name in names if name not in _RESERVED} - deleted)
+
+
+def rows(path: Path, span: range | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield id and JSON of the rows of a span, in the order of their ids."""
+    wanted = keys(path)
+    with _open(path) as environment, environment.begin() as transaction:
+        for key in wanted if span is None else wanted[span.start : span.stop]:
+            yield key, json.loads(zlib.decompress(transaction.get(b"%d" % key)))
+
+
+def array(value: Any) -> NDArray:
+    """Decode ASE's JSON arrays, {"__ndarray__": [shape, dtype, flat values]}, and plain lists."""
+    if isinstance(value, dict):
+        shape, dtype, flat = value["__ndarray__"]
+        return np.array(flat, dtype).reshape(shape)
+    return np.asarray(value)
+
+
+def find_label(row: dict[str, Any], name: str) -> Any:
+    """Return a label from where authors put it: the row (which has the calculator's results), its keys, or its data."""
+    for place in (row, row.get("key_value_pairs") or {}, row.get("data") or {}):
+        if place.get(name) is not None:
+            return place[name]
+    return None
+
+
+def labels(row: dict[str, Any]) -> dict[str, Any]:
+    """Return energy (eV), forces (eV/Å; fixed atoms keep theirs) and stress (eV/Å³) of a row, None where it has none."""
+    energy, forces, stress = (find_label(row, name) for name in ("energy", "forces", "stress"))
+    return {
+        "energy": None if energy is None else float(np.ravel(array(energy))[0]),
+        "forces": None if forces is None else array(forces),
+        "stress": None if stress is None else tensor(array(stress)),
+    }
+
+
+def _open(path: Path) -> Any:
+    """Open a file for reading; no lock file is written beside it.
+
+    Raises:
+        ValueError: The file is shorter than its own page count says: to touch a missing page kills the process.
+    """
+    import lmdb
+
+    environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
+    expected, size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"], path.stat().st_size
+    if size < expected:
+        environment.close()
+        raise ValueError(f"{size} of {expected} bytes")
+    return environment
