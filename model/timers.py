@@ -12,6 +12,8 @@ class Timers:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._calls: dict[str, int] = {}
+        self._longest: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
@@ -20,8 +22,16 @@ class Timers:
         try:
             yield
         finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+            spent = time.perf_counter() - start
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
+            self._calls[phase] = self._calls.get(phase, 0) + 1
+            self._longest[phase] = max(self._longest.get(phase, 0.0), spent)
 
     def rounded(self) -> dict[str, float]:
         """Return the seconds by phase, to the millisecond."""
         return {phase: round(seconds, 3) for phase, seconds in self.seconds.items()}
+
+    def facts(self, phase: str) -> dict[str, float]:
+        """Return how often a phase was entered, its seconds and its longest time."""
+        found = {"count": self._calls.get(phase, 0), "seconds": self.seconds.get(phase, 0.0)}
+        return {name: round(value, 3) for name, value in {**found, "longest_s": self._longest.get(phase, 0.0)}.items()}

@@ -29,7 +29,9 @@ from model.parallel import Ranks
 from model.precision import POLICIES, apply
 from model.progress import Progress
 from model.training.branches import read_split
+from model.training.loss import Deviations
 from model.training.metrics import Scales, error_sums, is_finite, metrics_of, objective_of
+from model.training.parity import Parity
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,14 @@ def run(config: EvaluateConfig, folder: Path, ranks: Ranks) -> Outcome:
     start = time.monotonic()
     question = Question(config.checkpoint, config.branches, config.splits, config.split, config.batch, config.untrained)
     progress = Progress(folder, writes=ranks.is_first, every_s=config.progress_every_s, owner=config.owner)
-    result = measure(question, config, ranks, progress)
+    parity = Parity(config.split)
+    result = measure(question, config, ranks, progress, parity)
+    outputs = {"parity": parity.write(folder, ranks, config.owner)}
     seconds = round(time.monotonic() - start, 3)
     message = "; ".join(_incomparable(name, result["metrics"][name], n) for name, n in result["unknown"].items())
-    return Outcome(Status.DONE, message=message, result=result | {"seconds": seconds}, timings_s={"evaluate": seconds})
+    return Outcome(
+        Status.DONE, message=message, result=result | {"seconds": seconds}, outputs=outputs, timings_s={"evaluate": seconds}
+    )
 
 
 def _incomparable(name: str, metrics: Mapping[str, Any], count: int) -> str:
@@ -70,8 +76,8 @@ def _incomparable(name: str, metrics: Mapping[str, Any], count: int) -> str:
     )
 
 
-def measure(question: Question, task: Task, ranks: Ranks, progress: Progress) -> dict[str, Any]:
-    """Return metrics by branch and the objective, equal on all ranks.
+def measure(question: Question, task: Task, ranks: Ranks, progress: Progress, parity: Parity) -> dict[str, Any]:
+    """Return metrics by branch and the objective, equal on all ranks; `parity` takes its sample on the way.
 
     Raises:
         CampaignError: A branch is not in the checkpoint, or the splits are others than the training's.
@@ -79,12 +85,16 @@ def measure(question: Question, task: Task, ranks: Ranks, progress: Progress) ->
     """
     meta = checkpoint.read_meta(question.checkpoint)
     _require_comparable(question, meta)
-    unknown: Counter[str] = Counter()
     model = _model(question, meta, task).to(device_of(task, ranks))
     own, batches = range(len(meta.branches)), itertools.count(1)
     progress.begin(f"evaluate {question.split}", 0, "batches")
-    graphs = _graphs(question, meta, task, ranks, unknown)
-    sums = error_sums(model, graphs, own, len(own), lambda: progress.update("evaluate", next(batches), 0, "batches"))
+
+    def see(deviations: Deviations) -> None:
+        parity.see(deviations)
+        progress.update("evaluate", next(batches), 0, "batches")
+
+    part = _Part(question, meta, task, ranks)
+    sums = error_sums(model, part.graphs(parity), own, len(own), see)
     total = torch.stack(ranks.allgather(sums)).sum(0)
     metrics = {name: metrics_of(total[meta.branches.index(name)]) for name in question.branches}
     if not is_finite(metrics):
@@ -94,7 +104,7 @@ def measure(question: Question, task: Task, ranks: Ranks, progress: Progress) ->
         "metrics": metrics,
         "split": question.split,
         "untrained": question.untrained,
-        "unknown": dict(unknown),
+        "unknown": dict(part.unknown),
         "epoch": meta.epoch,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
@@ -118,23 +128,35 @@ def _model(question: Question, meta: Meta, task: Task) -> MultiTaskModel:
     return model.eval()
 
 
-def _graphs(question: Question, meta: Meta, task: Task, ranks: Ranks, unknown: Counter[str]) -> Iterator[AtomGraph]:
-    """Yield this rank's part of the split, with residuals after the references that the model was trained with.
+class _Part:
+    """This rank's part of a split, with residuals after the references that the model was trained with.
 
-    Counts into `unknown`, by branch, the structures of all ranks whose energy has no residual for want of a reference.
+    Attributes:
+        unknown: By branch, the structures of all ranks whose energy has no residual for want of a reference.
     """
-    references = [meta.references[name] for name in meta.branches]
-    dtype, device = POLICIES[task.precision].dtype, device_of(task, ranks)
-    for name, spec in question.branches.items():
-        block = read_split(spec.store, question.splits, question.split)
-        branch = meta.branches.index(name)
-        if count := _num_unknown(references[branch], block):
-            unknown[name] = count
-        part = divide({0: np.arange(len(block))}, {0: block.num_atoms}, ranks.size)[ranks.rank].get(0, np.arange(0))
-        for start in range(0, len(part), question.batch):
-            piece = block.take(part[start : start + question.batch])
-            graph = collate([(branch, piece)], meta.spec.cutoff, meta.spec.max_neighbors, references, dtype)
-            yield graph.to(device)
+
+    def __init__(self, question: Question, meta: Meta, task: Task, ranks: Ranks) -> None:
+        self._question, self._meta, self._ranks = question, meta, ranks
+        self._dtype, self._device = POLICIES[task.precision].dtype, device_of(task, ranks)
+        self.unknown: Counter[str] = Counter()
+
+    def graphs(self, parity: Parity) -> Iterator[AtomGraph]:
+        """Yield the batches; announce each to `parity`, and count into `unknown`."""
+        question, meta = self._question, self._meta
+        references = [meta.references[name] for name in meta.branches]
+        for name, spec in question.branches.items():
+            block = read_split(spec.store, question.splits, question.split)
+            branch = meta.branches.index(name)
+            if count := _num_unknown(references[branch], block):
+                self.unknown[name] = count
+            everything = {0: np.arange(len(block))}
+            own = divide(everything, {0: block.num_atoms}, self._ranks.size)[self._ranks.rank].get(0, np.arange(0))
+            for start in range(0, len(own), question.batch):
+                places = own[start : start + question.batch]
+                piece = [(branch, block.take(places))]
+                parity.expect(name, places, len(block))
+                graph = collate(piece, meta.spec.cutoff, meta.spec.max_neighbors, references, self._dtype)
+                yield graph.to(self._device)
 
 
 def _num_unknown(references: References | None, block: Block) -> int:

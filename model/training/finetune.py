@@ -11,6 +11,7 @@ from model.parallel import Ranks
 from model.training.assembly import BACKBONE, Start
 from model.training.branches import read_split
 from model.training.evaluate import Question, measure
+from model.training.parity import Parity
 from model.training.trainer import BEST, progress_of, train
 
 
@@ -27,9 +28,11 @@ def run(config: FinetuneConfig, folder: Path, ranks: Ranks) -> Outcome:
     if outcome.status is not Status.DONE:
         return outcome
     question = Question(folder / BEST, config.branches, config.splits, "test", config.batch)
-    tested = measure(question, config, ranks, progress)
+    parity = Parity(question.split)
+    tested = measure(question, config, ranks, progress, parity)
+    outputs = outcome.outputs | {"parity": parity.write(folder, ranks, config.owner)}
     table = {"validation": outcome.result["metrics"], "test": tested["metrics"], "test_objective": tested["objective"]}
-    return replace(outcome, result=outcome.result | table | {"strategy": config.strategy})
+    return replace(outcome, result=outcome.result | table | {"strategy": config.strategy}, outputs=outputs)
 
 
 def _can_validate(config: FinetuneConfig) -> bool:

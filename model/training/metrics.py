@@ -32,7 +32,7 @@ class Scales:
 
 
 def error_sums(
-    model: MultiTaskModel, graphs: Iterable[AtomGraph], own: Sequence[int], num_branches: int, between: Callable[[], None]
+    model: MultiTaskModel, graphs: Iterable[AtomGraph], own: Sequence[int], num_branches: int, see: Callable[[Deviations], None]
 ) -> Tensor:
     """Add up errors over graphs: (num_branches, COLUMNS) float64; sums of ranks add up.
 
@@ -41,13 +41,13 @@ def error_sums(
         graphs: Batches.
         own: Index of each of the model's branches among all branches.
         num_branches: Number of all branches.
-        between: Called after every graph.
+        see: Called after every graph, with its deviations.
     """
     sums = torch.zeros(num_branches, COLUMNS, dtype=torch.float64)
     for graph in graphs:
         deviations = Deviations(model.predict(graph, training=False), graph)
         sums[list(own)] += _sums_of(deviations, graph, len(own)).cpu()
-        between()
+        see(deviations)
     return sums
 
 

@@ -293,5 +293,6 @@ class Trainer:
             "seconds": round(self._elapsed(), 3),
             "structures_per_s": round(self._rate(), 2),
             "peak_memory_gb": round(self._parts.memory.peak() / 1e9, 3),
+            "checkpoints": self._timers.facts("checkpoint"),
             "layout": self._parts.data.layout.describe(self._parts.data.names),
         }

@@ -11,6 +11,7 @@ import torch
 from model.faults import Diverged
 from model.owner import StopFlag
 from model.training.assembly import Assembly
+from model.training.loss import Deviations
 from model.training.metrics import COLUMNS, error_sums, is_finite, metrics_of, objective_of
 
 _LOOK_EVERY = 8
@@ -22,12 +23,12 @@ class _Stopped(Exception):  # noqa: N818 no error
 
 
 class _Looks:
-    """Call `look` every few ticks, and exactly `total` times in all: it is a reduction that no rank may miss."""
+    """Call `look` every few graphs, and exactly `total` times in all: it is a reduction that no rank may miss."""
 
     def __init__(self, total: int, look: Callable[[], None], tell: Callable[[], None]) -> None:
         self._left, self._look, self._tell, self._ticks = total, look, tell, 0
 
-    def tick(self) -> None:
+    def see(self, _: Deviations) -> None:
         self._tell()
         self._ticks += 1
         if self._ticks % _LOOK_EVERY == 0 and self._left:
@@ -70,7 +71,7 @@ class Validation:
         averaged = self._parts.config.optimizer.ema is not None
         with self._parts.optimizer.averaged() if averaged else nullcontext():
             try:
-                sums += error_sums(self._parts.model, self._parts.batches.validation(), own, len(names), looks.tick)
+                sums += error_sums(self._parts.model, self._parts.batches.validation(), own, len(names), looks.see)
                 looks.finish()
             except _Stopped:
                 return None

@@ -170,6 +170,9 @@ def test_staged_files_stand_on_every_node_and_go_with_the_attempt(world: World) 
     assert list(receipt.result["found"].values()) == [wanted, wanted]
     progress = receipt.result["progress"]
     assert (progress["done_files"], progress["skipped_files"], progress["nodes"]) == (4, 4, 2)  # the second time all stood there
+    first, second = (read_json(path) for path in sorted(attempt.run.glob("staging/*/staged.json")))
+    assert (first["done_bytes"], first["skipped_files"]) == (10_004, 0)
+    assert second["skipped_files"] == 4 and 0 <= second["seconds"] <= second["elapsed_s"]
     assert not (world.campaign / "node-local" / "7").exists()
 
 

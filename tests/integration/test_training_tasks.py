@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -22,6 +23,7 @@ from model.config import EvaluateConfig, FinetuneConfig, Splits, TrainConfig
 from model.outcome import CampaignError, Outcome, Status
 from model.parallel import Ranks
 from model.training import branches, evaluate, finetune, trainer
+from model.training.parity import PARITY_FILE
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,20 @@ def test_validation_in_training_and_evaluation_agree(trained: Path, stores: dict
     assert result["objective"] == pytest.approx(meta.objective, rel=1e-12)
     inside = meta.state["standing"]["best_metrics"]["copper"]
     assert result["metrics"]["copper"] == pytest.approx(inside, rel=1e-12)
+
+
+def test_the_parity_sample_tells_the_errors_and_no_rank_changes_it(
+    trained: Path, stores: dict[str, Path], tmp_path: Path
+) -> None:
+    metrics = measured(trained, stores, tmp_path, split="train")["metrics"]["copper"]
+    sample = json.loads((tmp_path / PARITY_FILE).read_text())
+    pairs = np.array(sample["branches"]["copper"]["energies"])
+    assert len(pairs) == metrics["num_energies"]
+    assert 1000 * np.abs(pairs[:, 0] - pairs[:, 1]).mean() == pytest.approx(metrics["energy_mae_mev_per_atom"], rel=1e-3)
+    fields = {"checkpoint": str(trained), "branches": {"copper": {"store": str(stores["copper"])}}, "precision": "fp64"}
+    several = runs.run(tmp_path / "ranks", fields | {"splits": SPLITS.model_dump(), "split": "train"}, 3, command="evaluate")
+    assert several.outputs["parity"] == PARITY_FILE
+    assert json.loads((tmp_path / "ranks" / PARITY_FILE).read_text()) == sample
 
 
 def test_other_splits_and_unknown_branches_are_refused(trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:

@@ -17,7 +17,11 @@ from workflow.request import Request
 from workflow.rundir import AttemptDir, RunDir
 from workflow.stages.base import StageResult, TaskResult
 
-TESTED = Outcome(Status.DONE, result={"split": "test", "objective": 0.7, "metrics": {"gfn1": {"num_structures": 3}}})
+TESTED = Outcome(
+    Status.DONE,
+    result={"split": "test", "objective": 0.7, "metrics": {"gfn1": {"num_structures": 3}}},
+    outputs={"parity": "parity.json"},
+)
 SITE = {"node": {"devices": 1, "backend": "gloo"}}
 Behaviour = Callable[[str, Any, Path], Outcome | Cause | None]
 """What a task does: given its name, configuration and folder, an outcome; a cause where it leaves none; None: bug."""
@@ -79,6 +83,8 @@ class FakeAllocation:
         folder.mkdir()
         is_test = isinstance(config, EvaluateConfig)  # what a training is measured by; no behaviour of the training's own
         result = TESTED if is_test else self.behaviour(name, config, folder)
+        if is_test:
+            (folder / TESTED.outputs["parity"]).write_text("{}")
         with self._lock:
             self.running -= nodes
         if isinstance(result, Outcome):

@@ -72,7 +72,7 @@ def test_a_model_of_the_file_is_trained_on_all_nodes(tmp_path: Path) -> None:
     assert result.status is Status.DONE and result.result["objective"] == 0.5
     assert result.result["checkpoint"].endswith("train/checkpoints/best")
     verify(tmp_path, result.outputs)
-    assert [each.role for each in result.outputs] == ["checkpoint"]
+    assert [each.role for each in result.outputs] == ["checkpoint", "parity"]
     question = made.configs["test"]
     assert (question.split, question.checkpoint) == ("test", tmp_path / result.result["checkpoint"])
     assert result.result["test"]["objective"] == 0.7
@@ -86,6 +86,9 @@ def test_what_ends_with_the_allocation_is_tested_in_the_next_link(tmp_path: Path
     second = next_link(first, good)
     result = run(second)
     assert result.status is Status.DONE and list(second.configs) == ["test"] and result.result["test"]["objective"] == 0.7
+    third = run(next_link(second, good))
+    assert third.result["test"]["objective"] == 0.7
+    assert [each.role for each in third.outputs] == [each.role for each in result.outputs] == ["checkpoint", "parity"]
 
 
 def test_each_takes_its_own_model_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
@@ -202,6 +205,10 @@ def test_fine_tuning_compares_strategies_in_a_table(tmp_path: Path) -> None:
             return Outcome(Status.FAILED, Cause.DIVERGED, "the loss is not finite")
         outcome = trained(folder, config, 0.25)
         outcome.result["metrics"] = {"task": {"energy_mae_mev_per_atom": 3.0, "force_mae_mev_per_angstrom": 40.0}}
+        if config.strategy == "unfrozen":
+            outcome.result["test"] = {"task": {"energy_mae_mev_per_atom": 3.5, "num_energies": 7}}
+            (folder / "parity.json").write_text("{}")
+            outcome.outputs["parity"] = "parity.json"
         return outcome
 
     spec = {"task": "task", "needs": ["best"], "epochs": 4, "training": {"batch": 2}}
@@ -214,8 +221,11 @@ def test_fine_tuning_compares_strategies_in_a_table(tmp_path: Path) -> None:
     assert (list(config.branches), config.batch, config.epochs, config.model.backbone["hidden"]) == (["task"], 2, 4, 8)
     assert result.status is Status.DONE
     rows = {row["strategy"]: row for row in result.result["table"]}
-    assert rows["unfrozen"]["energy_mae_mev_per_atom"] == 3.0 and rows["scratch"]["failed"] == "diverged"
-    assert {each.role for each in result.outputs} == {"checkpoint:frozen", "checkpoint:unfrozen", "table"}
+    assert (rows["frozen"]["energy_mae_mev_per_atom"], rows["frozen"]["split"]) == (3.0, "validation")
+    assert (rows["unfrozen"]["energy_mae_mev_per_atom"], rows["unfrozen"]["split"]) == (3.5, "test")
+    assert rows["scratch"]["failed"] == "diverged"
+    roles = {each.role for each in result.outputs}
+    assert roles == {"checkpoint:frozen", "checkpoint:unfrozen", "parity:unfrozen", "table"}
     table = next(each.path for each in result.outputs if each.role == "table")
     assert json.loads((tmp_path / table).read_text()) == result.result["table"]
 

@@ -27,6 +27,8 @@ from workflow.receipt import LOST, Output, digest
 
 logger = logging.getLogger(__name__)
 _CLEAN_S = 60.0
+STAGED = "staged.json"
+"""What a stage-in moved and how long it took, in the folder of its call."""
 
 
 class StageInError(StageError):
@@ -88,8 +90,10 @@ class Staging:
             StageInError: A copy is missing or wrong somewhere, or the allocation stops.
         """
         self._planned = {"files": len(outputs), "bytes": sum(each.size for each in outputs), "nodes": len(nodes)}
+        began = time.monotonic()
         done = self._carry_out(Order(**self._common(), outputs=tuple(outputs)), nodes, self._must_stop)
-        if done:
+        if done and self._call is not None:
+            write_json(self._call / STAGED, {**self.progress(), "elapsed_s": round(time.monotonic() - began, 3)})
             return Path(self.folder)
         if self._must_stop():
             cause = Cause.PREEMPTED if self._deadline.is_cancelled or self._ended else Cause.WALLTIME

@@ -108,10 +108,16 @@ def _row(task: str, strategy: str, facts: dict[str, Any]) -> dict[str, Any]:
         "objective": facts.get("objective"),
         "epochs": facts.get("epochs"),
         "seconds_to_best": facts.get("seconds_to_best"),
+        "split": "test" if "test" in facts else "validation",
+        "parameters": facts.get("parameters"),
+        "checkpoints": facts.get("checkpoints"),
         **facts.get("test", facts.get("metrics", {})).get(task, {}),
     }
 
 
 def _checkpoint(allocation: Allocation, strategy: str, folder: Path, outcome: Outcome) -> tuple[Any, ...]:
-    best = outcome.outputs.get("best") or outcome.outputs.get("last")
-    return allocation.vouch(f"checkpoint:{strategy}", folder / best) if best else ()
+    """Vouch for a strategy's best checkpoint and for its sample of predictions beside labels."""
+    outputs = outcome.outputs
+    best, parity = outputs.get("best") or outputs.get("last"), outputs.get("parity")
+    checkpoint = allocation.vouch(f"checkpoint:{strategy}", folder / best) if best else ()
+    return (*checkpoint, *(allocation.vouch(f"parity:{strategy}", folder / parity) if parity else ()))

@@ -138,7 +138,7 @@ def _tested(allocation: Allocation, spec: TrainSpec, summary: StageResult) -> St
         return summary
     request = allocation.request
     if (old := finished(earlier_tasks(allocation.campaign, request, "test"))) is not None:
-        return replace(summary, result={**summary.result, "test": old[1].result})
+        return _with_test(allocation, summary, old[0], old[1])
     if allocation.is_stopping():
         message = "; ".join(filter(None, (summary.message, "not tested: no time was left")))
         return replace(summary, message=message, status=Status.DONE if request.link == request.links else Status.PARTIAL)
@@ -146,7 +146,14 @@ def _tested(allocation: Allocation, spec: TrainSpec, summary: StageResult) -> St
     test = carry_out(allocation, [work], spec.attempts)["test"]
     if test.outcome is None or test.status is not Status.DONE:
         return replace(verdict([test], allocation), outputs=summary.outputs, result=summary.result)
-    return replace(summary, result={**summary.result, "test": test.outcome.result})
+    return _with_test(allocation, summary, test.folder, test.outcome)
+
+
+def _with_test(allocation: Allocation, summary: StageResult, folder: Path, test: Outcome) -> StageResult:
+    """Add the errors on the test split, and vouch for the sample of predictions beside labels."""
+    parity = test.outputs.get("parity")
+    outputs = (*summary.outputs, *(allocation.vouch("parity", folder / parity) if parity else ()))
+    return replace(summary, outputs=outputs, result={**summary.result, "test": test.result})
 
 
 def _question(allocation: Allocation, summary: StageResult) -> Callable[[Path | None], Task]:
