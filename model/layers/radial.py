@@ -23,6 +23,13 @@ def envelope(lengths: Tensor, cutoff: float) -> Tensor:
     return 1.0 - x * x * x * (10.0 + x * (6.0 * x - 15.0))
 
 
+def bessel_basis(lengths: Tensor, cutoff: float, count: int) -> Tensor:
+    """Return what `radial_basis` does, under no envelope."""
+    x = lengths / cutoff
+    frequencies = math.pi * torch.arange(1, count + 1, dtype=x.dtype, device=x.device).unsqueeze(-1)
+    return torch.cat([torch.sin(frequencies * x) * (0.5 / x), torch.ones_like(x).unsqueeze(0)])
+
+
 def radial_basis(lengths: Tensor, cutoff: float, count: int) -> Tensor:
     """Return ½·sin(nπx)/x at x = length/cutoff for n = 1 … count, and the constant 1, all under the envelope.
 
