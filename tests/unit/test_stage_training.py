@@ -217,7 +217,7 @@ def test_fine_tuning_compares_strategies_in_a_table(tmp_path: Path) -> None:
     checkpoints = {config.strategy: config.checkpoint for config in made.configs.values()}
     start = tmp_path / "stages" / "best" / "model-1"
     assert checkpoints == {"scratch": None, "frozen": start, "unfrozen": start}
-    config = made.configs["finetune-frozen"]
+    config = made.configs["finetune-task-frozen"]
     assert (list(config.branches), config.batch, config.epochs, config.model.backbone["hidden"]) == (["task"], 2, 4, 8)
     assert result.status is Status.DONE
     rows = {row["strategy"]: row for row in result.result["table"]}
@@ -225,7 +225,7 @@ def test_fine_tuning_compares_strategies_in_a_table(tmp_path: Path) -> None:
     assert (rows["unfrozen"]["energy_mae_mev_per_atom"], rows["unfrozen"]["split"]) == (3.5, "test")
     assert rows["scratch"]["failed"] == "diverged"
     roles = {each.role for each in result.outputs}
-    assert roles == {"checkpoint:frozen", "checkpoint:unfrozen", "parity:unfrozen", "table"}
+    assert roles == {"checkpoint:task:frozen", "checkpoint:task:unfrozen", "parity:task:unfrozen", "table"}
     table = next(each.path for each in result.outputs if each.role == "table")
     assert json.loads((tmp_path / table).read_text()) == result.result["table"]
 
@@ -237,8 +237,8 @@ def test_fine_tuning_goes_on_with_what_is_left(tmp_path: Path) -> None:
     assert run(first).status is Status.PARTIAL
     second = next_link(first, good)
     result = run(second)
-    assert list(second.configs) == ["finetune-unfrozen"]
-    assert second.configs["finetune-unfrozen"].resume == first.task_folder("finetune-unfrozen") / "checkpoints" / "last"
+    assert list(second.configs) == ["finetune-task-unfrozen"]
+    assert second.configs["finetune-task-unfrozen"].resume == first.task_folder("finetune-task-unfrozen") / "checkpoints" / "last"
     assert result.status is Status.DONE and len(result.result["table"]) == 2
 
 
