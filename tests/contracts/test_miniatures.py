@@ -130,6 +130,13 @@ def test_the_command_writes_where_it_says_without_torch(tmp_path: Path) -> None:
     assert reader.count(Path(path), reader.Config(level="gfn2_xtb")) == 5
 
 
+@pytest.mark.parametrize("subset", ["neutral_singlet", "charged_nonsinglet", "rest"])
+def test_as_many_are_written_as_the_options_leave(subset: str, tmp_path: Path) -> None:
+    done = command("omol25", str(tmp_path), "--count", "6", "--option", f"subset={subset}")
+    reader: Any = registry.reader("omol25")
+    assert reader.count(Path(json.loads(done.stdout)[0]), reader.Config(subset=subset)) >= 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(("ani1",), "no reader 'ani1'"), (("ani1x", "--option", "lvel=3"), "option 'lvel'"), (("qm9x",), "no reader")],

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ase import Atoms
 from pydantic import ValidationError
 
 from model import registry
-from model.data.miniature.base import miniature
+from model.data.miniature.base import Miniature, miniature
 from model.data.miniature.structures import make
 from model.outcome import CampaignError
 
@@ -23,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m model.data.miniature", description=__doc__)
     parser.add_argument("reader", help="name of the reader whose container is written")
     parser.add_argument("folder", type=Path, help="where the files go")
-    parser.add_argument("--count", type=int, default=60, help="structures (default 60)")
+    parser.add_argument("--count", type=int, default=60, help="structures that the reader takes, at least (default 60)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default 0)")
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="option of the reader; may be repeated"
@@ -47,9 +48,19 @@ def write(arguments: argparse.Namespace) -> list[Path]:
     """
     config = _config(arguments.reader, dict(each.partition("=")[::2] for each in arguments.option))
     maker = miniature(arguments.reader)
-    structures = make(maker.FAMILY, arguments.count, arguments.seed)
+    structures = _enough(maker, config, arguments)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     return maker.write(arguments.folder, structures, config)
+
+
+def _enough(maker: Miniature, config: Any, arguments: argparse.Namespace) -> list[Atoms]:
+    """Return structures of which at least as many suit the reader's options as were asked for."""
+    suits = getattr(maker, "suits", lambda _atoms, _config: True)
+    for times in (1, 2, 4, 8):
+        structures = make(maker.FAMILY, times * arguments.count, arguments.seed)
+        if sum(suits(each, config) for each in structures) >= arguments.count:
+            return structures
+    raise CampaignError("no structures that suit these options", f"reader '{arguments.reader}'", "Take other options.")
 
 
 def _config(reader: str, given: dict[str, str]) -> Any:

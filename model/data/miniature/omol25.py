@@ -7,7 +7,7 @@ from pathlib import Path
 import ase.db
 from ase import Atoms
 
-from model.data.readers.omol25 import Config
+from model.data.readers.omol25 import Config, subset_of
 
 FAMILY = "ions"
 
@@ -21,6 +21,11 @@ def write(folder: Path, structures: list[Atoms], config: Config) -> list[Path]: 
             bare.info, bare.calc = {}, atoms.calc
             database.write(bare, data=_data(atoms))
     return [path]
+
+
+def suits(atoms: Atoms, config: Config) -> bool:
+    """Return whether the reader takes a structure under its options."""
+    return config.subset in ("all", subset_of(atoms.info["charge"], atoms.info["spin"]))
 
 
 def _data(atoms: Atoms) -> dict[str, object]:

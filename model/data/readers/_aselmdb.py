@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,15 @@ def keys(path: Path) -> list[int]:
 def rows(path: Path, span: range | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield id and JSON of the rows of a span, in the order of their ids."""
     wanted = keys(path)
+    for key, text in texts(path, wanted if span is None else wanted[span.start : span.stop]):
+        yield key, json.loads(text)
+
+
+def texts(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield id and JSON text of rows, in the order of the ids given."""
     with _open(path) as environment, environment.begin() as transaction:
-        for key in wanted if span is None else wanted[span.start : span.stop]:
-            yield key, json.loads(zlib.decompress(transaction.get(b"%d" % key)))
+        for key in wanted:
+            yield key, zlib.decompress(transaction.get(b"%d" % key))
 
 
 def array(value: Any) -> NDArray:

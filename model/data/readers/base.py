@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +20,15 @@ from model.outcome import CampaignError
 
 HARTREE_EV = 27.211386245988
 """CODATA 2018 (NIST SP 961). `ase.units.Hartree` is CODATA 2014, 8e-9 smaller: 0.1 meV at 560 Hartree."""
+BOHR_ANGSTROM = 0.529177210903
+"""CODATA 2018."""
 KCAL_PER_MOL_EV = 4184 / (6.02214076e23 * 1.602176634e-19)
 """Thermochemical: 4184 J / (N_A e), exact since the SI of 2019."""
 ENERGY_UNITS = {"eV": 1.0, "Hartree": HARTREE_EV, "kcal/mol": KCAL_PER_MOL_EV}
 EnergyUnit = Literal["eV", "Hartree", "kcal/mol"]
 
 
+Found = TypeVar("Found")
 Role = Literal["pretraining", "finetuning", "container"]
 EnergyKind = Literal["total", "formation", "relative", "none", "as given"]
 Target = Literal["energy", "scalar", "class"]
@@ -41,11 +46,12 @@ class SourceInfo:
         citation: Whom to cite.
         units: Published units of energy, forces and length (those it has); of `target` for a scalar or class.
         energy_kind: What the stored energy is: total, formation, relative to another structure, none (the label is a
-            scalar or a class, which takes the energy's place), or as the file's author meant it.
+            scalar or a class, and stands in a structure's `target`), or as the file's author meant it.
         role: What it is for; a container may hold either.
-        mean_atoms: Average atoms per structure, to estimate bytes; None where unknown.
+        mean_atoms: Atoms per structure on average, roughly, to estimate bytes; None where unknown.
         url: Where it is published; empty for a container.
-        target: What a set to fine-tune on labels: an energy, another scalar, or a class as 0 and 1; None for the others.
+        target: What a set to fine-tune on labels by default: an energy, another scalar, or a class as 0 and 1; None for
+            the others.
         pitfalls: Sentences that a user should know.
     """
 
@@ -95,6 +101,10 @@ class Reader(Protocol):
 def find(paths: Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]:
     """Return files as given and, under folders, files with one of the suffixes, sorted.
 
+    Args:
+        paths: Files and folders.
+        suffixes: Ends of names, in which `?` stands for any character and `*` for any number of them.
+
     Raises:
         CampaignError: A path does not exist, or nothing is found.
     """
@@ -102,12 +112,35 @@ def find(paths: Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise CampaignError("no such file or folder", str(path), "Mend the branch's path.")
-        inside = (p for p in path.rglob("*") if p.is_file() and p.name.endswith(suffixes)) if path.is_dir() else [path]
-        found.extend(sorted(inside))
+        inside = path.rglob("*") if path.is_dir() else [path]
+        found.extend(sorted(p for p in inside if p == path or (p.is_file() and _ends(p.name, suffixes))))
     if not found:
         where = ", ".join(map(str, paths))
         raise CampaignError(f"no file that ends in {' or '.join(suffixes)}", where, "Mend the branch's path.")
     return found
+
+
+def _ends(name: str, suffixes: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, f"*{suffix}") for suffix in suffixes)
+
+
+def per_file(function: Callable[..., Found]) -> Callable[..., Found]:
+    """Remember what a function found out about the last few files, for as long as their size and time of change stand.
+
+    Args:
+        function: Takes a path and hashable options; what it returns must be small beside the file, and is shared.
+    """
+
+    @lru_cache(maxsize=4)
+    def kept(path: Path, _stamp: tuple[int, int], *options: Any) -> Found:
+        return function(path, *options)
+
+    @wraps(function)
+    def remembering(path: Path, *options: Any) -> Found:
+        status = path.stat()
+        return kept(path, (status.st_size, status.st_mtime_ns), *options)
+
+    return remembering
 
 
 @contextmanager
@@ -132,27 +165,33 @@ def structure(
     Args:
         numbers: Atomic numbers.
         positions: Å.
-        labels: Any of `energy` (eV), `forces` (eV/Å), `stress` (eV/Å³, tension positive, 3 × 3), `charge`, `spin`.
+        labels: Any of `energy` (eV), `forces` (eV/Å), `stress` (eV/Å³, tension positive, 3 × 3), `charge`, `spin`,
+            `target`.
         box: Cell as rows and periodicity; none for a molecule.
         names: Id, and the identity where the source names one.
     """
     numbers, positions = np.asarray(numbers, np.uint8), np.asarray(positions, np.float64)
     cell, pbc = box if box is not None else (np.zeros((3, 3)), np.zeros(3, bool))
     pbc = np.asarray(pbc, bool)
-    energy, charge, spin = (labels.get(name) for name in ("energy", "charge", "spin"))
+    charge, spin = labels.get("charge"), labels.get("spin")
     return Structure(
         numbers=numbers,
         positions=positions,
         cell=np.asarray(cell, np.float64),
         pbc=pbc,
-        energy=float("nan") if energy is None else float(energy),
+        energy=_scalar(labels.get("energy")),
         forces=_array(labels.get("forces")),
         stress=_array(labels.get("stress")),
         charge=UNLABELLED if charge is None else int(charge),
         spin=UNLABELLED if spin is None else int(spin),
         id=names[0],
         identity=names[1] or _identity(numbers, positions, pbc),
+        target=_scalar(labels.get("target")),
     )
+
+
+def _scalar(value: Any) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def _array(values: Any) -> NDArray[np.float64] | None:

@@ -1,0 +1,26 @@
+"""OPoly26: polymers in the container, with the fields and at the level of theory of OMol25."""
+
+from __future__ import annotations
+
+from model.data.readers.base import SourceInfo
+from model.data.readers.omol25 import Config, count, files, read
+
+__all__ = ["INFO", "Config", "count", "files", "read"]
+
+INFO = SourceInfo(
+    title="OPoly26",
+    count=6_570_000,
+    level_of_theory="wB97M-V/def2-TZVPD",
+    licence="CC BY 4.0",
+    citation="Levine et al., arXiv:2512.23117 (2025)",
+    units={"energy": "eV", "forces": "eV/Å", "length": "Å"},
+    energy_kind="total",
+    role="pretraining",
+    mean_atoms=183.0,
+    url="https://huggingface.co/facebook/OMol25",
+    pitfalls=(
+        "The count is rounded: 6.57 million calculations of 1.2 billion atoms.",
+        "Totals are absolute and large: keep float64 or train residuals.",
+        "Energies are at OMol25's level of theory, so a branch of its own is a choice, not a need.",
+    ),
+)
