@@ -111,7 +111,7 @@ def plan(file: Path, site: str | None, as_json: bool) -> None:
     """
     from workflow.draft import load_campaign
     from workflow.plan import make_plan
-    from workflow.report.terminal import print_plan, print_plan_json
+    from workflow.report.planned import print_plan, print_plan_json
 
     made = make_plan(load_campaign(file, site))
     (print_plan_json if as_json else print_plan)(made)

@@ -1,73 +1,84 @@
-"""What a campaign asks of its site before anything is submitted: jobs, node-hours, refusals and what would fit."""
+"""What a campaign asks of its site before anything is submitted: jobs, node-hours, order of release, refusals."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
-import yaml
-
-from workflow.campaign import Campaign, stage_kind
+from workflow.campaign import Campaign, Paper, stage_kind
 from workflow.queues import offered, takes
-from workflow.site import Queue, Site
+from workflow.refusal import Refusal, refusals, trial_nodes
+from workflow.releases import Round, Wanted, rounds
+from workflow.site import Site
 from workflow.stages.base import StageSpec
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a site would not take a stage's job.
-
-    Attributes:
-        key: The key of the stage that is too much: `nodes`, `walltime` or `spares`.
-        rule: The site's rule beside what was asked.
-        source: Where the site says so.
-        fits: Values of the stage's keys that the site would take; empty where nothing would.
-    """
-
-    key: str
-    rule: str
-    source: str
-    fits: dict[str, Any]
-
-    def block(self, site: str) -> str:
-        """Return the `on:` block that would fit, as a line of YAML."""
-        text: str = yaml.safe_dump({site: self.fits}, default_flow_style=True, sort_keys=False, width=1000)
-        return f"on: {text.strip()}"
+from workflow.volume import store_bytes, unique_structures
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage as the site will see it.
+    """One stage as the site will see it; a stage on the login node has no nodes.
 
     Attributes:
-        name: Name in the file.
+        name: Name in the file; of a variant, `search/egnn`.
         kind: Stage kind.
         instances: How many times it runs; more than one where `each` fans it out.
         links: Most jobs in each instance's chain.
         nodes: Nodes of one job, spares included; 0 on the login node.
         spares: Of these, kept aside.
+        devices: Devices of one job.
         ranks: Ranks that can work at once.
         walltime_s: Seconds of one job.
         queue: Queue that takes it, or empty.
-        refusals: Why none does.
+        reads: Branches and sources whose stores every node gets.
+        staged_bytes: Bytes that every node gets, estimated; None where nobody can say.
+        slots: Trials that run side by side; None for a stage without trials.
+        evaluations: Trials at most; None for a stage without trials.
+        refusals: Why no queue takes it.
     """
 
     name: str
     kind: str
     instances: int
-    links: int
-    nodes: int
-    spares: int
-    ranks: int
-    walltime_s: float
-    queue: str
-    refusals: tuple[Refusal, ...]
+    links: int = 1
+    nodes: int = 0
+    spares: int = 0
+    devices: int = 0
+    ranks: int = 0
+    walltime_s: float = 0.0
+    queue: str = "login"
+    reads: tuple[str, ...] = ()
+    staged_bytes: int | None = 0
+    slots: int | None = None
+    evaluations: int | None = None
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def trial_s(self) -> float | None:
+        """Return the seconds that a trial may take if all are to fit into the chain; None where none fits."""
+        if not self.slots or not self.evaluations:
+            return None
+        return self.links * self.walltime_s / -(-self.evaluations // self.slots)
 
     @property
     def node_hours(self) -> float:
         """Return the most that this stage can cost when no link is repeated."""
         return self.instances * self.links * self.nodes * self.walltime_s / 3600
+
+
+@dataclass(frozen=True)
+class DataVolume:
+    """What the branches hold, as published.
+
+    Attributes:
+        branches: Number of branches.
+        unique: Different structures in all branches together.
+        unknown: Branches that cannot be counted before they are converted.
+        store_bytes: Bytes of their stores, estimated; None where nobody can say.
+    """
+
+    branches: int
+    unique: int
+    unknown: tuple[str, ...]
+    store_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -79,12 +90,18 @@ class Plan:
         site: The site.
         stages: In the order in which they can run.
         budget: Upper limit in node-hours, or None.
+        rounds: The order in which the site's job limits let the jobs go.
+        data: What the branches hold.
+        paper: What is being redone, for comparison.
     """
 
     name: str
     site: Site
     stages: tuple[PlannedStage, ...]
     budget: float | None
+    rounds: tuple[Round, ...]
+    data: DataVolume
+    paper: Paper | None
 
     @property
     def node_hours(self) -> float:
@@ -112,70 +129,68 @@ def make_plan(campaign: Campaign) -> Plan:
     counts: dict[str, int] = {}
     for instance in campaign.instances():
         counts[instance.stage] = counts.get(instance.stage, 0) + 1
-    stages = tuple(_planned(name, campaign.stages[name], count, campaign.site) for name, count in counts.items())
-    budget = campaign.header.budget
-    return Plan(campaign.name, campaign.site, stages, budget.node_hours if budget else None)
+    stages = tuple(_planned(name, campaign.stages[name], count, campaign) for name, count in counts.items())
+    header = campaign.header
+    return Plan(
+        name=campaign.name,
+        site=campaign.site,
+        stages=stages,
+        budget=header.budget.node_hours if header.budget else None,
+        rounds=tuple(rounds(campaign.site, _wanted(campaign, stages))),
+        data=_data(campaign),
+        paper=header.paper,
+    )
 
 
-def walltime_text(seconds: float) -> str:
-    """Return seconds as `HH:MM:SS`, the form that a campaign file takes."""
-    whole = int(seconds)
-    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-
-
-def _planned(name: str, spec: StageSpec, count: int, site: Site) -> PlannedStage:
-    if stage_kind(spec.kind).on_login:
-        return PlannedStage(name, spec.kind, count, 1, 0, 0, 0, 0.0, "login", ())
+def _planned(name: str, spec: StageSpec, count: int, campaign: Campaign) -> PlannedStage:
+    kind, site = stage_kind(spec.kind), campaign.site
+    if kind.on_login:
+        return PlannedStage(name, spec.kind, count)
     nodes = spec.nodes or 1
-    queue = next((each for each in offered(site, spec.queue) if takes(each, nodes, spec.walltime_s)), None)
-    ranks = max(nodes - spec.spares, 0) * site.node.devices
-    refusals = tuple(_refusals(site, nodes, spec, queue))
-    taken = queue.name if queue and not refusals else ""
-    return PlannedStage(name, spec.kind, count, spec.links, nodes, spec.spares, ranks, spec.walltime_s, taken, refusals)
+    refused = tuple(refusals(site, nodes, spec))
+    queue = next((each.name for each in offered(site, spec.queue) if takes(each, nodes, spec.walltime_s)), "")
+    reads = kind.reads(spec, campaign)
+    trial = trial_nodes(spec)
+    return PlannedStage(
+        name=name,
+        kind=spec.kind,
+        instances=count,
+        links=spec.links,
+        nodes=nodes,
+        spares=spec.spares,
+        devices=nodes * site.node.devices,
+        ranks=max(nodes - spec.spares, 0) * site.node.devices,
+        walltime_s=spec.walltime_s,
+        queue="" if refused else queue,
+        reads=reads,
+        staged_bytes=store_bytes(campaign, reads) if reads else 0,
+        slots=None if trial is None else max(nodes - spec.spares, 0) // trial,
+        evaluations=getattr(spec, "evaluations", None),
+        refusals=refused,
+    )
 
 
-def _refusals(site: Site, nodes: int, spec: StageSpec, queue: Queue | None) -> list[Refusal]:
-    if spec.spares >= nodes:
-        rule = f"{spec.spares} spare of {_nodes(nodes)} leave none to work on"
-        return [Refusal("spares", rule, "spares are part of a job's nodes", _fitting(site, nodes, spec))]
-    own = f"site file of {site.name}"
-    if nodes > site.nodes:
-        return [Refusal("nodes", f"{_nodes(nodes)} asked, {site.name} has {site.nodes}", own, _fitting(site, nodes, spec))]
-    if queue is not None:
-        return []
-    sized = [each for each in site.queues if _takes(each, nodes)]
-    if not sized:
-        sizes = ", ".join(f"{each.name} {each.min_nodes}-{each.max_nodes}" for each in site.queues)
-        sources = "; ".join(dict.fromkeys(each.source for each in site.queues if each.source))
-        return [Refusal("nodes", f"no queue takes {_nodes(nodes)} ({sizes})", sources or own, _fitting(site, nodes, spec))]
-    longest = max(sized, key=lambda each: each.max_walltime_h)
-    most = walltime_text(longest.max_walltime_h * 3600)
-    rule = f"{walltime_text(spec.walltime_s)} asked, the longest job of {_nodes(nodes)} is {most} (queue {longest.name})"
-    return [Refusal("walltime", rule, longest.source or own, _fitting(site, nodes, spec))]
+def _wanted(campaign: Campaign, stages: tuple[PlannedStage, ...]) -> list[Wanted]:
+    """Return all batch jobs; what waits for a stage on the login node waits for the jobs which that one waits for."""
+    queues = {stage.name: stage.queue for stage in stages}
+    jobs: list[Wanted] = []
+    last: dict[str, tuple[str, ...]] = {}
+    for instance in campaign.instances():
+        key = instance.key
+        last[key] = tuple(dict.fromkeys(name for need in instance.needs for name in last[need]))
+        if stage_kind(instance.spec.kind).on_login:
+            continue
+        for number in range(1, instance.spec.links + 1):
+            jobs.append(Wanted(_job_name(key, number, instance.spec.links), queues[instance.stage], last[key]))
+            last[key] = (jobs[-1].name,)
+    return jobs
 
 
-def _nodes(count: int) -> str:
-    return f"{count} node{'s' * (count != 1)}"
+def _job_name(key: str, number: int, links: int) -> str:
+    return key if links == 1 else f"{key} {number}/{links}"
 
 
-def _takes(queue: Queue, nodes: int) -> bool:
-    return queue.min_nodes <= nodes <= queue.max_nodes
-
-
-def _fitting(site: Site, nodes: int, spec: StageSpec) -> dict[str, Any]:
-    """Return the keys to change for the nearest job that a queue takes, with links enough for the same node-hours."""
-    offers = [_offer(queue, site, nodes, spec) for queue in site.queues if queue.min_nodes <= site.nodes]
-    if not offers:
-        return {}
-    _, count, walltime_s, links = min(offers)
-    asked = {"nodes": nodes, "walltime": walltime_text(spec.walltime_s), "links": spec.links, "spares": spec.spares}
-    given = {"nodes": count, "walltime": walltime_text(walltime_s), "links": links, "spares": min(spec.spares, count - 1)}
-    return {key: value for key, value in given.items() if value != asked[key]}
-
-
-def _offer(queue: Queue, site: Site, nodes: int, spec: StageSpec) -> tuple[tuple[float, int], int, float, int]:
-    """Return (distance from what was asked, nodes, walltime, links) of the nearest job of a queue; small is near."""
-    count = min(max(nodes, queue.min_nodes), queue.max_nodes, site.nodes)
-    walltime_s = min(spec.walltime_s, queue.max_walltime_h * 3600)
-    links = max(spec.links, math.ceil(spec.links * nodes * spec.walltime_s / (count * walltime_s)))
-    return (abs(math.log(count / nodes)), links), count, walltime_s, links
+def _data(campaign: Campaign) -> DataVolume:
+    branches = campaign.header.branches
+    unique, unknown = unique_structures(branches)
+    return DataVolume(len(branches), unique, tuple(unknown), store_bytes(campaign, tuple(branches)))

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workflow.draft import load_campaign
-from workflow.plan import Plan, make_plan, walltime_text
+from workflow.plan import Plan, make_plan
+from workflow.stages.base import walltime_text
 
 QUEUES = [
     {"name": "debug", "min_nodes": 1, "max_nodes": 16, "max_walltime_h": 1, "source": "manual, debug"},

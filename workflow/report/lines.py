@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from workflow.plan import walltime_text
+from workflow.stages.base import walltime_text
 
 
 class Narrator:

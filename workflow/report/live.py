@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.text import Text
 from rich.tree import Tree
 
-from workflow.plan import walltime_text
 from workflow.report.progress import Task, Trials
 from workflow.report.status import CampaignStatus, StageStatus, read_status
+from workflow.stages.base import walltime_text
 
 _MARKS = {
     "done": ("✔", "green"),

@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from workflow.plan import walltime_text
 from workflow.report import plots, tables
 from workflow.report.facts import Facts, StageFacts
 from workflow.report.graph import draw_graph
 from workflow.report.tables import Table, number
+from workflow.stages.base import walltime_text
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from workflow.plan import walltime_text
+from workflow.stages.base import walltime_text
 from workflow.report.facts import Facts, StageFacts
 
 Metrics = dict[str, dict[str, Any]]

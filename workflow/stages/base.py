@@ -20,6 +20,12 @@ from workflow.rundir import AttemptDir
 _WALLTIME = re.compile(r"([0-9]{1,6}):([0-5][0-9])(?::([0-5][0-9]))?")
 
 
+def walltime_text(seconds: float) -> str:
+    """Return seconds as `HH:MM:SS`, the form that a campaign file takes."""
+    whole = int(seconds)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
 class StageSpec(Strict):
     """Keys that every stage has."""
 
@@ -181,6 +187,10 @@ class Stage:
     def models(self, spec: Any) -> list[dict[str, Any]]:  # noqa: ARG002 for those that need it
         """Return the models (keys of `ModelSpec`) that the file alone states; `campaign check` builds each once."""
         return []
+
+    def reads(self, spec: Any, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002 for those that need it
+        """Return the branches and sources whose stores every node of a job gets."""
+        return ()
 
     def work(self, allocation: Allocation) -> StageResult:
         """Do one link of the stage inside an allocation."""

@@ -36,6 +36,10 @@ class Kind(Stage):
         found = config_problems(BlendConfig, spec.options, "options", {"checkpoint": "x", "branches": {}}, OWN_KEYS - {"epochs"})
         return found + converted_problems(spec, campaign) + model_stage_problems(spec, campaign)
 
+    def reads(self, spec: BlendSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
+        """Return all branches."""
+        return tuple(campaign.header.branches)
+
     def work(self, allocation: Allocation) -> StageResult:
         """Train the blend; a finished one of an earlier attempt counts."""
         spec, request = BlendSpec.model_validate(allocation.request.spec), allocation.request

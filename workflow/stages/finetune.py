@@ -59,6 +59,10 @@ class Kind(Stage):
             found.append(("no task is named, or one twice", "task", "Name each task once."))
         return found + training_problems(spec.training, FinetuneConfig) + model_stage_problems(spec, campaign)
 
+    def reads(self, spec: FinetuneSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the tasks."""
+        return spec.tasks
+
     def work(self, allocation: Allocation) -> StageResult:
         """Train every strategy of every task to its end; what an earlier attempt finished counts."""
         spec, request = FinetuneSpec.model_validate(allocation.request.spec), allocation.request

@@ -99,6 +99,10 @@ class Kind(Stage):
         space = make_space(spec.backbone, spec.space)
         return [merge(model_fields(spec.backbone, spec.model), space.model(space.fill({})))]
 
+    def reads(self, spec: HpoSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
+        """Return all branches."""
+        return tuple(campaign.header.branches)
+
     def work(self, allocation: Allocation) -> StageResult:
         """Take up the search where the record leaves it, and carry it on until a cap or the deadline."""
         from workflow.search.optimizer import Optimizer  # heavy, and needed in an allocation only

@@ -40,6 +40,10 @@ class Kind(Stage):
         found = [(what, key or "candidates", remedy) for what, key, remedy in converted_problems(spec, campaign, spec.candidates)]
         return found + model_stage_problems(spec, campaign)
 
+    def reads(self, spec: ScreenSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the candidates."""
+        return (spec.candidates,)
+
     def work(self, allocation: Allocation) -> StageResult:
         """Screen all candidates."""
         spec, request = ScreenSpec.model_validate(allocation.request.spec), allocation.request

@@ -74,6 +74,10 @@ class Kind(Stage):
         given = spec.backbone is not None or "backbone" in spec.model
         return [model_fields(spec.backbone, spec.model)] if given else []
 
+    def reads(self, spec: TrainSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
+        """Return all branches."""
+        return tuple(campaign.header.branches)
+
     def work(self, allocation: Allocation) -> StageResult:
         """Train until done or until the end of the allocation."""
         spec, request = TrainSpec.model_validate(allocation.request.spec), allocation.request

@@ -1,0 +1,83 @@
+"""In which order a site's job limits let a campaign's jobs go: rounds of jobs that can wait and run side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from workflow.site import Limit, Site
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One batch job of a campaign.
+
+    Attributes:
+        name: For people: `search/egnn`, `train/1 2/3`.
+        queue: Name of the queue that takes it.
+        needs: Names of the jobs that must have ended before.
+    """
+
+    name: str
+    queue: str
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Round:
+    """Jobs that are let go together.
+
+    Attributes:
+        jobs: Their names, in the order of the file.
+        waiting: Names of those that could go as well but for a limit.
+        limit: The limit in words, where one holds jobs back.
+    """
+
+    jobs: tuple[str, ...]
+    waiting: tuple[str, ...] = ()
+    limit: str = ""
+
+
+def rounds(site: Site, wanted: list[Wanted]) -> list[Round]:
+    """Return the order of release, as if each job of a round took equally long.
+
+    Args:
+        site: Its limits bound how many jobs gain priority, run or stand in the queue at once.
+        wanted: All jobs, needed ones before those that need them.
+    """
+    left, done, result = list(wanted), set[str](), []
+    while left:
+        ready = [job for job in left if all(need in done for need in job.needs)]
+        chosen, reason = _allowed(site, ready)
+        held = tuple(job.name for job in ready if job not in chosen)
+        result.append(Round(tuple(job.name for job in chosen), held, reason if held else ""))
+        done |= {job.name for job in chosen}
+        left = [job for job in left if job not in chosen]
+    return result
+
+
+def _allowed(site: Site, ready: list[Wanted]) -> tuple[list[Wanted], str]:
+    """Return the jobs that the limits let go at once, and the limit that holds others back."""
+    counts: Counter[int] = Counter()
+    chosen, reason = [], ""
+    for job in ready:
+        of_job = [(number, limit) for number, limit in enumerate(site.limits) if not limit.queues or job.queue in limit.queues]
+        full = next((limit for number, limit in of_job if counts[number] >= _most(limit)), None)
+        if full is not None:
+            reason = reason or _in_words(full)
+            continue
+        counts.update(number for number, _ in of_job)
+        chosen.append(job)
+    return chosen, reason
+
+
+def _most(limit: Limit) -> int:
+    return min((each for each in (limit.running, limit.eligible, limit.submitted) if each is not None), default=10**9)
+
+
+def _in_words(limit: Limit) -> str:
+    kinds = {"run": limit.running, "gain priority": limit.eligible, "stand in the queue": limit.submitted}
+    most = _most(limit)
+    does = next(kind for kind, number in kinds.items() if number == most)
+    of = f" in {', '.join(limit.queues)}" if limit.queues else ""
+    return f"{most} jobs of a {limit.per} {does} at once{of}"
