@@ -26,7 +26,7 @@ from model.data import references
 from model.data.block import Block, pack
 from model.data.manifest import attributes, manifest, result, summarise
 from model.data.plan import PLAN, Plan, Span
-from model.data.readers.base import Reader
+from model.data.readers.base import Reader, SourceInfo, info_of
 from model.data.references import Moments
 from model.data.shard import file_hash, file_hashes, file_sizes, write_shard
 from model.data.store import MANIFEST, REFERENCES, REJECTS, Store
@@ -47,6 +47,11 @@ class Conversion:
     options: Strict
     store: Path
     plan: Plan
+
+    @property
+    def info(self) -> SourceInfo:
+        """Return the facts about the source as it is read here."""
+        return info_of(self.reader, self.options)
 
     def summary_path(self, span: Span) -> Path:
         """Return where the summary of a span stands, which makes its shard count."""
@@ -150,7 +155,7 @@ def _convert(job: Conversion, span: Span) -> None:
     summary = {"origin": origin, "rejects": rejects, **summarise(block, job.config.splits)}
     if len(block):
         beside, place = (job.store / "shards" / f"{mark}{span.name}.bp" for mark in (".", ""))
-        write_shard(beside, block, attributes(job.config.name, job.config.reader["name"], job.reader.INFO, origin))
+        write_shard(beside, block, attributes(job.config.name, job.config.reader["name"], job.info, origin))
         sizes, hashes = file_sizes(beside), file_hashes(beside)
         files = {name: {"size": sizes[name], "sha256": hashes[name]} for name in sizes}
         summary |= {"folder": f"shards/{place.name}", "files": files}
@@ -216,7 +221,7 @@ def _finish(job: Conversion, hashes: list[str]) -> None:
     plan = job.plan
     sources = [{"name": n, "size": s, "sha256": h} for n, s, h in zip(plan.labels, plan.sizes, hashes, strict=True)]
     pinned: Any = read_json(job.store / PLAN)
-    facts = manifest(job.store, pinned, job.reader.INFO, sources, summaries)
+    facts = manifest(job.store, pinned, job.info, sources, summaries)
     require_commit(job.config.owner)
     write_json(job.store / MANIFEST, facts)
 

@@ -45,6 +45,11 @@ def summarise(block: Block, by: Splits) -> Summary:
     }
 
 
+def units(info: SourceInfo) -> dict[str, str]:
+    """Return the units of a store's quantities."""
+    return UNITS | ({"target": info.target_unit} if info.target_unit else {})
+
+
 def attributes(branch: str, reader: str, info: SourceInfo, origin: dict[str, Any]) -> dict[str, str | int]:
     """Return the provenance that a shard carries as ADIOS2 attributes."""
     return {
@@ -56,8 +61,9 @@ def attributes(branch: str, reader: str, info: SourceInfo, origin: dict[str, Any
         "licence": info.licence,
         "citation": info.citation,
         "energy_kind": info.energy_kind,
+        "target": info.target or "energy",
         **{f"origin_{name}": value for name, value in origin.items()},
-        **{f"unit_{name}": unit for name, unit in UNITS.items()},
+        **{f"unit_{name}": unit for name, unit in units(info).items()},
     }
 
 
@@ -79,7 +85,7 @@ def manifest(
         **plan,
         "source": asdict(info),
         "sources": sources,
-        "units": UNITS,
+        "units": units(info),
         "structures": sum(s["structures"] for s in summaries),
         "atoms": sum(s["atoms"] for s in summaries),
         "largest": max((s["largest"] for s in summaries), default=0),

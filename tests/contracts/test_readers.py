@@ -59,6 +59,7 @@ def assert_expected(found: list[Structure], expected: list[dict[str, Any]]) -> N
             value, wanted = getattr(s, label), e.get(label)
             assert (value is None) == (wanted is None)
             assert value is None or value == pytest.approx(np.array(wanted, float), rel=1e-9, abs=1e-12)
+        assert s.target == pytest.approx(e.get("target", np.nan), rel=1e-12, nan_ok=True)
         assert (s.charge, s.spin) == (e.get("charge", UNLABELLED), e.get("spin", UNLABELLED))
         assert s.identity.startswith(e["identity"])
 
@@ -78,6 +79,7 @@ def test_the_source_is_described(reader: Any) -> None:
     assert {label, "length"} <= info.units.keys() <= {"energy", "forces", "stress", "length", "target"}
     assert info.role != "pretraining" or "forces" in info.units
     assert (info.energy_kind == "none") == (info.target in ("scalar", "class"))
+    assert bool(info.target_unit) == (info.target == "scalar")
     assert all(pitfall.endswith(".") for pitfall in info.pitfalls)
 
 
@@ -190,7 +192,7 @@ def test_reading_writes_nothing(reader: Any, source: ModuleType, tmp_path: Path)
 
 def test_options_are_known_without_the_file_libraries() -> None:
     """A login node checks a campaign's readers without the `model` extra."""
-    barred = "import sys; sys.modules.update(dict.fromkeys(['ase', 'h5py', 'lmdb', 'torch', 'adios2', 'vesin']))"
+    barred = "import sys; sys.modules.update(dict.fromkeys(['ase', 'h5py', 'ijson', 'lmdb', 'torch', 'adios2', 'vesin']))"
     code = f"{barred}\nfrom model import registry\nfor name in registry.readers(): registry.reader(name).Config()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=60)
 

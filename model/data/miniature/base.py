@@ -18,8 +18,8 @@ Family = Literal["molecules", "ions", "crystals", "slabs", "conformers"]
 class Miniature(Protocol):
     """A module of this folder; its name is that of the reader whose container it writes.
 
-    A module may also have `target(atoms) -> float`: what its container states of a structure in the energy's
-    place, in the reader's unit (without one, that is the energy), and `suits(atoms, config) -> bool`: whether the
+    A module may also have `target(atoms) -> float`: what the reader gives as label of a structure:
+    its energy, or the target of a scalar or class (without one, that is the energy), and `suits(atoms, config) -> bool`: whether the
     reader takes a structure that is written (without one, it takes all).
     """
 

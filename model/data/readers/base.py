@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.config import Strict
-from model.data.structure import UNLABELLED, Structure
+from model.data.structure import UNLABELLED, Refused, Structure
 from model.outcome import CampaignError
 
 HARTREE_EV = 27.211386245988
@@ -30,7 +30,7 @@ EnergyUnit = Literal["eV", "Hartree", "kcal/mol"]
 
 Found = TypeVar("Found")
 Role = Literal["pretraining", "finetuning", "container"]
-EnergyKind = Literal["total", "formation", "relative", "none", "as given"]
+EnergyKind = Literal["total", "formation", "adsorption", "relative", "none", "as given"]
 Target = Literal["energy", "scalar", "class"]
 
 
@@ -45,14 +45,16 @@ class SourceInfo:
         licence: Of the data.
         citation: Whom to cite.
         units: Published units of energy, forces and length (those it has); of `target` for a scalar or class.
-        energy_kind: What the stored energy is: total, formation, relative to another structure, none (the label is a
-            scalar or a class, and stands in a structure's `target`), or as the file's author meant it.
+        energy_kind: What the stored energy is: total, formation, adsorption (minus bare slab and gas), relative to another
+            structure, none (the label is a scalar or a class, and stands in a structure's `target`), or as the file's
+            author meant it.
         role: What it is for; a container may hold either.
         mean_atoms: Atoms per structure on average, roughly, to estimate bytes; None where unknown.
         url: Where it is published; empty for a container.
         target: What a set to fine-tune on labels by default: an energy, another scalar, or a class as 0 and 1; None for
             the others.
         pitfalls: Sentences that a user should know.
+        target_unit: Unit of a scalar target in the store; empty for a class and where there is none.
     """
 
     title: str
@@ -67,6 +69,7 @@ class SourceInfo:
     url: str = ""
     target: Target | None = None
     pitfalls: tuple[str, ...] = ()
+    target_unit: str = ""
 
 
 class Reader(Protocol):
@@ -74,7 +77,8 @@ class Reader(Protocol):
 
     A file is an ordered list of records. `count` tells how many, `read` yields exactly one structure for each
     record of a span, so that a position names a record and work can be divided within a file. A record that
-    makes no physical sense is yielded as it is: `model.data.validation` judges it.
+    makes no physical sense is yielded as it is: `model.data.validation` judges it; one of which no structure can be
+    made is yielded as `Refused`. Where options change what the labels are, the module has `info(config)` too.
     """
 
     INFO: SourceInfo
@@ -90,12 +94,18 @@ class Reader(Protocol):
             CampaignError: The file cannot be read; names it.
         """
 
-    def read(self, path: Path, config: Any, span: range | None = None) -> Iterator[Structure]:
+    def read(self, path: Path, config: Any, span: range | None = None) -> Iterator[Structure | Refused]:
         """Yield the records of a span (all without one) in order, in eV and Å, holding few at a time.
 
         Raises:
             CampaignError: The file is truncated or corrupt; names it.
         """
+
+
+def info_of(reader: Reader, config: Any) -> SourceInfo:
+    """Return the facts about a source as it is read with these options."""
+    special = getattr(reader, "info", None)
+    return reader.INFO if special is None else cast(SourceInfo, special(config))
 
 
 def find(paths: Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]:
@@ -124,23 +134,28 @@ def _ends(name: str, suffixes: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, f"*{suffix}") for suffix in suffixes)
 
 
-def per_file(function: Callable[..., Found]) -> Callable[..., Found]:
-    """Remember what a function found out about the last few files, for as long as their size and time of change stand.
+def per_file(files: int = 4) -> Callable[[Callable[..., Found]], Callable[..., Found]]:
+    """Let a function remember what it found out about its last files, for as long as their size and time of change stand.
+
+    The function takes a path and hashable options. What it returns must be small beside the file, and is shared.
 
     Args:
-        function: Takes a path and hashable options; what it returns must be small beside the file, and is shared.
+        files: How many files are remembered.
     """
 
-    @lru_cache(maxsize=4)
-    def kept(path: Path, _stamp: tuple[int, int], *options: Any) -> Found:
-        return function(path, *options)
+    def decorate(function: Callable[..., Found]) -> Callable[..., Found]:
+        @lru_cache(maxsize=files)
+        def kept(path: Path, _stamp: tuple[int, int], *options: Any) -> Found:
+            return function(path, *options)
 
-    @wraps(function)
-    def remembering(path: Path, *options: Any) -> Found:
-        status = path.stat()
-        return kept(path, (status.st_size, status.st_mtime_ns), *options)
+        @wraps(function)
+        def remembering(path: Path, *options: Any) -> Found:
+            status = path.stat()
+            return kept(path, (status.st_size, status.st_mtime_ns), *options)
 
-    return remembering
+        return remembering
+
+    return decorate
 
 
 @contextmanager

@@ -46,32 +46,33 @@ def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 
 
 def count(path: Path, config: Config) -> int:  # noqa: ARG001
     """Return the number of frames; lines are read, but not understood."""
-    with reading(path), _open(path) as file:
+    with reading(path), open_text(path) as file:
         frames = 0
-        while _frame(file):
+        while next_frame(file):
             frames += 1
         return frames
 
 
 def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
     """Yield the frames of a span; forces are those of the file, whatever constraints it names."""
-    with reading(path), _open(path) as file:
+    with reading(path), open_text(path) as file:
         first, stop = (0, None) if span is None else (span.start, span.stop)
         for _ in range(first):
-            _frame(file)
-        frames = itertools.takewhile(bool, iter(lambda: _frame(file), None))
+            next_frame(file)
+        frames = itertools.takewhile(bool, iter(lambda: next_frame(file), None))
         for frame, lines in enumerate(itertools.islice(frames, None if stop is None else stop - first), first):
             yield _structure(path, frame, lines, config)
 
 
-def _open(path: Path) -> IO[str]:
+def open_text(path: Path) -> IO[str]:
+    """Open a file, decompressing it where its name says so."""
     from ase.io.formats import open_with_compression
 
     file: IO[str] = open_with_compression(str(path), "r")
     return file
 
 
-def _frame(file: IO[str]) -> list[str]:
+def next_frame(file: IO[str]) -> list[str]:
     """Return the lines of the next frame; none at the end of the file, blank lines there included.
 
     Raises:
@@ -88,10 +89,15 @@ def _frame(file: IO[str]) -> list[str]:
     return lines
 
 
-def _structure(path: Path, frame: int, lines: list[str], config: Config) -> Structure:
+def parse(lines: list[str]) -> Any:
+    """Return the ASE atoms of the lines of one frame."""
     from ase.io.extxyz import read_xyz
 
-    atoms = next(read_xyz(StringIO("".join(lines)), 0))
+    return next(read_xyz(StringIO("".join(lines)), 0))
+
+
+def _structure(path: Path, frame: int, lines: list[str], config: Config) -> Structure:
+    atoms = parse(lines)
     given = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc is not None else {})}
     scale = ENERGY_UNITS[config.energy_unit]
     energy, forces = given.get(config.energy), given.get(config.forces)
