@@ -9,6 +9,7 @@ measures others. Libraries, the interpreter and what an allocator wastes are not
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from model import registry
@@ -22,6 +23,26 @@ _OPTIMIZER_WORDS = 3.6
 """Words for each parameter at the peak: itself, two moments, and the gradients that are there by then."""
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What one device sees of a global batch.
+
+    Attributes:
+        atoms: Atoms.
+        edges: Edges, both directions counted.
+        triplets: Pairs of edges that meet at an atom.
+    """
+
+    atoms: int
+    edges: int
+    triplets: int
+
+    @classmethod
+    def even(cls, atoms: int, edges: int) -> Batch:
+        """Return a batch whose atoms have equally many neighbours."""
+        return cls(atoms, edges, edges * edges // max(atoms, 1))
+
+
 class BackboneConfig(Protocol):
     """What the `Config` of every backbone answers."""
 
@@ -31,8 +52,8 @@ class BackboneConfig(Protocol):
         """Count the parameters, embedding of atoms left out."""
         ...
 
-    def step_words(self, elements: str, *, conservative: bool) -> tuple[float, float]:
-        """Return the words that a training step holds for each atom and each edge."""
+    def step_words(self, elements: str, *, conservative: bool) -> tuple[float, ...]:
+        """Return the words that a training step holds for each atom, each edge and, where there are any, each triplet."""
         ...
 
 
@@ -51,7 +72,7 @@ def num_parameters(spec: ModelSpec, branches: int) -> int:
     return _embedding(spec, config.hidden) + config.num_parameters(spec.elements) + heads * _head(spec, config.hidden)
 
 
-def peak_memory_gb(spec: ModelSpec, branches: int, atoms: int, edges: int, precision: Precision = "fp32") -> float:
+def peak_memory_gb(spec: ModelSpec, branches: int, batch: Batch, precision: Precision = "fp32") -> float:
     """Estimate the peak memory of one training step on one device, in GB (10⁹ bytes).
 
     An averaged copy of the weights (EMA) comes on top.
@@ -59,24 +80,23 @@ def peak_memory_gb(spec: ModelSpec, branches: int, atoms: int, edges: int, preci
     Args:
         spec: Architecture.
         branches: Number of branches on the device.
-        atoms: Atoms in the device's part of a batch.
-        edges: Edges in it, both directions counted.
+        batch: The device's part of a batch.
         precision: Name of a policy.
 
     Raises:
         CampaignError: The backbone is unknown, or its options are wrong.
     """
     config, conservative = _config(spec), spec.forces == "gradient"
-    per_atom, per_edge = config.step_words(spec.elements, conservative=conservative)
+    counts = (batch.atoms, batch.edges, batch.triplets)
+    words = sum(n * each for n, each in zip(counts, config.step_words(spec.elements, conservative=conservative), strict=False))
     if spec.readout == "atom":
-        per_atom += (5.4 if conservative else 3.0) * sum(spec.widths)
+        words += (5.4 if conservative else 3.0) * sum(spec.widths) * batch.atoms
     if not conservative:
-        per_edge += 3.9 * spec.head_hidden
-    words = per_atom * atoms + per_edge * edges
+        words += 3.9 * spec.head_hidden * batch.edges
     parameters = num_parameters(spec, branches)
     step = _BYTES[precision] * (words + _OPTIMIZER_WORDS * parameters)
-    batch = edges * (16 + 3 * _BYTES[precision]) + atoms * (16 + 6 * _BYTES[precision])
-    return max(step + batch, 4.0 * _BYTES[precision] * parameters) / 1e9
+    graph = batch.edges * (16 + 3 * _BYTES[precision]) + batch.atoms * (16 + 6 * _BYTES[precision])
+    return max(step + graph, 4.0 * _BYTES[precision] * parameters) / 1e9
 
 
 def _config(spec: ModelSpec) -> BackboneConfig:

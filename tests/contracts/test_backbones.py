@@ -103,8 +103,35 @@ def test_forces_are_the_slope_of_the_energy(model, system):
             assert float(forces[atom, axis]) == pytest.approx(-(there - back) / (2 * step), abs=2e-6, rel=1e-6)
 
 
-def test_second_derivatives(model):
-    graph = graph_of(molecule(4), CUTOFF)
+def test_strain_derivatives_are_the_slope_of_the_energy(model):
+    """Stress times volume: symmetric, and what six strains measure."""
+    system, step = SYSTEMS["triclinic"], 1e-5
+
+    def strained(strain):
+        graph = graph_of(system, CUTOFF)
+        turn = torch.eye(3, dtype=torch.float64) + strain
+        return model.all_branches(graph.with_(positions=graph.positions @ turn, cell=graph.cell @ turn))[0].sum()
+
+    strain = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(strained(strain), strain)
+    assert_close(slope, slope.t())
+    for first, second in [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]:
+        small = torch.zeros(3, 3, dtype=torch.float64)
+        small[first, second] += step / 2
+        small[second, first] += step / 2
+        there, back = (float(strained(sign * small)) for sign in (1, -1))
+        assert float(slope[first, second]) == pytest.approx((there - back) / (2 * step), abs=2e-6, rel=1e-6)
+
+
+def line() -> System:
+    """Two atoms on a line with all their images."""
+    cell = torch.diag(torch.tensor([2.4, 9.0, 9.0], dtype=torch.float64))
+    return System(torch.tensor([6, 8]), torch.tensor([[0.0, 0, 0], [1.1, 0, 0]], dtype=torch.float64), cell)
+
+
+@pytest.mark.parametrize("atoms", [molecule(4), line()], ids=["molecule", "line"])
+def test_second_derivatives(model, atoms):
+    graph = graph_of(atoms, CUTOFF)
 
     def total(positions):
         moved = graph.with_(positions=positions)
@@ -139,7 +166,7 @@ def test_supercells_add(model, name):
 
 def test_smooth_at_the_cutoff(model):
     """An atom crosses the cutoff of two others: energy and forces close up as fast as the steps shrink."""
-    steps = [1e-2, 1e-3, 1e-4]
+    steps = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
     jumps = []
     for step in steps:
         sides = [predict(model, _at_distance(CUTOFF + sign * step)) for sign in (-1, 1)]
@@ -162,11 +189,15 @@ def test_isolated_atom(model):
     assert torch.equal(predict(model, molecule(1)).forces, torch.zeros(1, 3, dtype=torch.float64))
 
 
-def test_coincident_and_collinear_atoms_train(model):
-    """Two atoms at one place, and three on a line: first and second derivatives stay finite."""
+@pytest.mark.parametrize("cell", [None, [2.9, 8.0, 8.0]], ids=["molecule", "images"])
+def test_coincident_and_collinear_atoms_train(model, cell):
+    """Two atoms at one place, the one perhaps an image, and three on a line: first and second derivatives stay finite."""
     trained = make(model.spec.backbone["name"], elements=model.spec.elements).requires_grad_(True)
     places = torch.tensor([[0.0, 0, 0], [0, 0, 0], [1.1, 0, 0], [2.2, 0, 0]], dtype=torch.float64)
-    prediction = trained.predict(graph_of(System(torch.tensor([8, 1, 6, 1]), places), CUTOFF), training=True)
+    if cell is not None:
+        cell = torch.diag(torch.tensor(cell, dtype=torch.float64))
+        places[1] += cell[0]
+    prediction = trained.predict(graph_of(System(torch.tensor([8, 1, 6, 1]), places, cell), CUTOFF), training=True)
     (prediction.energy.sum() + prediction.forces.square().sum()).backward()
     assert torch.isfinite(prediction.forces).all()
     assert all(torch.isfinite(p.grad).all() for p in trained.backbone.parameters())

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from model import precision, registry
 from model.config import ModelSpec
-from model.feasibility import num_parameters, peak_memory_gb
+from model.feasibility import Batch, num_parameters, peak_memory_gb
 from model.graph import AtomGraph
 from model.multitask import MultiTaskModel, unit_statistics
 
@@ -62,21 +62,21 @@ def test_memory_of_a_step(backbone, changes, name):
     spec = ModelSpec.model_validate({"backbone": options, **changes})
     atoms, edges = 200, 200 * generator.randint(3, 20)
     measured = measure(spec, 2, (atoms, edges), name)
-    assert peak_memory_gb(spec, 2, atoms, edges, name) == pytest.approx(measured, rel=0.15)
+    assert peak_memory_gb(spec, 2, Batch.even(atoms, edges), name) == pytest.approx(measured, rel=0.15)
 
 
 def test_memory_is_sane_over_five_decades():
     small = ModelSpec(backbone={"name": "painn", "hidden": 16, "layers": 1})
     large = ModelSpec(backbone={"name": "painn", "hidden": 1000, "layers": 6})
-    assert 1e-4 < peak_memory_gb(small, 1, 20, 200) < 5e-3
-    assert 50 < peak_memory_gb(large, 16, 50 * 200, 50 * 200 * 20, "fp64") < 200
-    assert peak_memory_gb(large, 1, 0, 0) == pytest.approx(4 * 4 * num_parameters(large, 1) / 1e9)
+    assert 1e-4 < peak_memory_gb(small, 1, Batch.even(20, 200)) < 5e-3
+    assert 50 < peak_memory_gb(large, 16, Batch.even(50 * 200, 50 * 200 * 20), "fp64") < 200
+    assert peak_memory_gb(large, 1, Batch(0, 0, 0)) == pytest.approx(4 * 4 * num_parameters(large, 1) / 1e9)
 
 
 def test_it_answers_without_torch():
     code = (
-        "import sys; from model.config import ModelSpec; from model.feasibility import peak_memory_gb;"
-        "print(peak_memory_gb(ModelSpec(backbone={'name': 'painn'}), 3, 400, 4000)); assert 'torch' not in sys.modules"
+        "import sys; from model.config import ModelSpec; from model.feasibility import Batch, peak_memory_gb;"
+        "print(peak_memory_gb(ModelSpec(backbone={'name': 'painn'}), 3, Batch(400, 4000, 0))); assert 'torch' not in sys.modules"
     )
     assert float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) > 0
 

@@ -256,6 +256,7 @@ def test_the_batch_of_a_rank_follows_the_shares_of_the_branches() -> None:
     batch = batch_of(config, facts, ranks=4)
     assert batch.atoms == 273  # 10 structures a rank: 7.5 of 3 atoms, 2.5 of 100
     assert batch.edges == pytest.approx(7.5 * 3 * 2 + 250 * 52.36, abs=2)
+    assert batch.triplets == pytest.approx(7.5 * 3 * 2**2 + 250 * 52.36**2, rel=1e-4)
     assert isinstance(batch, Batch)
 
 

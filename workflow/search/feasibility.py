@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from model.config import TrainConfig
-from model.feasibility import num_parameters, peak_memory_gb
+from model.feasibility import Batch, num_parameters, peak_memory_gb
 
 _ATOMS_PER_A3 = 0.1
 """Dense matter: copper has 0.085 atoms in a cubic Å, carbon's diamond 0.18, organic molecules and oxides about 0.1."""
 MARGIN = 1.2
 """By how much the estimate may err, and the largest batch exceed the mean one, without running out."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one device sees of a global batch.
-
-    Attributes:
-        atoms: Atoms.
-        edges: Edges, both directions counted.
-    """
-
-    atoms: int
-    edges: int
 
 
 def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) -> Batch:
@@ -38,13 +24,14 @@ def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) 
     """
     share = {name: branch.share or facts[name]["structures"] for name, branch in config.branches.items()}
     structures = math.ceil(config.batch / ranks)
-    atoms = edges = 0.0
+    atoms = edges = triplets = 0.0
     for name in config.branches:
         size = facts[name]["atoms"] / max(1, facts[name]["structures"])
         part = structures * share[name] / (sum(share.values()) or 1) * size
         atoms += part
         edges += part * _neighbors(config, size)
-    return Batch(math.ceil(atoms), math.ceil(edges))
+        triplets += part * _neighbors(config, size) ** 2
+    return Batch(math.ceil(atoms), math.ceil(edges), math.ceil(triplets))
 
 
 def refusal(config: TrainConfig, batch: Batch, memory_gb: float) -> str:
@@ -58,7 +45,7 @@ def refusal(config: TrainConfig, batch: Batch, memory_gb: float) -> str:
 
 def needed_gb(config: TrainConfig, batch: Batch) -> float:
     """Return the memory that a training step takes on one device, in GB."""
-    step = peak_memory_gb(config.model, len(config.branches), batch.atoms, batch.edges, config.precision)
+    step = peak_memory_gb(config.model, len(config.branches), batch, config.precision)
     average = num_parameters(config.model, len(config.branches)) * (8 if config.precision == "fp64" else 4) / 1e9
     return step + (average if config.optimizer.ema else 0.0)
 
