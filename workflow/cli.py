@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
-from workflow import __version__
+from workflow import __version__, completion
+from workflow.commands.datasets import datasets
+from workflow.commands.writing import complete, init, schema
 from workflow.face import Face, Where, examples
 
-_SITE = click.option("--site", metavar="SITE", help="Site to use instead of the file's own.")
+_SITE = click.option("--site", metavar="SITE", help="Site to use instead of the file's own.", shell_complete=completion.sites)
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 _TARGET = click.argument("target", type=click.Path(path_type=Path), required=False)
 _WHICH = click.option(
@@ -46,27 +48,7 @@ def campaign(ctx: click.Context) -> None:
     ctx.obj = Where()
 
 
-@campaign.command(
-    short_help="Write a commented campaign file to start from.",
-    epilog=examples(
-        "campaign init                             list the templates",
-        "campaign init quickstart                  write quickstart.yaml",
-        "campaign init quickstart --into search.yaml  write under another name",
-    ),
-)
-@click.argument("template", required=False)
-@click.option("--into", type=click.Path(path_type=Path), metavar="FILE", help="File to write; default: TEMPLATE.yaml here.")
-@click.option("--force", is_flag=True, help="Overwrite a file that stands there.")
-def init(template: str | None, into: Path | None, force: bool) -> None:
-    """Write a commented campaign file to start from."""
-    from workflow.templates import templates, write_template
-
-    if template is None:
-        for name, title in templates().items():
-            click.echo(f"{name:<14} {title}")
-        return
-    path = write_template(template, into or Path(f"{template}.yaml"), force)
-    click.echo(f"wrote {path}; next: campaign check {path}")
+campaign.add_command(init)
 
 
 @campaign.command(
@@ -208,7 +190,7 @@ def status(where: Where, target: Path | None, as_json: bool, watch: bool) -> Non
         "campaign cancel -c runs/gfm --yes",
     ),
 )
-@click.argument("stage", required=False)
+@click.argument("stage", required=False, shell_complete=completion.stages)
 @_WHICH
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
@@ -237,7 +219,7 @@ def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> N
         "campaign logs painn --task trial-3 -f",
     ),
 )
-@click.argument("stage")
+@click.argument("stage", shell_complete=completion.stages)
 @_WHICH
 @click.option("--task", metavar="TASK", help="A task of the stage, such as a trial; default: the batch job.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added; Ctrl-C leaves.")
@@ -274,6 +256,10 @@ def report(where: Where, target: Path | None, into: Path | None) -> None:
 
     where.folder = locate(target)
     click.echo(f"wrote {write_report(where.folder, into)}")
+
+
+for _each in (datasets, schema, complete):
+    campaign.add_command(_each)
 
 
 def main() -> None:

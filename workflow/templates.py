@@ -1,15 +1,18 @@
-"""The campaign files that ship, to start from."""
+"""The campaign files that ship, to start from, and the schema that an editor checks them with."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from model.outcome import write_bytes
 from model.registry import require
 from workflow.errors import ConfigError
+from workflow.schema import campaign_schema
 from workflow.site import packaged
 
+SCHEMA_FILE = "campaign.schema.json"
 _BESIDE_FOLDER = re.compile(r"(\b(?:path|folder):\s*)([\"']?)\.\./")
 
 
@@ -18,13 +21,14 @@ def templates() -> dict[str, str]:
     return {path.stem: _title(path) for path in sorted(packaged("campaigns").glob("*.yaml"))}
 
 
-def write_template(name: str, into: Path, force: bool) -> Path:
+def write_template(name: str, into: Path, force: bool, *, schema: bool = False) -> Path:
     """Write a template.
 
     Args:
         name: Its name out of `templates()`.
         into: The file to write.
         force: Whether to overwrite a file that stands there.
+        schema: Whether to write the schema beside it, and to name it in the first line for editors.
 
     Raises:
         ConfigError: There is no such template, or a file stands there.
@@ -37,7 +41,23 @@ def write_template(name: str, into: Path, force: bool) -> Path:
         raise ConfigError("a file stands there", str(into), "Give another name with --into, or overwrite it with --force.")
     if not into.absolute().parent.is_dir():
         raise ConfigError("no such folder", str(into.parent), "Make it first, or give another name with --into.")
-    write_bytes(into.absolute(), _moved((packaged("campaigns") / f"{name}.yaml").read_text()).encode())
+    text = _moved((packaged("campaigns") / f"{name}.yaml").read_text())
+    if schema:
+        text = f"# yaml-language-server: $schema={write_schema(into.with_name(SCHEMA_FILE)).name}\n{text}"
+    write_bytes(into.absolute(), text.encode())
+    return into
+
+
+def schema_text() -> str:
+    """Return the JSON schema of campaign files."""
+    return json.dumps(campaign_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def write_schema(into: Path) -> Path:
+    """Write the JSON schema of campaign files; one that stands there is brought up to date."""
+    if not into.absolute().parent.is_dir():
+        raise ConfigError("no such folder", str(into.parent), "Make it first, or give another name with --into.")
+    write_bytes(into.absolute(), schema_text().encode())
     return into
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from model.data import references as reference_energies
 from model.data.block import Block, concatenate, pack
 from model.data.references import References
-from model.data.shard import file_hash, file_hashes, file_sizes, read_shard
+from model.data.shard import file_hash, file_sizes, read_shard
 from model.outcome import CampaignError, read_json
 
 FORMAT = 2
@@ -37,11 +37,15 @@ class Store:
         self._first = np.cumsum([0, *(shard["structures"] for shard in manifest["shards"])])
 
     @classmethod
-    def open(cls, folder: Path) -> Store:
+    def open(cls, folder: Path, *, to_verify: bool = False) -> Store:
         """Open a finished store.
 
         A shard with missing bytes may read as garbage or end the process, so the files' sizes are compared
         with the manifest first; `verify` compares the hashes too.
+
+        Args:
+            folder: Where it stands.
+            to_verify: Compare no sizes: only to look for what is damaged, not to read.
 
         Raises:
             CampaignError: No finished store, another format, or files cut short.
@@ -54,7 +58,8 @@ class Store:
             found = manifest.get("format")
             raise CampaignError(f"store format {found}, this version reads {FORMAT}", str(folder), "Convert the source again.")
         store = cls(folder, manifest)
-        store._check_sizes()
+        if not to_verify:
+            store._check_sizes()
         return store
 
     @property
@@ -107,26 +112,40 @@ class Store:
         Raises:
             CampaignError: Names the first file that differs.
         """
+        for path, expected in self.files():
+            if fault := file_fault(path, expected):
+                raise fault
+
+    def files(self) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+        """Yield every file that the manifest names, with its size and SHA-256 there."""
         for shard in self.manifest["shards"]:
-            self._compare(shard, file_hashes(self.folder / shard["folder"]), "sha256")
-        for name, expected in self.manifest["files"].items():
-            if file_hash(self.folder / name) != expected["sha256"]:
-                raise _damaged(self.folder / name)
+            yield from ((self.folder / shard["folder"] / name, expected) for name, expected in shard["files"].items())
+        yield from ((self.folder / name, expected) for name, expected in self.manifest["files"].items())
 
     def _check_sizes(self) -> None:
         for shard in self.manifest["shards"]:
             folder = self.folder / shard["folder"]
-            self._compare(shard, file_sizes(folder) if folder.is_dir() else {}, "size")
+            found = file_sizes(folder) if folder.is_dir() else {}  # one listing for all files of a shard
+            for name, expected in shard["files"].items():
+                if found.get(name) != expected["size"]:
+                    raise _damaged(folder / name)
         for name, expected in self.manifest["files"].items():
             path = self.folder / name
             if not path.is_file() or path.stat().st_size != expected["size"]:
                 raise _damaged(path)
 
-    def _compare(self, shard: Mapping[str, Any], found: Mapping[str, Any], what: str) -> None:
-        for name, expected in shard["files"].items():
-            if found.get(name) != expected[what]:
-                raise _damaged(self.folder / shard["folder"] / name)
+
+def file_fault(path: Path, expected: Mapping[str, Any]) -> CampaignError | None:
+    """Return what is wrong with a file of a store, or None where its size and SHA-256 are those of the manifest."""
+    try:
+        size = path.stat().st_size
+        if size == expected["size"] and file_hash(path) == expected["sha256"]:
+            return None
+    except OSError as error:
+        return _damaged(path, "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})")
+    same = size == expected["size"]
+    return _damaged(path, "other bytes than the manifest says" if same else f"{size} bytes, {expected['size']} by the manifest")
 
 
-def _damaged(path: Path) -> CampaignError:
-    return CampaignError("missing, or other bytes than the manifest says", str(path), "Copy the store anew or convert again.")
+def _damaged(path: Path, what: str = "missing, or other bytes than the manifest says") -> CampaignError:
+    return CampaignError(what, str(path), "Copy the store anew or convert again.")

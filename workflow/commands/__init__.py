@@ -1,0 +1,1 @@
+"""Subcommands that `workflow.cli` gathers, a file for each group of them."""
