@@ -21,7 +21,7 @@ from workflow.request import Request, write_request
 from workflow.rundir import RunDir
 
 
-def prepared(campaign: Campaign, request: Request, after: str | None) -> tuple[Job, dict[str, Any]]:
+def prepared(campaign: Campaign, request: Request, after: tuple[str, ...]) -> tuple[Job, dict[str, Any]]:
     """Write request and script of a new attempt; return its job and the facts of its intent."""
     folder = RunDir(campaign.folder).attempt(request.stage, request.link, request.attempt)
     folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -37,7 +37,7 @@ def prepared(campaign: Campaign, request: Request, after: str | None) -> tuple[J
         "walltime_s": request.walltime_s,
         "node_hours": request.nodes * request.walltime_s / 3600.0,
         "queue": queue.name,
-        "after": after,
+        "after": list(after),
     }
     job = _job(RunDir(campaign.folder), intent, Phase.INTENT)
     text = script_text(campaign.site, folder, request.token, directives=directives(campaign.site, job.spec)).encode()
@@ -117,9 +117,14 @@ def _job(rundir: RunDir, intent: dict[str, Any], phase: Phase, job_id: str | Non
         intent["nodes"],
         intent["walltime_s"],
         intent["queue"],
-        intent["after"],
+        _after(intent["after"]),
     )
     return Job(f"{key} link {link} attempt {number}", spec, folder, key, link, number, phase, job_id, started)
+
+
+def _after(told: str | list[str] | None) -> tuple[str, ...]:
+    """Return the jobs that one comes after; older journals name one or none."""
+    return tuple(told) if isinstance(told, list) else () if told is None else (told,)
 
 
 def _sources(campaign: Campaign, names: list[str]) -> dict[str, Any]:

@@ -53,18 +53,33 @@ def next_step(stage: StageEntry, spec: StageSpec) -> Step:
     return _first(stage) if last is None else _after(stage, spec, last)
 
 
-def link_ahead(stage: StageEntry, spec: StageSpec) -> tuple[int, AttemptEntry] | None:
-    """Return the link to submit now behind a running one, and the attempt that it comes after."""
-    running = [each for each in stage.open if each.started and each.job_id is not None]
-    if stage.cancelled or stage.state or not running or len(stage.open) > 1:
+def link_ahead(stage: StageEntry, spec: StageSpec) -> tuple[int, tuple[str, ...]] | None:
+    """Return the link to submit now behind those that are submitted, and the jobs that it comes after.
+
+    The whole chain is submitted at once, not each link when the one before starts: then it runs to its end though the
+    driver dies in its first minute, and there is no moment between two links at which somebody must be awake. It costs
+    nothing: a link behind the end ends in seconds, and jobs that wait for others are not eligible, so limits such as
+    "four eligible jobs a user" do not count them. Each comes after all open ones before it: when one is cancelled by hand,
+    those behind it still wait for the one that runs.
+    """
+    if stage.cancelled or stage.state or not stage.open:
         return None
-    link = running[0].link + 1
-    return (link, running[0]) if link <= most_links(stage, spec) and not stage.at(link) else None
+    if any(each.job_id is None or each.resumed != stage.resumed for each in stage.open):
+        return None
+    link = 1 + max(each.link for each in stage.open)
+    if link > most_links(stage, spec) or any(each.resumed == stage.resumed for each in stage.at(link)):
+        return None
+    return link, tuple(str(each.job_id) for each in stage.open)
 
 
 def most_links(stage: StageEntry, spec: StageSpec) -> int:
-    """Return how many links the chain may have; a resumed one may always have one more than before."""
-    return max(spec.links, stage.links_before + 1) if stage.resumed else spec.links
+    """Return how many links the chain may have.
+
+    A resumed one may always have one more than before. One that was lost through no fault of its own is made up for, as
+    often as one link may be tried again: the link behind it took its place, for that one stood in the queue already.
+    """
+    links = max(spec.links, stage.links_before + 1) if stage.resumed else spec.links
+    return links + min(len(_lost_links(stage)), spec.attempts - 1)
 
 
 def next_number(stage: StageEntry, link: int) -> int:
@@ -76,6 +91,13 @@ def token(campaign_id: str, stage: str, link: int, attempt: int) -> str:
     """Return an attempt's token: 14 characters, legal as a job name everywhere."""
     text = "\0".join([campaign_id, stage, str(link), str(attempt)])
     return "c" + base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:_TOKEN_LETTERS]
+
+
+def _lost_links(stage: StageEntry) -> set[int]:
+    """Return the links of this round whose place another one has taken."""
+    told = [each for each in stage.attempts if each.resumed == stage.resumed and (each.is_open or each.counts)]
+    last = max((each.link for each in told), default=0)
+    return {each.link for each in told if each.link < last} - {each.link for each in told if each.status is not Status.FAILED}
 
 
 def _first(stage: StageEntry) -> Step:

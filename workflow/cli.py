@@ -199,7 +199,7 @@ def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> N
 
     Where no driver lives, this command stays until they have ended. `campaign resume` goes on later.
     """
-    from workflow.driver import cancel as cancel_stages
+    from workflow.cancel import cancel as cancel_stages
     from workflow.report.locate import locate
     from workflow.report.status import read_status
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import queue
 import secrets
-import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from parsl import join_app, python_app
 from parsl.dataflow.dflow import DataFlowKernel
 
-from model.registry import require
+from workflow.approval import read_approval, waiting
 from workflow.attempts import restored
 from workflow.batch import scheduler
 from workflow.batch.executor import BatchExecutor, kernel_config
@@ -28,14 +27,15 @@ from workflow.errors import CampaignError, ConfigError, LeaseHeld, SiteError, St
 from workflow.journal import Journal
 from workflow.launch import launches
 from workflow.ledger import Ledger
-from workflow.resolved import reconciled, stored_campaign, write_resolved
+from workflow.resolved import reconciled, write_resolved
 from workflow.rundir import RunDir
+from workflow.signals import hearing
 from workflow.stage_run import ENDED, Desk, StageRun
 from workflow.stages.base import StageResult
 
 DONE, FAILED, HELD, UNFINISHED = 0, 1, 3, 4
 _LOOK_S = 0.25
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OF_COST = ("settled", "found_beside", "approved")  # after these, what is held may fit
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -57,30 +57,6 @@ def run_campaign(campaign: Campaign, *, once: bool = False, resume: bool = False
     return Driver(campaign, on_event=on_event).run(once=once, resume=resume)
 
 
-def cancel(folder: Path, stage: str | None = None) -> None:
-    """Ask stages to end; where no driver lives to do it, be the driver until they have.
-
-    Args:
-        folder: The campaign's folder.
-        stage: A stage, or one instance of it; None: all.
-
-    Raises:
-        ConfigError: No such campaign or stage.
-    """
-    rundir = RunDir(folder.resolve())
-    campaign = stored_campaign(rundir)
-    keys = [each.key for each in campaign.instances()]
-    if stage is not None:
-        keys = [key for key in keys if stage in (key, key.partition("/")[0])]
-        if not keys:
-            _refuse(stage, [each.key for each in campaign.instances()])
-    for key in keys:
-        rundir.stage(key).mkdir(parents=True, exist_ok=True, mode=0o700)
-        rundir.stage_cancel(key).touch()
-    with contextlib.suppress(LeaseHeld):  # a driver lives: it looks for these files
-        Driver(campaign).wind_down(keys)
-
-
 class Driver:
     """One driver of a campaign; what it knows it has from the journal, and anything it does can be done again.
 
@@ -96,7 +72,8 @@ class Driver:
         self._tell: Tell = on_event or (lambda _: None)
         self._passing = passing or (lambda _: None)
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # its `put` may run in a signal handler
-        self._interrupted = False
+        self._interrupted = self._has_news = False
+        self._passed_over: set[str] = set()
         self._runs: dict[str, StageRun] = {}
         self._stages: dict[str, Future[Any]] = {}
 
@@ -124,7 +101,7 @@ class Driver:
         self._rundir.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         journal = Journal.take(self._rundir, self._campaign.site.periods)
         self._passing("lease")
-        with self._signals():
+        with hearing(lambda: self._events.put(self._interrupt)):
             try:
                 yield journal
             except LeaseHeld:
@@ -149,7 +126,7 @@ class Driver:
 
     def _open(self, journal: Journal, kernel: DataFlowKernel, resume: bool) -> None:
         """Learn from the journal where the campaign stands, and write its first line where there is none."""
-        self._ledger = Ledger(journal.events)
+        self._journal, self._ledger = journal, Ledger(journal.events)
         journal.listener = self._on_commit
         if not self._ledger.campaign_id:
             journal.commit("created", **write_resolved(self._rundir, self._campaign, secrets.token_hex(16)))
@@ -215,23 +192,52 @@ class Driver:
 
     def _on_commit(self, line: dict[str, Any]) -> None:
         self._ledger.apply(line)
+        self._has_news = self._has_news or line["event"] in _OF_COST
         self._tell(line)
 
     def _on_batch(self, token: str, error: Exception | None) -> None:
         if error is not None:
             self._events.put(partial(_raise, error))
         elif token in self._ledger.by_token and (key := self._ledger.by_token[token].stage) in self._runs:
-            self._events.put(lambda: self._guarded(key, StageRun.look_ahead))
+            self._events.put(lambda: self._guarded(key, StageRun.look_again))
 
     def _step(self) -> None:
         with contextlib.suppress(queue.Empty):
             self._events.get(timeout=_LOOK_S)()
+        self._look_for_files()
+        if self._has_news:
+            self._has_news = False
+            for key in self._runs:
+                self._guarded(key, StageRun.look_again)
+
+    def _look_for_files(self) -> None:
+        """Take in what people have asked for since the last look."""
+        for path in waiting(self._rundir, self._ledger.approvals | self._passed_over):
+            self._take_in(path)
         for key in self._runs:
             if self._ledger.stage(key).state not in ENDED and self._rundir.stage_cancel(key).exists():
                 self._guarded(key, StageRun.cancel)
 
+    def _take_in(self, path: Path) -> None:
+        try:
+            approval = read_approval(path)
+        except ConfigError as error:
+            self._passed_over.add(path.stem)
+            self._notice(str(error))
+            return
+        self._passing("before approval")
+        self._journal.commit("approved", **asdict(approval))
+        self._passing("after approval")
+
     def _is_over(self) -> bool:
-        return all(future.done() for future in self._stages.values()) and not self._open_attempts() and self._events.empty()
+        """Say whether nothing can go on by itself: every stage has ended, is held, or waits for one that is held."""
+        waits: set[str] = set()
+        for each in self._campaign.instances():
+            if self._runs[each.key].is_held or not waits.isdisjoint(each.needs):
+                waits.add(each.key)
+            elif not self._stages[each.key].done():
+                return False
+        return not self._open_attempts() and self._events.empty() and not self._has_news
 
     def _open_attempts(self) -> list[str]:
         return [each.token for each in self._ledger.by_token.values() if each.is_open]
@@ -239,13 +245,13 @@ class Driver:
     def _is_quiet(self) -> bool:
         """Say whether one pass has come to rest: every stage that can go on has, every attempt was looked at."""
         rests = all(self._rests(each) for each in self._campaign.instances())
-        return rests and self._batch.is_at_rest(self._open_attempts()) and self._events.empty()
+        return rests and self._batch.is_at_rest(self._open_attempts()) and self._events.empty() and not self._has_news
 
     def _rests(self, instance: Instance) -> bool:
         if self._stages[instance.key].done() or any(not self._stages[need].done() for need in instance.needs):
             return True
         run = self._runs[instance.key]
-        return run.has_begun and bool(run.entry.open)
+        return run.is_held or (run.has_begun and bool(run.entry.open))
 
     def _code(self) -> int:
         if not self._is_over():
@@ -258,20 +264,6 @@ class Driver:
 
     def _notice(self, message: str) -> None:
         self._tell({"event": "notice", "message": message})
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let an interruption end the driver in order; outside the main thread Python allows no handlers."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup stays nohup
-        before = {number: signal.signal(number, lambda *_: self._events.put(self._interrupt)) for number in heard}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _interrupt(self) -> None:
         self._interrupted = True
@@ -287,10 +279,3 @@ def _login(work: Callable[[], StageResult]) -> StageResult:
 
 def _raise(error: Exception) -> None:
     raise error
-
-
-def _refuse(stage: str, known: list[str]) -> None:
-    try:
-        require(stage, known, "stage", "cancel")
-    except Exception as error:
-        raise ConfigError(*error.args) from error

@@ -24,8 +24,11 @@ class AttemptEntry:
         status: Set when settled.
         cause: Set when settled as failed, but for one that was not wanted any more.
         message: One sentence about its end.
-        node_hours: Reserved; when settled, used.
+        reserved: Node-hours of its job at full walltime.
+        used: Node-hours by accounting, once settled.
+        beside: Further jobs of its token that were found: node-hours used, or None while that is unproven.
         resumed: How often its stage had been resumed when it was written down.
+        is_approved: It was written down after its stage had been approved.
     """
 
     token: str
@@ -38,8 +41,22 @@ class AttemptEntry:
     status: Status | None = None
     cause: Cause | None = None
     message: str = ""
-    node_hours: float = 0.0
+    reserved: float = 0.0
+    used: float | None = None
+    beside: dict[str, float | None] = field(default_factory=dict)
     resumed: int = 0
+    is_approved: bool = False
+
+    @property
+    def node_hours(self) -> float:
+        """What all its jobs have cost; one that is submitted, unknown or duplicated counts in full until proven otherwise."""
+        others = [used for job_id, used in self.beside.items() if job_id != self.job_id]
+        return sum(self.reserved if used is None else used for used in (self.used, *others))
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether all its jobs have ended and their cost is known."""
+        return self.used is not None and all(used is not None for job_id, used in self.beside.items() if job_id != self.job_id)
 
     @property
     def is_open(self) -> bool:
@@ -65,6 +82,7 @@ class StageEntry:
         resumed: How often it was resumed.
         links_before: Links that had ended in order when it was last resumed.
         cancelled: Its end was asked for.
+        allowance: Node-hours approved for it alone, beyond what all may use.
     """
 
     key: str
@@ -75,6 +93,7 @@ class StageEntry:
     resumed: int = 0
     links_before: int = 0
     cancelled: bool = False
+    allowance: float = 0.0
 
     @property
     def open(self) -> list[AttemptEntry]:
@@ -86,6 +105,17 @@ class StageEntry:
         """Whether anything was done for it: then it keeps its resolved keys."""
         return bool(self.attempts) or self.state in ("done", "failed")
 
+    @property
+    def links_ended(self) -> int:
+        """Links that have ended in order; the one that failed last is not among them."""
+        last = max((each for each in self.attempts if each.counts), key=lambda each: (each.link, each.number), default=None)
+        return 0 if last is None else last.link - (last.status is not Status.PARTIAL)
+
+    @property
+    def charged(self) -> float:
+        """Node-hours of its allowance that are used or reserved."""
+        return min(self.allowance, sum(each.node_hours for each in self.attempts if each.is_approved))
+
     def at(self, link: int) -> list[AttemptEntry]:
         """Return the attempts at a link."""
         return [each for each in self.attempts if each.link == link]
@@ -96,12 +126,21 @@ class Ledger:
 
     Args:
         events: Its lines so far.
+
+    Attributes:
+        campaign_id: The campaign's identity; empty before its first line.
+        stages: Entries by key.
+        by_token: Attempts by token.
+        approvals: Identities of the approvals taken in.
+        raised_to: Node-hours that all stages together may use, where a person has raised that.
     """
 
     def __init__(self, events: Iterable[dict[str, Any]]) -> None:
         self.campaign_id = ""
         self.stages: dict[str, StageEntry] = {}
         self.by_token: dict[str, AttemptEntry] = {}
+        self.approvals: set[str] = set()
+        self.raised_to = 0.0
         for event in events:
             self.apply(event)
 
@@ -121,6 +160,8 @@ class Ledger:
             self.campaign_id = event["campaign_id"]
         elif name == "intent":
             self._intend(event)
+        elif name == "approved":
+            self._approve(event)
         elif name in _OF_STAGE:
             _OF_STAGE[name](self.stage(event["stage"]), event)
         elif name in _OF_ATTEMPT and event["token"] in self.by_token:
@@ -129,11 +170,20 @@ class Ledger:
     def _intend(self, event: dict[str, Any]) -> None:
         stage = self.stage(event["stage"])
         entry = AttemptEntry(event["token"], event["stage"], event["link"], event["attempt"], event)
-        entry.node_hours, entry.resumed = event["node_hours"], stage.resumed
+        entry.reserved, entry.resumed, entry.is_approved = event["node_hours"], stage.resumed, stage.allowance > 0
         if stage.state == "held":
             stage.state = ""
         stage.attempts.append(entry)
         self.by_token[entry.token] = entry
+
+    def _approve(self, event: dict[str, Any]) -> None:
+        if event["id"] in self.approvals:
+            return
+        self.approvals.add(event["id"])
+        if event["stage"] is None:
+            self.raised_to = max(self.raised_to, event["node_hours"])
+        else:
+            self.stage(event["stage"]).allowance += event["node_hours"]
 
 
 def _submitted(entry: AttemptEntry, event: dict[str, Any]) -> None:
@@ -147,7 +197,11 @@ def _started(entry: AttemptEntry, _: dict[str, Any]) -> None:
 def _settled(entry: AttemptEntry, event: dict[str, Any]) -> None:
     entry.status = Status(event["status"])
     entry.cause = Cause(event["cause"]) if event["cause"] else None
-    entry.message, entry.node_hours = event["message"], event["node_hours"]
+    entry.message, entry.used = event["message"], event["node_hours"]
+
+
+def _found_beside(entry: AttemptEntry, event: dict[str, Any]) -> None:
+    entry.beside[event["job_id"]] = event["node_hours"]
 
 
 def _judged(stage: StageEntry, event: dict[str, Any]) -> None:
@@ -158,8 +212,7 @@ def _resumed(stage: StageEntry, _: dict[str, Any]) -> None:
     stage.state = stage.message = stage.cause = ""
     stage.cancelled = False
     stage.resumed += 1
-    ended = sorted((each for each in stage.attempts if each.counts), key=lambda each: (each.link, each.number))
-    stage.links_before = ended[-1].link - (ended[-1].status is not Status.PARTIAL) if ended else 0
+    stage.links_before = stage.links_ended
 
 
 def _cancel_requested(stage: StageEntry, _: dict[str, Any]) -> None:
@@ -167,4 +220,4 @@ def _cancel_requested(stage: StageEntry, _: dict[str, Any]) -> None:
 
 
 _OF_STAGE = {"stage": _judged, "resumed": _resumed, "cancel_requested": _cancel_requested}
-_OF_ATTEMPT = {"submitted": _submitted, "started": _started, "settled": _settled}
+_OF_ATTEMPT = {"submitted": _submitted, "started": _started, "settled": _settled, "found_beside": _found_beside}

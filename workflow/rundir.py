@@ -101,6 +101,11 @@ class RunDir:
         return self.root / "stages"
 
     @property
+    def approvals(self) -> Path:
+        """What a person has allowed beyond the budget, one file each."""
+        return self.root / "approvals"
+
+    @property
     def parsl(self) -> Path:
         """Parsl's own run folder."""
         return self.root / "parsl"

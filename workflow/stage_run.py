@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from model.outcome import Cause, Status
-from workflow import chain
+from workflow import budget, chain
 from workflow.attempts import inputs_of, prepared, request_of
 from workflow.batch import fence
 from workflow.batch.job import Job
@@ -17,6 +17,7 @@ from workflow.campaign import Campaign, Instance, stage_kind
 from workflow.errors import StageError
 from workflow.journal import Journal
 from workflow.ledger import Ledger, StageEntry
+from workflow.queues import queue_for
 from workflow.receipt import Receipt, read_receipt, write_receipt
 from workflow.rundir import RunDir
 from workflow.stages.base import StageResult
@@ -74,6 +75,11 @@ class StageRun:
         return self._desk.ledger.stage(self.key)
 
     @property
+    def is_held(self) -> bool:
+        """Whether it waits for a person's approval and for nothing else."""
+        return self.has_begun and self.entry.state == "held" and not self.entry.open
+
+    @property
     def _kind(self) -> Any:
         return stage_kind(self._instance.spec.kind)
 
@@ -107,10 +113,17 @@ class StageRun:
             self._end(step.do, step.cause, step.message)
 
     def look_ahead(self) -> None:
-        """Submit the next link behind one that runs, so that it gains its place in the queue."""
+        """Submit the next link behind those that are submitted, where queue and budget allow it."""
         ahead = chain.link_ahead(self.entry, self._instance.spec)
-        if ahead is not None and self.entry.state not in ENDED and self._fits():
-            self._launch(ahead[0], chain.next_number(self.entry, ahead[0]), ahead[1].job_id)
+        if ahead is not None and self._may_chain() and self._fits():
+            self._launch(ahead[0], chain.next_number(self.entry, ahead[0]), ahead[1])
+
+    def look_again(self) -> None:
+        """Go on if what was used or approved has changed meanwhile; do nothing otherwise."""
+        if self.is_held:
+            self.advance()
+        elif self.has_begun:
+            self.look_ahead()
 
     def cancel(self) -> None:
         """End the stage: bar what has not started, stop what runs."""
@@ -142,7 +155,7 @@ class StageRun:
         campaign, spec, kind, key = self._desk.campaign, self._instance.spec, self._kind, self.key
         self._desk.decide(key, lambda: kind.decide(spec, key, inputs_of(campaign, key), campaign.folder))
 
-    def _launch(self, link: int, number: int, after: str | None = None) -> None:
+    def _launch(self, link: int, number: int, after: tuple[str, ...] = ()) -> None:
         if not self._fits():
             self._hold()
             return
@@ -160,22 +173,21 @@ class StageRun:
         self._desk.passing("after intent")
         self._desk.launch(job)
 
+    def _may_chain(self) -> bool:
+        spec = self._instance.spec
+        return queue_for(self._desk.campaign.site, spec.nodes or 1, spec.walltime_s, spec.queue).chains
+
     def _fits(self) -> bool:
-        budget, spec = self._desk.campaign.header.budget, self._instance.spec
-        cost = (spec.nodes or 1) * spec.walltime_s / 3600.0
-        return budget is None or self._desk.ledger.node_hours + cost <= budget.node_hours
+        return budget.fits(self._desk.campaign.header.budget, self._desk.ledger, self.key, budget.link_cost(self._instance.spec))
 
     def _hold(self) -> None:
-        budget, spec = self._desk.campaign.header.budget, self._instance.spec
-        cost, used = (spec.nodes or 1) * spec.walltime_s / 3600.0, self._desk.ledger.node_hours
-        message = (
-            f"it needs {cost:.4g} node-hours more; {used:.4g} of {budget.node_hours if budget else 0:.4g} are used or reserved"
-        )
-        if self.entry.state != "held":
-            self._desk.journal.commit("stage", stage=self.key, state="held", cause="budget", message=message)
-        if not self.future.done():
-            remedy = "Raise `budget: {node_hours: …}` in the file and run it again."
-            self.future.set_exception(StageError(message, f"stages.{self.key}", remedy))
+        """Let the stage wait for approval; what needs it waits too, everything else goes on."""
+        if self.entry.state == "held":
+            return
+        ledger, cost = self._desk.ledger, budget.link_cost(self._instance.spec)
+        total = budget.approved(self._desk.campaign.header.budget, ledger) or 0.0
+        message = f"its next job may cost {cost:.4g} node-hours; {ledger.node_hours:.4g} of {total:.4g} are used or reserved"
+        self._desk.journal.commit("stage", stage=self.key, state="held", cause="approval", message=message)
 
     def _done(self, link: int, number: int) -> None:
         receipt = read_receipt(self._desk.rundir.attempt(self.key, link, number).receipt)

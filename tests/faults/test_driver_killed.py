@@ -12,7 +12,7 @@ import pytest
 from toy.world import batch, campaign_of, drive, events, executions, killed_at, signalled_at, site_file, states
 
 from workflow.batch.local import Spool
-from workflow.driver import cancel
+from workflow.cancel import cancel
 from workflow.process import stat
 from workflow.receipt import read_receipt, verify
 from workflow.rundir import RunDir
@@ -73,6 +73,46 @@ def test_killed_and_run_again(home: Path, point: str, nth: int) -> None:
     assert drive(campaign) == 0
     assert states(home) == {"a": "done", "b": "done"}
     check_whole(home, {("a", 1): 1, ("a", 2): 1, ("b", 1): 1})
+
+
+def test_a_chain_runs_to_its_end_though_its_driver_died_in_its_first_minute(home: Path) -> None:
+    """R11: what was submitted needs nobody; the next driver finds it done."""
+    campaign = campaign_of(home, {"a": {"plan": ["wait go+partial", "partial", "done"], "links": 3}})
+    assert killed_at(home, "after id", 3)
+    assert set(executions(home)) <= {("a", 1)}, "the chain had hardly begun"
+    (home / "run" / "go").touch()
+    wait_until(lambda: len(rows := batch(home).snapshot().rows) == 3 and all(row.state.is_final for row in rows))
+    assert not events(home, "settled")
+    check = {("a", 1): 1, ("a", 2): 1, ("a", 3): 1}
+    assert executions(home) == check
+    assert drive(campaign) == 0
+    check_whole(home, check)
+    receipt = read_receipt(RunDir(home / "run").stage_receipt("a"))
+    assert receipt is not None and receipt.link == 3
+
+
+def test_links_behind_the_end_of_a_chain_whose_driver_died_end_in_seconds(home: Path) -> None:
+    campaign = campaign_of(home, {"a": {"plan": ["wait go+done"], "links": 4}})
+    assert killed_at(home, "after id", 4)
+    (home / "run" / "go").touch()
+    wait_until(lambda: len(rows := batch(home).snapshot().rows) == 4 and all(row.state.is_final for row in rows))
+    assert executions(home) == {("a", 1): 1}
+    assert drive(campaign) == 0
+    check_whole(home, {("a", 1): 1})
+
+
+def test_a_link_of_a_chain_that_is_cancelled_by_hand_lets_none_overtake_the_one_at_work(home: Path) -> None:
+    campaign = campaign_of(home, {"a": {"plan": ["wait go+partial", "done"], "links": 3}})
+    assert killed_at(home, "after id", 3)
+    wait_until(lambda: bool(executions(home)))
+    second = sorted(batch(home).snapshot().rows, key=lambda row: int(row.job_id))[1]
+    batch(home).cancel(second.job_id)
+    wait_until(lambda: sum(row.state.is_final for row in batch(home).snapshot().rows) == 1)
+    time.sleep(1.0)  # five looks of a supervisor at what it waits for
+    assert executions(home) == {("a", 1): 1}
+    (home / "run" / "go").touch()
+    assert drive(campaign) == 0
+    assert executions(home) == {("a", 1): 1, ("a", 3): 1}
 
 
 def test_killed_again_and_again(home: Path) -> None:

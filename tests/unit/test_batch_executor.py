@@ -157,6 +157,29 @@ def test_a_future_in_a_list_is_a_dependency(world: World) -> None:
     assert then.result(timeout=10).status is Status.DONE
 
 
+def test_a_second_job_of_a_token_is_written_down_until_the_accounting_proves_what_it_used(world: World) -> None:
+    job = world.job("a")
+    future = world.app(job)
+    world.wait(lambda: "submitted" in world.names())
+    world.scheduler.submit(job.spec)
+    world.wait(lambda: world.names().count("found_beside") == 2)
+    found = [(line["job_id"], line["node_hours"]) for line in world.journal.events if line["event"] == "found_beside"]
+    assert found == [("2", None), ("2", 0.0)], "the younger one is cancelled"
+    world.finish(job, "1")
+    future.result(timeout=10)
+
+
+def test_an_attempt_that_vanished_counts_in_full(world: World) -> None:
+    job = world.job("a")
+    future = world.app(job)
+    world.wait(lambda: "submitted" in world.names())
+    job.folder.run.mkdir()
+    world.scheduler.rows.clear()
+    assert future.result(timeout=20).cause is Cause.NODE_FAILURE
+    settled = next(line for line in world.journal.events if line["event"] == "settled")
+    assert settled["node_hours"] == pytest.approx(1 / 60)
+
+
 @pytest.mark.parametrize("accepted", [True, False])
 def test_a_submission_without_an_answer_is_found_or_repeated(world: World, accepted: bool) -> None:
     world.scheduler.faults = [SchedulerError("timed out", unknown=True)]
@@ -191,7 +214,7 @@ def test_what_stands_is_adopted(world: World) -> None:
         world.app(ended),
     ]
     assert futures[2].result(timeout=10).status is Status.DONE
-    world.wait(lambda: any(what[0] == "crunning" for what in world.told))
+    world.wait(lambda: any(what[0] == "cqueued" for what in world.told) and "started" in world.names())
     assert len(world.scheduler.rows) == 3, "nothing was submitted"
 
 

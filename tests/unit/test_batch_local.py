@@ -27,7 +27,7 @@ def site(tmp_path: Path) -> Site:
     return site.model_copy(update={"scheduler": site.scheduler.model_copy(update={"options": options})})
 
 
-def job(folder: Path, text: str, *, nodes: int = 1, walltime_s: float = 60.0, after: str | None = None) -> JobSpec:
+def job(folder: Path, text: str, *, nodes: int = 1, walltime_s: float = 60.0, after: tuple[str, ...] = ()) -> JobSpec:
     folder.mkdir(exist_ok=True)
     script = folder / "script.sh"
     script.write_text(f"#!/bin/sh\n{text}\n")
@@ -101,7 +101,7 @@ def test_nodes_are_a_resource_and_the_queue_is_first_in_first_out(site: Site, tm
 def test_a_dependent_job_waits_and_lets_others_pass(site: Site, tmp_path: Path) -> None:
     batch = scheduler.for_site(site)
     first = batch.submit(job(tmp_path / "a", "while [ ! -e go ]; do sleep 0.05; done; exit 5"))
-    second = batch.submit(job(tmp_path / "b", "true", after=first))
+    second = batch.submit(job(tmp_path / "b", "true", after=(first,)))
     third = batch.submit(job(tmp_path / "c", "true"))
     ended(batch, third)
     assert row(batch, second).state is JobState.QUEUED
@@ -152,7 +152,7 @@ def test_the_job_dies_with_its_supervisor_and_is_read_as_ended(site: Site, tmp_p
     os.kill(supervisor(site, number), signal.SIGKILL)
     assert ended(batch, number).state is JobState.NODE_FAIL
     assert carriers(mark(site, number)) == []
-    after = batch.submit(job(tmp_path / "b", "true", nodes=2, after=number))
+    after = batch.submit(job(tmp_path / "b", "true", nodes=2, after=(number,)))
     assert ended(batch, after).state is JobState.COMPLETED
 
 

@@ -69,15 +69,34 @@ def test_next_step(lines: tuple[str, ...], step: tuple[str, int, int]) -> None:
     assert found.do != "failed" or (found.cause is not None and found.message)
 
 
-def test_a_link_is_submitted_ahead_of_a_running_one_only_and_once() -> None:
-    running = ("intent 1.1", "submitted 1.1", "started 1.1")
-    ahead = link_ahead(told(*running), SPEC)
-    assert ahead is not None and (ahead[0], ahead[1].job_id) == (2, "j1.1")
-    assert link_ahead(told(*running[:2]), SPEC) is None
-    assert link_ahead(told(*running, "intent 2.1"), SPEC) is None
-    assert link_ahead(told(*running, "intent 2.1", "failed 2.1 scheduler"), SPEC) is None
-    assert link_ahead(told(*running, "cancel_requested"), SPEC) is None
-    assert link_ahead(told("intent 3.1", "submitted 3.1", "started 3.1"), SPEC) is None
+def test_each_link_is_submitted_behind_all_that_are_open_as_soon_as_their_jobs_are_known() -> None:
+    one = ("intent 1.1", "submitted 1.1")
+    two = (*one, "intent 2.1", "submitted 2.1")
+    assert link_ahead(told(), SPEC) is None
+    assert link_ahead(told(*one[:1]), SPEC) is None, "its job is not known: nothing can come after it"
+    assert link_ahead(told(*one), SPEC) == (2, ("j1.1",))
+    assert link_ahead(told(*one, "intent 2.1"), SPEC) is None
+    assert link_ahead(told(*two), SPEC) == (3, ("j1.1", "j2.1"))
+    assert link_ahead(told(*two, "partial 1.1"), SPEC) == (3, ("j2.1",))
+    assert link_ahead(told(*two, "failed 2.1"), SPEC) is None, "the one ahead was given up; it is not asked for again"
+    assert link_ahead(told(*two, "cancel_requested"), SPEC) is None
+    assert link_ahead(told("intent 3.1", "submitted 3.1"), SPEC) is None
+
+
+def test_a_resumed_stage_gets_its_links_ahead_once_nothing_of_the_round_before_is_open() -> None:
+    before = ("intent 1.1", "submitted 1.1", "intent 2.1", "submitted 2.1", "failed 1.1 bug", "resumed")
+    assert link_ahead(told(*before), SPEC) is None
+    again = (*before, "failed 2.1", "intent 1.2", "submitted 1.2")
+    assert link_ahead(told(*again), SPEC) == (2, ("j1.2",))
+
+
+def test_a_link_that_was_lost_is_made_up_for_as_often_as_one_may_be_tried_again() -> None:
+    lost = ("intent 1.1", "intent 2.1", "intent 3.1", "failed 1.1 node_failure")
+    assert most_links(told(*lost), SPEC) == 4
+    assert most_links(told(*lost, "failed 2.1 node_failure"), SPEC) == 4
+    assert most_links(told(*lost[:3], "failed 2.1"), SPEC) == 3, "one that was not needed is not lost"
+    done = next_step(told(*lost, "partial 2.1", "partial 3.1"), SPEC)
+    assert (done.do, done.link, done.attempt) == ("launch", 4, 1)
 
 
 def test_a_resumed_stage_has_one_link_more_than_it_used_up() -> None:
@@ -91,8 +110,3 @@ def test_numbers_and_tokens() -> None:
     tokens = {token(c, s, link, n) for c in ("a", "b") for s in ("t", "t/1") for link in (1, 11) for n in (1, 2)}
     assert len(tokens) == 16
     assert all(len(each) == 14 and each[0] == "c" and each.isalnum() and each == each.lower() for each in tokens)
-
-
-def test_node_hours_are_reserved_by_open_attempts_and_used_by_ended_ones() -> None:
-    ledger = Ledger([event("intent", "1.1", ""), event("intent", "2.1", ""), {**event("done", "1.1", ""), "node_hours": 0.25}])
-    assert ledger.node_hours == 1.25

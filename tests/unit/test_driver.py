@@ -6,12 +6,16 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy.world import campaign_of, drive, events, executions, site_file, states
 
-from workflow.driver import Driver, cancel
+from workflow.cancel import cancel
+from workflow.driver import Driver
 from workflow.errors import ConfigError, LeaseHeld
 from workflow.receipt import read_receipt, verify
 from workflow.rundir import RunDir
@@ -21,6 +25,18 @@ from workflow.rundir import RunDir
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CAMPAIGN_SITES", str(site_file(tmp_path)))
     return tmp_path
+
+
+def going_after(home: Path, submissions: int) -> Callable[[dict[str, Any]], None]:
+    """Let jobs that `wait go` go on once so many have been submitted."""
+    left = [submissions]
+
+    def tell(event: dict[str, Any]) -> None:
+        left[0] -= event["event"] == "submitted"
+        if left[0] == 0:
+            (home / "run" / "go").touch()
+
+    return tell
 
 
 def test_a_graph_is_carried_to_its_end(home: Path) -> None:
@@ -48,24 +64,40 @@ def test_a_graph_is_carried_to_its_end(home: Path) -> None:
     assert [line["event"] for line in events(home)][before:] == ["lease", "driver_ended"]
 
 
-def test_a_chain_goes_on_and_the_next_link_is_submitted_ahead(home: Path) -> None:
-    campaign = campaign_of(home, {"a": {"plan": ["sleep 0.6+partial", "sleep 0.6+partial", "done"], "links": 3}})
-    assert drive(campaign) == 0
+def test_a_chain_goes_on_and_all_its_links_are_submitted_at_once(home: Path) -> None:
+    campaign = campaign_of(home, {"a": {"plan": ["wait go+partial", "partial", "done"], "links": 3}})
+    assert Driver(campaign, on_event=going_after(home, 3)).run() == 0
     assert executions(home) == {("a", 1): 1, ("a", 2): 1, ("a", 3): 1}
     order = [(line["event"], line.get("link")) for line in events(home, "intent", "settled")]
-    assert order[:3] == [("intent", 1), ("intent", 2), ("settled", 1)]
-    ahead = events(home, "intent")[1]
-    assert ahead["after"] == events(home, "submitted")[0]["job_id"]
+    assert order[:4] == [("intent", 1), ("intent", 2), ("intent", 3), ("settled", 1)]
+    ids = [line["job_id"] for line in events(home, "submitted")]
+    assert [line["after"] for line in events(home, "intent")] == [[], ids[:1], ids[:2]]
     receipt = read_receipt(RunDir(home / "run").stage_receipt("a"))
     assert receipt is not None and receipt.link == 3
     assert receipt.result["previous"] == ["stages/a/link-1/attempt-1", "stages/a/link-2/attempt-1"]
 
 
 def test_a_link_ahead_that_is_not_needed_is_barred_or_ends_by_itself(home: Path) -> None:
-    campaign = campaign_of(home, {"a": {"plan": ["sleep 0.6+done"], "links": 4}})
-    assert drive(campaign) == 0
+    campaign = campaign_of(home, {"a": {"plan": ["wait go+done"], "links": 4}})
+    assert Driver(campaign, on_event=going_after(home, 4)).run() == 0
     assert executions(home) == {("a", 1): 1}
-    assert len(events(home, "intent")) == len(events(home, "settled")) == 2, "every job is settled before the driver leaves"
+    assert len(events(home, "intent")) == len(events(home, "settled")) == 4, "every job is settled before the driver leaves"
+
+
+def test_where_the_queue_forbids_it_no_link_is_submitted_ahead(home: Path) -> None:
+    campaign = campaign_of(home, {"a": {"plan": ["partial", "done"], "links": 2}})
+    alone = tuple(queue.model_copy(update={"chains": False}) for queue in campaign.site.queues)
+    campaign = replace(campaign, site=campaign.site.model_copy(update={"queues": alone}))
+    assert drive(campaign) == 0
+    assert [line["event"] for line in events(home, "intent", "settled")] == ["intent", "settled"] * 2
+
+
+def test_a_link_ahead_that_does_not_fit_the_budget_waits_for_its_time(home: Path) -> None:
+    stage = {"plan": ["wait go+partial", "partial", "done"], "links": 3, "walltime": "01:00"}
+    campaign = campaign_of(home, {"a": stage}, budget={"node_hours": 2.5})
+    assert Driver(campaign, on_event=going_after(home, 2)).run() == 0
+    order = [(line["event"], line.get("link")) for line in events(home, "intent", "settled")]
+    assert order[:4] == [("intent", 1), ("intent", 2), ("settled", 1), ("intent", 3)]
 
 
 def test_transient_failures_are_tried_again_and_counted(home: Path) -> None:
@@ -117,7 +149,7 @@ def test_over_budget_a_stage_is_held_until_the_file_allows_more(home: Path) -> N
     stages = {"a": {"walltime": "01:00"}, "b": {"needs": ["a"], "walltime": "01:00", "nodes": 2}}
     assert drive(campaign_of(home, stages, budget={"node_hours": 1.5})) == 3
     assert states(home) == {"a": "done", "b": "held"}
-    assert events(home, "stage")[-1]["cause"] == "budget"
+    assert events(home, "stage")[-1]["cause"] == "approval"
     assert drive(campaign_of(home, stages, budget={"node_hours": 3})) == 0
     assert states(home) == {"a": "done", "b": "done"}
 

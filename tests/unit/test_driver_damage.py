@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from toy.world import campaign_of, drive, events, executions, site_file, states
 
-from workflow.driver import Driver, cancel
+from workflow.cancel import cancel
+from workflow.driver import Driver
 from workflow.errors import JournalError
 from workflow.receipt import read_receipt
 from workflow.resolved import stored_campaign

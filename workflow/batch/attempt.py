@@ -71,7 +71,7 @@ class Settled:
         message: One sentence.
         receipt: The receipt, where one stands.
         evidence: What proves it.
-        node_hours: By accounting.
+        node_hours: By accounting; None where nothing proves them.
     """
 
     status: Status
@@ -79,7 +79,7 @@ class Settled:
     message: str
     receipt: Receipt | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
-    node_hours: float = 0.0
+    node_hours: float | None = 0.0
 
 
 @dataclass(frozen=True)

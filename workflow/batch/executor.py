@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +17,8 @@ from parsl.executors.threads import ThreadPoolExecutor
 from workflow.batch import fence, protocol
 from workflow.batch.attempt import Action, Attempt, Kind, Observation, Phase, Settled, Windows
 from workflow.batch.job import Job
-from workflow.batch.scheduler import Scheduler, Snapshot
+from workflow.batch.scheduler import JobRow, Scheduler, Snapshot
+from workflow.batch.watched import Watched
 from workflow.errors import SchedulerError
 from workflow.executor import LaunchExecutor
 from workflow.journal import Journal
@@ -36,7 +37,7 @@ class BatchExecutor(LaunchExecutor):
         label: Parsl's name for it.
         scheduler: The batch system.
         journal: The lease; every fact is committed before it is acted upon.
-        on_event: Called from the executor's thread with the token of an attempt that has started, or with a fault that ends it.
+        on_event: Called from the executor's thread with the token of an attempt whose job is known, or with a fault that ends it.
         passing: Called with the name of each point at which a crash is interesting; fault tests give one that kills.
     """
 
@@ -55,10 +56,10 @@ class BatchExecutor(LaunchExecutor):
         self._on_event, self._passing = on_event, passing
         self._windows = _windows(scheduler.site)
         self._lock = threading.Lock()
-        self._inbox: list[_Watch] = []
+        self._inbox: list[Watched] = []
         self._unwanted: set[str] = set()
         self._unanswered = 0
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, Watched] = {}
         self._end, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"batch-{label}", daemon=True)
 
@@ -83,14 +84,14 @@ class BatchExecutor(LaunchExecutor):
         assert isinstance(launch, Job)
         attempt = Attempt(launch.spec.token, self._windows, launch.phase, launch.job_id, launch.started)
         with self._lock:
-            self._inbox.append(_Watch(launch, attempt, future))
+            self._inbox.append(Watched(launch, attempt, future))
         self._wake.set()
 
     def guard(self, job: Job) -> None:
         """Watch a settled attempt too: a job of its token that turns up late is cancelled."""
         attempt = Attempt(job.spec.token, self._windows, Phase.SETTLED, job.job_id)
         with self._lock:
-            self._inbox.append(_Watch(job, attempt, Future()))
+            self._inbox.append(Watched(job, attempt, Future()))
 
     def unwant(self, token: str) -> None:
         """Ask for the end of an attempt: barred if it has not started, else stopped in order, then by force."""
@@ -144,44 +145,54 @@ class BatchExecutor(LaunchExecutor):
             if watch.job.spec.token in unwanted and not watch.attempt.cancel:
                 watch.attempt = replace(watch.attempt, cancel=True)
             self._advance(watch, snapshot)
-            watch.look = "no answer" if snapshot is None else "answered"
+            watch.look = "answered" if snapshot is not None and snapshot.is_complete else "no answer"
 
     def _ask(self) -> Snapshot | None:
         try:
             snapshot = self._scheduler.snapshot()
         except SchedulerError as error:  # no answer is no news of any job
-            self._unanswered += 1
-            if self._unanswered == _TOLD_AFTER:
-                self._journal.commit("scheduler_silent", message=error.what)
+            self._note_silence(error.what)
             return None
-        if self._unanswered >= _TOLD_AFTER:
-            self._journal.commit("scheduler_answers")
-        self._unanswered = 0
+        self._note_silence("" if snapshot.is_complete else "accounting does not answer")
         return snapshot
 
-    def _advance(self, watch: _Watch, snapshot: Snapshot | None) -> None:
+    def _note_silence(self, what: str) -> None:
+        self._unanswered += bool(what)
+        if what and self._unanswered == _TOLD_AFTER:
+            self._journal.commit("scheduler_silent", message=what)
+        if not what and self._unanswered >= _TOLD_AFTER:
+            self._journal.commit("scheduler_answers")
+        self._unanswered *= bool(what)
+
+    def _advance(self, watch: Watched, snapshot: Snapshot | None) -> None:
+        token = watch.job.spec.token
+        rows = None if snapshot is None else snapshot.of(token, watch.job.spec.workdir)
         for _ in range(_STEPS):
-            action = protocol.decide(watch.attempt, self._observe(watch, snapshot), time.monotonic())
+            seen = self._observe(watch, rows)
+            if snapshot is not None and not snapshot.is_complete:  # what was seen counts, what was not seen does not
+                seen = replace(seen, answered=False)
+            action = protocol.decide(watch.attempt, seen, time.monotonic())
             watch.attempt = action.attempt
             self._do(watch, action)
             if action.kind not in _AT_ONCE:
-                return
+                break
+        for job_id, used in watch.news_beside(rows or ()).items():
+            self._journal.commit("found_beside", token=token, job_id=job_id, node_hours=used)
 
-    def _observe(self, watch: _Watch, snapshot: Snapshot | None) -> Observation:
-        rows = None if snapshot is None else snapshot.of(watch.job.spec.token, watch.job.spec.workdir)
+    def _observe(self, watch: Watched, rows: tuple[JobRow, ...] | None) -> Observation:
         if watch.attempt.phase is Phase.SETTLED:
             return Observation(rows is not None, rows or ())
         return fence.observe(watch.job.folder, rows)
 
-    def _do(self, watch: _Watch, action: Action) -> None:
+    def _do(self, watch: Watched, action: Action) -> None:
         token = watch.job.spec.token
         if action.kind is Kind.SUBMIT:
             self._submit(watch)
         elif action.kind is Kind.ADOPT:
             self._journal.commit("submitted", token=token, job_id=action.jobs[0], adopted=True)
+            self._on_event(token, None)
         elif action.kind is Kind.START:
             self._journal.commit("started", token=token)
-            self._on_event(token, None)
         elif action.kind is Kind.FENCE:
             self._bar(watch)
         elif action.kind is Kind.STOP:
@@ -191,7 +202,7 @@ class BatchExecutor(LaunchExecutor):
         elif action.kind is Kind.SETTLE and action.settled is not None:
             self._settle(watch, action.settled, action.row)
 
-    def _submit(self, watch: _Watch) -> None:
+    def _submit(self, watch: Watched) -> None:
         token = watch.job.spec.token
         self._journal.check()
         self._passing("before submit")
@@ -204,8 +215,9 @@ class BatchExecutor(LaunchExecutor):
         self._journal.commit("submitted", token=token, job_id=job_id)
         watch.attempt = protocol.submitted(watch.attempt, job_id)
         self._passing("after id")
+        self._on_event(token, None)
 
-    def _note_failed_submit(self, watch: _Watch, error: SchedulerError) -> None:
+    def _note_failed_submit(self, watch: Watched, error: SchedulerError) -> None:
         token = watch.job.spec.token
         if error.unknown:
             watch.attempt = protocol.unanswered(watch.attempt)
@@ -218,7 +230,7 @@ class BatchExecutor(LaunchExecutor):
             watch.attempt = replace(watch.attempt, phase=Phase.SETTLED, settled=settled)
             self._settle(watch, settled, "new; refused for good")
 
-    def _bar(self, watch: _Watch) -> None:
+    def _bar(self, watch: Watched) -> None:
         self._journal.check()
         self._passing("before fence")
         barred = fence.take(watch.job.folder)
@@ -233,7 +245,7 @@ class BatchExecutor(LaunchExecutor):
             except SchedulerError:  # asked again when its time has come
                 continue
 
-    def _settle(self, watch: _Watch, settled: Settled, row: str) -> None:
+    def _settle(self, watch: Watched, settled: Settled, row: str) -> None:
         """Take the right to have effect from an attempt without a receipt, write down its end, tell the driver."""
         if settled.receipt is None and not watch.job.folder.revoked.exists():
             self._bar(watch)
@@ -249,7 +261,7 @@ class BatchExecutor(LaunchExecutor):
             cause=settled.cause.value if settled.cause else None,
             message=settled.message,
             evidence={**settled.evidence, "row": row},
-            node_hours=settled.node_hours,
+            node_hours=job.spec.node_hours if settled.node_hours is None else settled.node_hours,
         )
         self._passing("after settle")
         watch.future.set_result(settled)
@@ -267,25 +279,6 @@ def kernel_config(batch: BatchExecutor, run_dir: Path) -> Config:
         usage_tracking=0,
         initialize_logging=False,
     )
-
-
-@dataclass
-class _Watch:
-    """An attempt under way."""
-
-    job: Job
-    attempt: Attempt
-    future: Future[Any]
-    look: str = ""
-
-    @property
-    def is_at_rest(self) -> bool:
-        """No window of the protocol is running for it."""
-        if not self.look or self.attempt.phase is Phase.SETTLED:
-            return bool(self.look)
-        if self.attempt.phase is Phase.INTENT:
-            return self.attempt.retry_at is not None or self.look == "no answer"
-        return self.look == "no answer" or (self.attempt.absent_since is None and self.attempt.ended_since is None)
 
 
 def _windows(site: Site) -> Windows:

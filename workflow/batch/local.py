@@ -25,6 +25,7 @@ from workflow.process import ProcessId, carriers
 if TYPE_CHECKING:
     from workflow.site import Site
 
+COMMANDS: tuple[str, ...] = ()
 MARK = "LOCAL_JOB_MARK"
 _HISTORY_S = 14 * 86400.0
 
@@ -115,7 +116,7 @@ class Kind(Scheduler):
             "nodes": spec.nodes,
             "site_nodes": self.site.nodes,
             "walltime_s": spec.walltime_s,
-            "after": int(spec.after) if spec.after else None,
+            "waits_for": [int(job_id) for job_id in spec.after],
             "kill_wait_s": options_of(self.site, Options).kill_wait_s,
         }
         self._forget_old()

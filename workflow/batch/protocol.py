@@ -189,21 +189,19 @@ def _by_accounting(s: Sight) -> Action:
 
 
 def _by_fence(s: Sight) -> Action:
-    evidence = {"by": "fence", "job_id": s.chosen or s.attempt.job_id}
+    evidence, cost = {"by": "fence", "job_id": s.chosen or s.attempt.job_id}, s.final.node_hours if s.final else 0.0
     if s.attempt.cancel:
-        return _settle(s, Settled(Status.FAILED, None, "cancelled before it started", None, evidence))
-    return _settle(
-        s, Settled(Status.FAILED, Cause.SCHEDULER, "its job was accepted, then gone from queue and accounting", None, evidence)
-    )
+        return _settle(s, Settled(Status.FAILED, None, "cancelled before it started", None, evidence, cost))
+    message = "its job was accepted, then gone from queue and accounting"
+    return _settle(s, Settled(Status.FAILED, Cause.SCHEDULER, message, None, evidence, cost))
 
 
 def _by_silence(s: Sight) -> Action:
     evidence = {"by": "absence and silence", "job_id": s.attempt.job_id, "beat": s.attempt.beat}
     if s.attempt.cancel:
-        return _settle(s, Settled(Status.FAILED, None, "cancelled", None, evidence))
-    return _settle(
-        s, Settled(Status.FAILED, Cause.NODE_FAILURE, "its job is gone and its heartbeat stands still", None, evidence)
-    )
+        return _settle(s, Settled(Status.FAILED, None, "cancelled", None, evidence, None))
+    message = "its job is gone and its heartbeat stands still"
+    return _settle(s, Settled(Status.FAILED, Cause.NODE_FAILURE, message, None, evidence, None))
 
 
 def _is_ready(s: Sight) -> bool:

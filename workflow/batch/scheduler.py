@@ -13,13 +13,27 @@ from pydantic import BaseModel
 
 from model.registry import require
 from workflow.errors import SiteError
+from workflow.queues import queue_named
 from workflow.validation import validate
 
 if TYPE_CHECKING:
     from workflow.site import Site
 
 T = TypeVar("T", bound=BaseModel)
-_OURS = ("__init__", "attempt", "causes", "executor", "fence", "job", "protocol", "scheduler", "script", "supervisor")
+_OURS = (
+    "__init__",
+    "attempt",
+    "causes",
+    "command",
+    "executor",
+    "fence",
+    "job",
+    "protocol",
+    "scheduler",
+    "script",
+    "supervisor",
+    "watched",
+)
 
 
 class JobState(StrEnum):
@@ -64,7 +78,7 @@ class JobSpec:
         nodes: Whole nodes.
         walltime_s: Seconds.
         queue: Name of a queue of the site.
-        after: Start only when this job has ended, however; None: at once.
+        after: Start only when all these jobs have ended, however they did; those that are not known any more count as ended.
     """
 
     token: str
@@ -74,7 +88,12 @@ class JobSpec:
     nodes: int
     walltime_s: float
     queue: str = ""
-    after: str | None = None
+    after: tuple[str, ...] = ()
+
+    @property
+    def node_hours(self) -> float:
+        """Return what the job costs when it lasts its whole walltime."""
+        return self.nodes * self.walltime_s / 3600.0
 
 
 @dataclass(frozen=True)
@@ -115,9 +134,15 @@ class JobRow:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All jobs of this user that queue and accounting know, by one query."""
+    """All jobs of this user that queue and accounting know, by one query.
+
+    Attributes:
+        rows: The jobs.
+        is_complete: Accounting answered too; else no absence and no end is proven.
+    """
 
     rows: tuple[JobRow, ...]
+    is_complete: bool = True
 
     def of(self, token: str, workdir: Path) -> tuple[JobRow, ...]:
         """Return the jobs of one attempt; a token found in another folder is not ours."""
@@ -140,7 +165,7 @@ class JobInfo:
 
 
 class Scheduler(ABC):
-    """A batch system; a module of `workflow/batch` defines a subclass named `Kind`, and `this_job` and `directives`."""
+    """A batch system; a module of `workflow/batch` defines a subclass `Kind`, `this_job`, `directives`, `COMMANDS`."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -195,6 +220,12 @@ def this_job(site: Site) -> JobInfo:
     return info
 
 
+def commands(site: Site) -> tuple[str, ...]:
+    """Return the programs by which the site's batch system is reached."""
+    names: tuple[str, ...] = importlib.import_module(_module(site)).COMMANDS
+    return names
+
+
 def directives(site: Site, spec: JobSpec) -> tuple[str, ...]:
     """Return the lines at the head of a batch script that tell the site's batch system what the job needs.
 
@@ -216,6 +247,31 @@ def options_of(site: Site, kind: type[T]) -> T:
         where = ".".join((f"sites/{site.name}.yaml: scheduler.options", *faults[0].key))
         raise SiteError(faults[0].what, where, faults[0].remedy)
     return cast(T, options)
+
+
+def queue_options(site: Site, name: str, kind: type[T]) -> T:
+    """Return the `options` of a queue, typed as its batch system's own `QueueOptions`.
+
+    Raises:
+        SiteError: No such queue; or a key has no place there, is missing, or does not fit.
+    """
+    options, faults = validate(kind, queue_named(site, name).options)
+    if faults:
+        where = ".".join((f"sites/{site.name}.yaml: queues.{name}.options", *faults[0].key))
+        raise SiteError(faults[0].what, where, faults[0].remedy)
+    return cast(T, options)
+
+
+def account_of(site: Site) -> str:
+    """Return the project to charge.
+
+    Raises:
+        SiteError: None is known.
+    """
+    if not site.account:
+        what, remedy = "no account to charge", f"Write `account: …` into ~/.config/campaign/sites/{site.name}.yaml."
+        raise SiteError(what, f"site {site.name}: account", remedy)
+    return site.account
 
 
 def _module(site: Site) -> str:

@@ -142,9 +142,9 @@ class Supervisor:
 
 
 def _waits_for_another(spool: Spool, number: int) -> bool:
-    """Say whether a job waits for the end of the one it was to come after."""
-    after = spool.job(number).get("after")
-    return after is not None and spool.path(after, "job").exists() and spool.end(after) is None
+    """Say whether a job waits for the end of one of those that it was to come after."""
+    waits_for = spool.job(number).get("waits_for", [])
+    return any(spool.path(each, "job").exists() and spool.end(each) is None for each in waits_for)
 
 
 def _hand_in(spool: Spool, job: dict[str, Any]) -> int:

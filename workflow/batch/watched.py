@@ -1,0 +1,51 @@
+"""An attempt as the executor watches it: what is remembered of it, and which jobs were found beside its own."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from workflow.batch.attempt import Attempt, Phase
+from workflow.batch.job import Job
+from workflow.batch.scheduler import JobRow
+
+
+@dataclass
+class Watched:
+    """An attempt under way, or one that has ended and is guarded.
+
+    Attributes:
+        job: What was submitted, or is to be.
+        attempt: What the protocol remembers.
+        future: Gives its end.
+        look: How the last look at it went; empty before the first.
+        beside: Further jobs of its token: node-hours used, or None while they may still run.
+    """
+
+    job: Job
+    attempt: Attempt
+    future: Future[Any]
+    look: str = ""
+    beside: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no window of the protocol is running for it."""
+        if not self.look or self.attempt.phase is Phase.SETTLED:
+            return bool(self.look)
+        if self.attempt.phase is Phase.INTENT:
+            return self.attempt.retry_at is not None or self.look == "no answer"
+        return self.look == "no answer" or (self.attempt.absent_since is None and self.attempt.ended_since is None)
+
+    def news_beside(self, rows: tuple[JobRow, ...]) -> dict[str, float | None]:
+        """Return what is new about jobs beside its own: node-hours used, or None for one that may still run.
+
+        Each counts against the budget at full walltime until the accounting proves what it used. One that had ended
+        without cost when it was first seen is no news.
+        """
+        own = self.attempt.job_id or next((row.job_id for row in rows), None)
+        seen = {row.job_id: row.node_hours if row.state.is_final else None for row in rows if row.job_id != own}
+        news = {job_id: used for job_id, used in seen.items() if self.beside.get(job_id, 0.0) != used}
+        self.beside |= news
+        return news
