@@ -18,8 +18,8 @@ Family = Literal["molecules", "ions", "crystals", "slabs", "conformers"]
 class Miniature(Protocol):
     """A module of this folder; its name is that of the reader whose container it writes.
 
-    A module may also have `target(atoms) -> float`: what the reader gives as label of a structure:
-    its energy, or the target of a scalar or class (without one, that is the energy), and `suits(atoms, config) -> bool`: whether the
+    A module may also have `target(atoms) -> float`: what the reader gives as label of a structure, its energy or the
+    target of a scalar or class (without one, that is the energy), and `suits(atoms, config) -> bool`: whether the
     reader takes a structure that is written (without one, it takes all).
     """
 
@@ -64,3 +64,34 @@ def energy(atoms: Atoms) -> float:
 def forces(atoms: Atoms) -> np.ndarray:
     """Return the forces, eV/Å, (num_atoms, 3); those of fixed atoms too."""
     return np.asarray(atoms.calc.results["forces"], np.float64)
+
+
+def bare(atoms: Atoms, *labels: str) -> Atoms:
+    """Return a copy without names, whose calculator knows these labels only; tags and fixed atoms stay."""
+    copy = atoms.copy()
+    copy.info = {}
+    copy.calc = SinglePointCalculator(copy, **{name: atoms.calc.results[name] for name in labels})
+    return copy
+
+
+def crystal(atoms: Atoms, **properties: np.ndarray) -> dict[str, Any]:
+    """Return a crystal as pymatgen's `Structure.as_dict()` has it.
+
+    Args:
+        atoms: Periodic.
+        properties: Values for each site, (num_atoms, ...).
+    """
+    sites = [
+        {
+            "species": [{"element": symbol, "occu": 1}],
+            "abc": fractions.tolist(),
+            "xyz": place.tolist(),
+            "label": symbol,
+            "properties": {name: values[number].tolist() for name, values in properties.items()},
+        }
+        for number, (symbol, fractions, place) in enumerate(
+            zip(atoms.get_chemical_symbols(), atoms.get_scaled_positions(wrap=False), atoms.positions, strict=True)
+        )
+    ]
+    lattice = {"matrix": atoms.cell.array.tolist(), "pbc": atoms.pbc.tolist(), "volume": atoms.cell.volume}
+    return {"@module": "pymatgen.core.structure", "@class": "Structure", "charge": 0, "lattice": lattice, "sites": sites}
