@@ -11,7 +11,7 @@ from ase.build import molecule as g2_molecule
 from ase.constraints import FixAtoms
 from numpy.random import Generator
 
-from model.data.miniature.base import Family
+from model.data.miniature.base import Family, energy
 from model.data.quickstart.alloys import METALS, alloy, strained
 from model.data.quickstart.distortions import distorted
 from model.data.quickstart.molecules import PRETRAINING
@@ -34,9 +34,9 @@ def make(family: Family, count: int, seed: int = 0) -> list[Atoms]:
     """Return labelled structures; the same ones for the same arguments.
 
     Each has energy (eV), forces (eV/Å) and, of crystals and slabs, stress (eV/Å³), and in `info` an `id` and the name of
-    its `molecule` or `material`. Molecules, ions and conformers have `charge` and `spin` (2S+1) too; conformers their
-    number, `conformer`, of which 0 is the undistorted one; slabs have tags (0 below, 1 surface, 2 adsorbate), and
-    the atoms of tag 0 are fixed.
+    its `molecule` or `material`. Molecules, ions and conformers have `charge` and `spin` (2S+1) too. Conformers have their
+    number, `conformer`, of which 0 is the undistorted one, and the energy of that one, `reference_energy`. Slabs have
+    tags (0 below, 1 surface, 2 adsorbate), and the atoms of tag 0 are fixed.
 
     Args:
         family: `molecules` and `ions` of H, C, N, O; `crystals` and `slabs` of metals; `conformers` of three molecules.
@@ -77,6 +77,9 @@ def _make_conformers(count: int, random: Generator) -> list[Atoms]:
         name = _CONFORMERS[which]
         atoms = distorted(g2_molecule(name), random) if conformer else g2_molecule(name)
         made.append(label(_named(atoms, number, molecule=name, charge=0, spin=1, conformer=conformer), code))
+    references = {atoms.info["molecule"]: energy(atoms) for atoms in made if not atoms.info["conformer"]}
+    for atoms in made:
+        atoms.info["reference_energy"] = references[atoms.info["molecule"]]
     return made
 
 

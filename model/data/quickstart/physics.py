@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.optimize import BFGS
-from ase.units import Bohr, Hartree
+from ase.units import Bohr, Debye, Hartree
 
 METHODS = {"gfn1": "GFN1-xTB", "gfn2": "GFN2-xTB"}
 
@@ -75,6 +75,18 @@ def label(atoms: Atoms, code: Calculator, *, stress: bool = False) -> Atoms:
         results["stress"] = copy.get_stress(apply_constraint=False)
     copy.calc = SinglePointCalculator(copy, **results)
     return copy
+
+
+def frontier(atoms: Atoms) -> tuple[float, float, float]:
+    """Return highest occupied and lowest empty orbital energy (Hartree) and dipole (Debye) of a neutral molecule, GFN1-xTB."""
+    from tblite.interface import Calculator as Tblite
+
+    code = Tblite(METHODS["gfn1"], atoms.numbers, atoms.positions / Bohr)
+    code.set("verbosity", 0)
+    answer = code.singlepoint()
+    orbitals, occupied = answer.get("orbital-energies"), np.asarray(answer.get("orbital-occupations")) > 0.5
+    dipole = float(np.linalg.norm(answer.get("dipole"))) * Bohr / Debye
+    return float(orbitals[occupied].max()), float(orbitals[~occupied].min()), dipole
 
 
 def relax(atoms: Atoms, method: str, force: float = 0.1, steps: int = 100) -> Atoms:

@@ -75,7 +75,7 @@ def read(path: Path, config: Config, span: range | None = None) -> Iterator[Stru
             yield _structure(path, key, json.loads(text), config)
 
 
-@per_file
+@per_file()
 def _keys(path: Path, subset: str) -> NDArray[np.int64]:
     """Return the ids of a subset in numeric order, (num_rows,)."""
     keys = np.array(_aselmdb.keys(path), np.int64)

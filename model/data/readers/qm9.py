@@ -1,0 +1,162 @@
+"""QM9: a tar.bz2 of one XYZ file for each molecule, properties in its second line, Hartree."""
+
+from __future__ import annotations
+
+import bz2
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from model.config import Strict
+from model.data.readers.base import HARTREE_EV, SourceInfo, find, per_file, reading, structure
+from model.data.structure import Structure
+from model.outcome import CampaignError
+
+INFO = SourceInfo(
+    title="QM9",
+    count=133_885,
+    level_of_theory="B3LYP/6-31G(2df,p)",
+    licence="as stated at the figshare record",
+    citation="Ramakrishnan et al., Sci. Data 1, 140022 (2014), doi:10.1038/sdata.2014.22",
+    units={"energy": "Hartree", "length": "Å", "target": "eV for energies, else as published"},
+    energy_kind="total",
+    role="finetuning",
+    mean_atoms=18.0,
+    url="https://doi.org/10.6084/m9.figshare.978904",
+    target="energy",
+    pitfalls=(
+        "Floats may be written as 1.2*^-5.",
+        "3,054 molecules failed their consistency check: uncharacterized.txt of the same record names them, and lies beside "
+        "the archive; 130,831 are left.",
+        "There are no forces: equilibrium geometries only. Charge and spin are not stated.",
+        "PyTorch Geometric's column 12, atomization energy at 0 K, is the target U0_atom.",
+        "The archive can only be read from its start: each span unpacks all before it, some 20 s at most.",
+    ),
+)
+Property = Literal["U0", "U", "H", "G", "U0_atom", "homo", "lumo", "gap", "zpve", "mu", "alpha", "r2", "Cv", "A", "B", "C"]
+_ENERGIES = ("U0", "U", "H", "G", "U0_atom")
+_COLUMNS = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
+_IN_HARTREE = {"homo", "lumo", "gap", "zpve", "U0", "U", "H", "G"}
+# Isolated atoms at 0 K, Hartree: atomref.txt of the same record.
+_ATOMS = {"H": -0.500273, "C": -37.846772, "N": -54.583861, "O": -75.064579, "F": -99.718730}
+_UNCHARACTERIZED = "uncharacterized.txt"
+_MEMBER = re.compile(r"dsgdb9nsd_(\d+)\.xyz$")
+
+
+class Config(Strict):
+    """Options of the reader."""
+
+    target: Property = Field(
+        "U0",
+        description="Property to predict. Energies of molecules (U0, U, H, G, and U0_atom: U0 minus isolated atoms) become "
+        "the structure's energy, in eV; the others its scalar target: homo, lumo, gap, zpve in eV, mu in Debye, alpha in "
+        "bohr³, r2 in bohr², Cv in cal/mol/K, A, B, C in GHz.",
+    )
+    uncharacterized: Literal["drop", "keep"] = Field(
+        "drop", description="Whether molecules that uncharacterized.txt names are left out."
+    )
+
+
+def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
+    """Return the archives; a single XYZ file may be given by its path."""
+    return find(paths, (".tar.bz2",))
+
+
+def count(path: Path, config: Config) -> int:
+    """Return the number of molecules taken."""
+    with reading(path):
+        return _count(path, config.uncharacterized)
+
+
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+    """Yield the molecules of a span, in the order of the archive."""
+    with reading(path):
+        for number, text in enumerate(_texts(path, config.uncharacterized)):
+            if span is not None and number >= span.stop:
+                return
+            if span is None or number >= span.start:
+                yield _structure(text, config)
+
+
+@per_file()
+def _count(path: Path, uncharacterized: str) -> int:
+    return sum(1 for _ in _texts(path, uncharacterized))
+
+
+def _texts(path: Path, uncharacterized: str) -> Iterator[str]:
+    """Yield the text of each molecule taken."""
+    dropped = _dropped(path.parent / _UNCHARACTERIZED) if uncharacterized == "drop" else frozenset()
+    members = _members(path) if path.name.endswith(".tar.bz2") else iter([(path.name, path.read_bytes())])
+    for name, content in members:
+        found = _MEMBER.search(name)
+        if found is None:
+            raise ValueError(f"{name}: not named as QM9's files are, dsgdb9nsd_<number>.xyz")
+        if int(found[1]) not in dropped:
+            yield content.decode()
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the archive's files.
+
+    Raises:
+        EOFError: The archive ends early.
+        ValueError: It holds no file.
+    """
+    files = 0
+    # Unpacked by bz2 itself: tarfile takes an archive that was cut short for one that ends.
+    with bz2.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        while (member := archive.next()) is not None:
+            archive.members = []  # else it remembers all of them
+            content = archive.extractfile(member)
+            if content is not None:
+                files += 1
+                yield member.name, content.read()
+        while stream.read(1 << 20):
+            pass  # a tar ends before its file does, and a cut behind it shows only there
+    if not files:
+        raise ValueError("the archive holds no file")
+
+
+def _dropped(path: Path) -> frozenset[int]:
+    """Return the numbers of the molecules that failed the authors' consistency check.
+
+    Raises:
+        CampaignError: The list is not there, or it is another one.
+    """
+    remedy = f"Fetch {_UNCHARACTERIZED} of the same record and put it there, or set the option `uncharacterized: keep`."
+    if not path.is_file():
+        raise CampaignError("the list of uncharacterized molecules is not there", str(path), remedy)
+    try:
+        # Nine lines of explanation come first, and one that counts them comes last.
+        return frozenset(int(line.split()[0]) for line in path.read_text().rstrip("\n").split("\n")[9:-1])
+    except (ValueError, IndexError) as error:
+        raise CampaignError("not the list that is published", str(path), remedy) from error
+
+
+def _structure(text: str, config: Config) -> Structure:
+    from ase.data import atomic_numbers
+
+    first, properties, *lines = text.split("\n")
+    atoms = [line.split() for line in lines[: int(first)]]
+    symbols = [atom[0] for atom in atoms]
+    positions = np.array([[_float(each) for each in atom[1:4]] for atom in atoms])
+    tag, number, *values = properties.split()
+    known = dict(zip(_COLUMNS, map(_float, values), strict=True))
+    kind = "energy" if config.target in _ENERGIES else "target"
+    labels = {kind: _value(config.target, known, symbols)}
+    return structure([atomic_numbers[s] for s in symbols], positions, labels, names=(f"{tag}_{number}", None))
+
+
+def _value(target: str, known: dict[str, float], symbols: list[str]) -> float:
+    if target == "U0_atom":
+        return (known["U0"] - sum(_ATOMS[symbol] for symbol in symbols)) * HARTREE_EV
+    return known[target] * (HARTREE_EV if target in _IN_HARTREE else 1.0)
+
+
+def _float(text: str) -> float:
+    return float(text.replace("*^", "e"))
