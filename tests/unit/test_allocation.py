@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from workflow.allocation.agent import failure, inherited_result, require_fence
 from workflow.allocation.allocation import RevokedError, local_folder, moved
 from workflow.allocation.staging import StageInError
 from workflow.errors import StageError
+from workflow.receipt import Receipt, write_receipt
 from workflow.request import Request
 from workflow.rundir import AttemptDir
 
@@ -81,3 +83,35 @@ def test_an_agent_without_its_fence_does_nothing(tmp_path: Path) -> None:
 
 def test_a_first_attempt_inherits_nothing(tmp_path: Path) -> None:
     assert inherited_result(_request(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "inherited"),
+    [
+        (("done", ""), Status.DONE),
+        (("partial", "done", ""), Status.DONE),
+        (("bug", ""), Status.FAILED),
+        (("bug", "", ""), Status.FAILED),
+        (("bug", "killed"), None),
+        (("stalled", ""), None),
+        (("done", "killed"), Status.DONE),
+    ],
+)
+def test_a_link_inherits_from_the_newest_that_has_started(
+    tmp_path: Path, ends: tuple[str, ...], inherited: Status | None
+) -> None:
+    """`killed` has started and left no receipt; '' was cancelled in the queue, so that it never started."""
+    names = []
+    for link, end in enumerate(ends, start=1):
+        attempt = AttemptDir(tmp_path / f"link-{link}")
+        names.append(attempt.root.name)
+        attempt.root.mkdir()
+        if end:
+            attempt.run.mkdir()
+        if end not in ("", "killed"):
+            status = Status(end) if end in ("done", "partial") else Status.FAILED
+            cause = Cause(end) if status is Status.FAILED else None
+            write_receipt(attempt.receipt, Receipt("t", "s", link, 1, status, cause))
+    request = replace(_request(tmp_path), link=len(ends) + 1, previous=tuple(names))
+    found = inherited_result(request)
+    assert (found and found.status) == inherited

@@ -27,6 +27,7 @@ from workflow.allocation.nodes import NodePool
 from workflow.allocation.record import StageRecord
 from workflow.allocation.staging import StageInError, Staging
 from workflow.allocation.task import TaskRunner
+from workflow.batch import fence
 from workflow.batch.scheduler import JobInfo, this_job
 from workflow.campaign import stage_kind
 from workflow.errors import CampaignError
@@ -195,18 +196,16 @@ def inherited_result(request: Request) -> StageResult | None:
     A stage that is done stays done. A link whose chain broke by a fault that trying again cannot mend does not try;
     a person who resumes the campaign gets a new attempt, and that does.
     """
-    if not request.previous:
-        return None
-    receipt = read_receipt(AttemptDir(Path(request.campaign) / request.previous[-1]).receipt)
-    if receipt is None:
-        return None
-    if receipt.status is Status.DONE:
-        message = f"done by link {receipt.link}, attempt {receipt.attempt}"
-        return StageResult(Status.DONE, None, message, receipt.outputs, receipt.result)
-    is_final = receipt.cause is not None and not receipt.cause.is_transient
-    if receipt.link < request.link and request.attempt == 1 and is_final:
-        message = f"link {receipt.link} failed: {receipt.message}"
-        return StageResult(Status.FAILED, receipt.cause, message, evidence=receipt.evidence)
+    folders = [AttemptDir(Path(request.campaign) / folder) for folder in reversed(request.previous)]
+    receipts = [read_receipt(each.receipt) for each in folders if fence.has_results(each)]
+    for receipt in receipts:
+        if receipt is not None and receipt.status is Status.DONE:
+            message = f"done by link {receipt.link}, attempt {receipt.attempt}"
+            return StageResult(Status.DONE, None, message, receipt.outputs, receipt.result)
+    last = next(iter(receipts), None)  # of the newest that has started; a link that never did proves nothing
+    is_final = last is not None and last.cause is not None and not last.cause.is_transient
+    if last is not None and is_final and last.link < request.link and request.attempt == 1:
+        return StageResult(Status.FAILED, last.cause, f"link {last.link} failed: {last.message}", evidence=last.evidence)
     return None
 
 
