@@ -10,6 +10,7 @@ import click
 
 from workflow import __version__, completion
 from workflow.commands.datasets import datasets
+from workflow.commands.rehearsing import rehearse
 from workflow.commands.writing import complete, init, schema
 from workflow.face import Face, Where, examples
 
@@ -258,7 +259,7 @@ def report(where: Where, target: Path | None, into: Path | None) -> None:
     click.echo(f"wrote {write_report(where.folder, into)}")
 
 
-for _each in (datasets, schema, complete):
+for _each in (rehearse, datasets, schema, complete):
     campaign.add_command(_each)
 
 

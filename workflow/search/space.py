@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from model.config import Strict
 from model.outcome import CampaignError
@@ -19,6 +19,8 @@ SHARED: dict[str, dict[str, Any]] = {
     "head_hidden": {"low": 300, "high": 2000},
 }
 """Names that every backbone's search has beside its own, with the ranges of the reference campaign."""
+
+_WIDTH = 8
 
 Point = dict[str, Any]
 """A value for each dimension, by name."""
@@ -169,6 +171,40 @@ def make_space(backbone: str, given: dict[str, Any]) -> Space:
             fixed[name] = value
     single = {d.name: d.ends[0] for d in dimensions if d.ends[0] == d.ends[-1]}
     return Space(backbone, tuple(d for d in dimensions if d.name not in single), {**fixed, **single})
+
+
+def smallest(backbone: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the same names with the smallest models: whole numbers at the low end, or below it where the backbone allows.
+
+    Args:
+        backbone: Name of the backbone.
+        given: As for `make_space`.
+    """
+    space = make_space(backbone, given)
+    small: dict[str, Any] = {**space.fixed}
+    for each in space.dimensions:
+        low = each.ends[0] if each.integer and not each.choices else None
+        small[each.name] = _allowed(backbone, each.name, int(low)) if low is not None else _as_given(each)
+    return small
+
+
+def _allowed(backbone: str, name: str, low: int) -> int:
+    """Return eight where a larger width is only the low end of a range, not the smallest that the backbone takes."""
+    if low <= _WIDTH:
+        return low
+    if name not in backbone_config(backbone).model_fields:
+        return _WIDTH
+    try:
+        backbone_config(backbone).model_validate({name: _WIDTH})
+    except ValidationError:
+        return low
+    return _WIDTH
+
+
+def _as_given(dimension: Dimension) -> dict[str, Any]:
+    if dimension.choices:
+        return {"choices": list(dimension.choices)}
+    return {"low": dimension.low, "high": dimension.high, "log": dimension.log}
 
 
 def stated_ranges(backbone: str) -> dict[str, dict[str, Any]]:

@@ -188,6 +188,10 @@ class Stage:
         """Return the models (keys of `ModelSpec`) that the file alone states; `campaign check` builds each once."""
         return []
 
+    def miniature(self, spec: Any) -> dict[str, Any]:  # noqa: ARG002 for those that need it
+        """Return keys that make a stage small enough for `campaign rehearse`, beside those of its jobs."""
+        return {}
+
     def reads(self, spec: Any, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002 for those that need it
         """Return the branches and sources whose stores every node of a job gets."""
         return ()

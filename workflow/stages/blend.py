@@ -36,6 +36,10 @@ class Kind(Stage):
         found = config_problems(BlendConfig, spec.options, "options", {"checkpoint": "x", "branches": {}}, OWN_KEYS - {"epochs"})
         return found + converted_problems(spec, campaign) + model_stage_problems(spec, campaign)
 
+    def miniature(self, spec: BlendSpec) -> dict[str, Any]:  # noqa: ARG002
+        """Return a few epochs."""
+        return {"options": {"epochs": 3}}
+
     def reads(self, spec: BlendSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
         """Return all branches."""
         return tuple(campaign.header.branches)

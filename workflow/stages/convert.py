@@ -49,6 +49,10 @@ class Kind(Stage):
         each = [("data do not depend on a model", "each", "Take `each` away.")] if spec.each else []
         return twice + unknown + each
 
+    def miniature(self, spec: ConvertSpec) -> dict[str, Any]:  # noqa: ARG002
+        """Return shards small enough for several of them."""
+        return {"shard": 10}
+
     def work(self, allocation: Allocation) -> StageResult:
         """Convert what no earlier attempt has finished; vouch for all stores."""
         request = allocation.request

@@ -59,6 +59,10 @@ class Kind(Stage):
             found.append(("no task is named, or one twice", "task", "Name each task once."))
         return found + training_problems(spec.training, FinetuneConfig) + model_stage_problems(spec, campaign)
 
+    def miniature(self, spec: FinetuneSpec) -> dict[str, Any]:  # noqa: ARG002
+        """Return two epochs of each run."""
+        return {"epochs": 2, "training": {"batch": 8}}
+
     def reads(self, spec: FinetuneSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
         """Return the tasks."""
         return spec.tasks

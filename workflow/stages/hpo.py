@@ -16,7 +16,7 @@ from workflow.keys import SpaceOf
 from workflow.receipt import Output
 from workflow.search.feasibility import batch_of, refusal
 from workflow.search.loop import Plan, Search, best_of
-from workflow.search.space import SHARED, Point, Range, Space, make_space
+from workflow.search.space import SHARED, Point, Range, Space, make_space, smallest
 from workflow.search.stopping import Halving
 from workflow.search.trials import DONE, FAILED, INTERRUPTED, Trial, Trials
 from workflow.site import merge
@@ -98,6 +98,17 @@ class Kind(Stage):
         """Return the model in the middle of the space."""
         space = make_space(spec.backbone, spec.space)
         return [merge(model_fields(spec.backbone, spec.model), space.model(space.fill({})))]
+
+    def miniature(self, spec: HpoSpec) -> dict[str, Any]:
+        """Return two trials of two epochs, of the smallest models of the space."""
+        return {
+            "evaluations": 2,
+            "trial": {"nodes": 1, "epochs": 2, "fraction": 1.0},
+            "keep": min(spec.keep, 2),
+            "initial": [],
+            "space": smallest(spec.backbone, spec.space),
+            "training": {"batch": 8},
+        }
 
     def reads(self, spec: HpoSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
         """Return all branches."""

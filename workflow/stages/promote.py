@@ -67,6 +67,11 @@ class Kind(Stage):
             found.append((what, "top", f"Give the search `keep: {spec.top}`."))
         return found
 
+    def miniature(self, spec: PromoteSpec) -> dict[str, Any]:
+        """Return two models at most to go on with."""
+        few = {"top": min(spec.top, 2)}
+        return {**few, "groups": min(spec.groups or 2, 2)} if spec.per else few
+
     def decide(self, spec: PromoteSpec, key: str, inputs: dict[str, Receipt], campaign: Path) -> StageResult:
         """Select the best models and verify their checkpoints."""
         models = _candidates(spec, inputs)

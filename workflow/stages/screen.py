@@ -40,6 +40,10 @@ class Kind(Stage):
         found = [(what, key or "candidates", remedy) for what, key, remedy in converted_problems(spec, campaign, spec.candidates)]
         return found + model_stage_problems(spec, campaign)
 
+    def miniature(self, spec: ScreenSpec) -> dict[str, Any]:
+        """Return a short ranking."""
+        return {"top": min(spec.top, 10), "batch": min(spec.batch, 16)}
+
     def reads(self, spec: ScreenSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
         """Return the candidates."""
         return (spec.candidates,)

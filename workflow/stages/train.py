@@ -74,6 +74,10 @@ class Kind(Stage):
         given = spec.backbone is not None or "backbone" in spec.model
         return [model_fields(spec.backbone, spec.model)] if given else []
 
+    def miniature(self, spec: TrainSpec) -> dict[str, Any]:  # noqa: ARG002
+        """Return a few epochs with checkpoints every second; one link may be killed, one end early, one finish."""
+        return {"links": 3, "epochs": 12, "suffices": None, "training": {"batch": 8, "checkpoint_every_s": 1.0}}
+
     def reads(self, spec: TrainSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
         """Return all branches."""
         return tuple(campaign.header.branches)

@@ -1,0 +1,190 @@
+"""The PBS adapter: exit codes before text, one query for all jobs, records of a real server."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from workflow.batch import pbs
+from workflow.batch.scheduler import JobSpec, JobState, commands, for_site
+from workflow.errors import SchedulerError, SiteError
+from workflow.site import Site, load_site
+
+
+@pytest.fixture
+def site() -> Site:
+    aurora = load_site("aurora")
+    scheduler = aurora.scheduler.model_copy(update={"command_timeout_s": 2.0})
+    return aurora.model_copy(update={"account": "gfm", "scheduler": scheduler})
+
+
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Put programs on PATH that say what a test tells them to, and note how they were called."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def put(name: str, out: str = "", err: str = "", code: int = 0, sleep: float = 0) -> Path:
+        (folder / f"{name}.out").write_text(out)
+        (folder / f"{name}.err").write_text(err)
+        body = f'#!/bin/sh\necho "$PWD $*" >> {folder}/{name}.calls\ncat {folder}/{name}.out\ncat {folder}/{name}.err >&2\n'
+        (folder / name).write_text(f"{body}sleep {sleep}\nexit {code}\n")
+        (folder / name).chmod(stat.S_IRWXU)
+        return folder / f"{name}.calls"
+
+    return put
+
+
+def job(folder: Path, *after: str) -> JobSpec:
+    folder.mkdir(exist_ok=True)
+    return JobSpec("cabcdefghijklm", folder, folder / "job.sh", folder / "job.log", 2048, 43200, "large", after)
+
+
+def test_a_job_is_handed_in_from_its_folder(site: Site, answers, tmp_path: Path) -> None:
+    calls = answers("qsub", out="1.aurora-pbs\n")
+    assert for_site(site).submit(job(tmp_path / "a")) == "1.aurora-pbs"
+    assert calls.read_text() == f"{tmp_path}/a {tmp_path}/a/job.sh\n"
+
+
+def test_a_job_waits_only_for_jobs_that_are_known(site: Site, answers, tmp_path: Path) -> None:
+    calls = answers("qsub", out="3.s\n")
+    answers("qstat", out=json.dumps({"Jobs": {each: {"job_state": "R"} for each in ("8.s", "9.s")}}))
+    for_site(site).submit(job(tmp_path / "a", "7.s", "8.s", "9.s"))
+    assert "-W depend=afterany:8.s:9.s " in calls.read_text()
+
+
+@pytest.mark.parametrize("code", sorted(pbs._REFUSED))
+def test_a_refusal_is_final(site: Site, answers, tmp_path: Path, code: int) -> None:
+    answers("qsub", err="qsub: Job violates queue and/or server resource limits", code=code)
+    with pytest.raises(SchedulerError, match="resource limits") as error:
+        for_site(site).submit(job(tmp_path / "a"))
+    assert not error.value.transient and not error.value.unknown
+
+
+@pytest.mark.parametrize("code", sorted(pbs._NOT_NOW))
+def test_a_limit_or_a_server_that_is_down_may_pass(site: Site, answers, tmp_path: Path, code: int) -> None:
+    answers("qsub", err="qsub: would exceed queue generic's per-user limit", code=code)
+    with pytest.raises(SchedulerError) as error:
+        for_site(site).submit(job(tmp_path / "a"))
+    assert error.value.transient and not error.value.unknown
+
+
+@pytest.mark.parametrize("answer", [{"code": 99, "err": "who knows"}, {"out": "oops\n"}, {"out": ""}])
+def test_what_cannot_be_read_leaves_open_whether_it_was_accepted(site: Site, answers, tmp_path: Path, answer: dict) -> None:
+    answers("qsub", **answer)
+    with pytest.raises(SchedulerError) as error:
+        for_site(site).submit(job(tmp_path / "a"))
+    assert error.value.unknown
+
+
+def test_no_answer_leaves_it_open_too(site: Site, answers, tmp_path: Path) -> None:
+    answers("qsub", out="7.aurora-pbs\n", sleep=30)
+    with pytest.raises(SchedulerError, match=r"7\.aurora-pbs") as error:
+        for_site(site).submit(job(tmp_path / "a"))
+    assert error.value.unknown
+
+
+def test_the_exit_code_of_a_query_counts_before_its_text(site: Site, answers) -> None:
+    answers("qstat", out='{"timestamp": 1, "pbs_server": "x"}', code=255)
+    with pytest.raises(SchedulerError, match="255"):
+        for_site(site).snapshot()
+
+
+def test_no_jobs_at_all_is_an_answer(site: Site, answers) -> None:
+    calls = answers("qstat", out='{"timestamp": 1, "pbs_server": "x"}')
+    assert for_site(site).snapshot().rows == ()
+    assert calls.read_text().split()[1:] == ["-x", "-f", "-F", "json"]
+
+
+def test_text_that_is_no_json_is_no_answer(site: Site, answers) -> None:
+    answers("qstat", out='{"timestamp": 1, "Jobs": {')
+    with pytest.raises(SchedulerError, match="no JSON"):
+        for_site(site).snapshot()
+
+
+def test_unescaped_variables_of_users_hide_no_job(site: Site, answers) -> None:
+    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{getpass.getuser()}@uan", "job_state": "Q"}
+    text = json.dumps({"Jobs": {"5.s": {**own, "Variable_List": {"PBS_O_WORKDIR": "/a/b", "X": "HERE"}}}}, indent="\t")
+    answers("qstat", out=text.replace("HERE", 'a "quoted" \\d\tword'))
+    (row,) = for_site(site).snapshot().rows
+    assert (row.job_id, row.workdir, row.state) == ("5.s", "/a/b", JobState.QUEUED)
+
+
+def test_jobs_of_others_are_not_ours(site: Site, answers) -> None:
+    other = {"Job_Name": "cabcdefghijklm", "Job_Owner": "somebody@uan", "job_state": "R"}
+    answers("qstat", out=json.dumps({"Jobs": {"5.s": other}}))
+    assert for_site(site).snapshot().rows == ()
+
+
+@pytest.mark.parametrize(
+    ("record", "state", "code"),
+    [
+        ("queued", JobState.QUEUED, None),
+        ("queued_just_submitted", JobState.QUEUED, None),
+        ("queued_can_never_run", JobState.QUEUED, None),
+        ("held", JobState.HELD, None),
+        ("just_started", JobState.RUNNING, None),
+        ("running", JobState.RUNNING, None),
+        ("finished_ok", JobState.COMPLETED, 0),
+        ("failed_exit3", JobState.FAILED, 3),
+        ("killed9", JobState.FAILED, 137),
+        ("walltime_exceeded", JobState.TIMEOUT, None),
+        ("qdel_running", JobState.CANCELLED, 143),
+        ("deleted_while_queued", JobState.CANCELLED, None),
+    ],
+)
+def test_records_of_a_real_server(samples: Path, record: str, state: JobState, code: int | None) -> None:
+    jobs = pbs._parsed((samples / "pbs" / f"{record}.json").read_text())
+    row = pbs._row(*next(iter(jobs.items())))
+    assert (row.state, row.exit) == (state, code)
+    assert row.workdir == "/flare/proj/run" and row.nodes >= 1 and row.submitted > 1.79e9
+    assert (row.ended is not None) == state.is_final
+    assert (row.started is None) == (state in (JobState.QUEUED, JobState.HELD) or record == "deleted_while_queued")
+
+
+def test_the_directives_of_a_job(site: Site, tmp_path: Path) -> None:
+    text = "\n".join(pbs.directives(site, job(tmp_path / "a")))
+    assert "#PBS -q prod\n" in text and "#PBS -l select=2048\n" in text and "#PBS -l walltime=12:00:00\n" in text
+    assert "#PBS -l filesystems=home:flare\n" in text and "#PBS -r n\n" in text and "#PBS -A gfm\n" in text
+
+
+def test_a_job_without_an_account_is_not_written(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match="no account") as error:
+        pbs.directives(site.model_copy(update={"account": None}), job(tmp_path / "a"))
+    assert "aurora.yaml" in error.value.remedy
+
+
+def test_a_job_knows_its_nodes_and_its_end(site: Site, answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nodes").write_text("n1\nn1\nn2\n")
+    monkeypatch.setenv("PBS_JOBID", "5.s")
+    monkeypatch.setenv("PBS_NODEFILE", str(tmp_path / "nodes"))
+    known = {"job_state": "R", "stime": "Fri Nov 20 09:24:19 2026", "Resource_List": {"walltime": "00:10:00"}}
+    answers("qstat", out=json.dumps({"Jobs": {"5.s": known}}))
+    info = pbs.this_job(site)
+    assert info.nodes == ("n1", "n2") and info.end_time == pbs._time("Fri Nov 20 09:34:19 2026")
+
+
+def test_outside_a_job_that_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PBS_JOBID", raising=False)
+    with pytest.raises(SiteError, match="PBS_JOBID"):
+        pbs.this_job(site)
+
+
+@pytest.mark.parametrize(("code", "fails"), [(0, False), (35, False), (153, False), (162, True)])
+def test_only_a_server_that_is_down_leaves_a_cancel_undone(site: Site, answers, code: int, fails: bool) -> None:
+    answers("qdel", code=code, err="qdel: words")
+    if fails:
+        with pytest.raises(SchedulerError):
+            for_site(site).cancel("5.s")
+    else:
+        for_site(site).cancel("5.s")
+
+
+def test_check_knows_its_programs(site: Site) -> None:
+    assert commands(site) == ("qsub", "qstat", "qdel")

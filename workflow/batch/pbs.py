@@ -1,0 +1,235 @@
+"""PBS Pro: `qsub`, one `qstat` for all jobs, `qdel`; exit codes are looked at before any text."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from model.config import Strict
+from workflow.batch.command import Answer, ask
+from workflow.batch.scheduler import (
+    JobInfo,
+    JobRow,
+    JobSpec,
+    JobState,
+    Scheduler,
+    Snapshot,
+    account_of,
+    options_of,
+    queue_options,
+)
+from workflow.errors import SchedulerError, SiteError
+
+if TYPE_CHECKING:
+    from workflow.site import Site
+
+COMMANDS = ("qsub", "qstat", "qdel")
+
+_ID = re.compile(r"\d+(\[\d*\])?(\.[\w.-]+)?")
+_REFUSED = frozenset({1, 2, 32, 166, 170, 173, 174, 187, 188})
+"""Exit codes of qsub after which the same request fails again: a resource, queue, walltime or name that it does not take."""
+_NOT_NOW = frozenset({38, 160, 162})
+"""Exit codes of qsub that say that nothing was accepted, and that time may mend it: a limit reached, a server that is down."""
+_ENDED, _UNKNOWN_ID = 35, 153
+_WALLTIME_EXIT = -29
+_DELETED = 91
+_WAITING = {"Q": JobState.QUEUED, "W": JobState.QUEUED, "T": JobState.QUEUED, "M": JobState.QUEUED, "H": JobState.HELD}
+_UNDER_WAY = {"R": JobState.RUNNING, "B": JobState.RUNNING, "S": JobState.RUNNING, "U": JobState.RUNNING, "E": JobState.ENDING}
+_VARIABLES = re.compile(r'"Variable_List":\s*\{(.*?)\n\t*\}', re.DOTALL)
+_WORKDIR = re.compile(r'"PBS_O_WORKDIR":\s*"((?:[^"\\]|\\.)*)"')
+_TRIES, _PAUSE_S = 6, 5.0
+
+
+class Options(Strict):
+    """What a site may say under `scheduler.options`."""
+
+    filesystems: str = Field("", description="File systems that a job needs, joined by `:`.")
+    place: str = Field("", description="Placement of its chunks.")
+    arguments: tuple[str, ...] = Field((), description="Further options of every job, such as `-k doe`.")
+
+
+class QueueOptions(Strict):
+    """What a site may say under `options` of a queue."""
+
+    queue: str = Field(description="Name to submit to; a routing queue finds the one that runs the job.")
+
+
+class Kind(Scheduler):
+    """PBS Pro."""
+
+    def submit(self, spec: JobSpec) -> str:
+        """Hand in a script from its folder, which the server keeps as `PBS_O_WORKDIR`."""
+        known = self._jobs() if spec.after else {}
+        after = [job_id for job_id in spec.after if job_id in known]  # a job that waits for an unknown one never runs
+        depend = ["-W", f"depend=afterany:{':'.join(after)}"] if after else []
+        answer = self._ask(["qsub", *depend, str(spec.script)], spec.workdir, changes=True)
+        job_id = answer.out.strip().splitlines()[-1].strip() if answer.out.strip() else ""
+        if answer.code == 0 and _ID.fullmatch(job_id):
+            return job_id
+        where = str(spec.workdir)
+        if answer.code in _REFUSED:
+            raise SchedulerError(f"qsub refused: {answer.words}", where, "Mend the site's queues or the stage.", transient=False)
+        if answer.code in _NOT_NOW:
+            raise SchedulerError(f"qsub: {answer.words}", where, "It is tried again.")
+        what = f"qsub ended with {answer.code} and no answer that can be read: {answer.words}"
+        raise SchedulerError(what, where, "It is searched for.", unknown=True)
+
+    def snapshot(self) -> Snapshot:
+        """Ask for all jobs, ended ones too, without ids: with several, some releases show the first only."""
+        rows = [_row(job_id, job) for job_id, job in self._jobs().items() if _owner(job) == getpass.getuser()]
+        return Snapshot(tuple(rows))
+
+    def cancel(self, job_id: str) -> None:
+        """Ask for the end of a job; one that has ended or is unknown needs none."""
+        answer = self._ask(["qdel", job_id], changes=True)
+        if answer.code not in (0, _ENDED, _UNKNOWN_ID):
+            raise SchedulerError(f"qdel: {answer.words}", job_id, "It is asked again.")
+
+    def _jobs(self) -> dict[str, Any]:
+        answer = self._ask(["qstat", "-x", "-f", "-F", "json"])
+        if answer.code != 0:  # its output may be whole JSON without jobs all the same
+            raise SchedulerError(f"qstat ended with {answer.code}: {answer.words}", "qstat", "It is asked again.")
+        return _parsed(answer.out)
+
+    def _ask(self, argv: list[str], folder: Path | None = None, *, changes: bool = False) -> Answer:
+        return ask(argv, self.site.scheduler.command_timeout_s, folder, changes=changes)
+
+
+def directives(site: Site, spec: JobSpec) -> tuple[str, ...]:
+    """Return the `#PBS` lines of a job.
+
+    Raises:
+        SiteError: No account is known.
+    """
+    options = options_of(site, Options)
+    whole = int(spec.walltime_s)
+    lines = [
+        f"-N {spec.token}",
+        f"-A {account_of(site)}",
+        f"-q {queue_options(site, spec.queue, QueueOptions).queue}",
+        f"-l select={spec.nodes}",
+        f"-l walltime={whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}",
+        *([f"-l filesystems={options.filesystems}"] if options.filesystems else []),
+        *([f"-l place={options.place}"] if options.place else []),
+        *options.arguments,
+        "-r n",
+        "-j oe",
+        f"-o {spec.log}",
+    ]
+    return tuple(f"#PBS {line}" for line in lines)
+
+
+def this_job(site: Site) -> JobInfo:
+    """Return what this job knows of itself: nodes from the node file, the end from the server.
+
+    Raises:
+        SiteError: This process runs in no job, or the server does not say when it ends.
+    """
+    try:
+        job_id, names = os.environ["PBS_JOBID"], Path(os.environ["PBS_NODEFILE"]).read_text().split()
+    except (KeyError, OSError) as error:
+        remedy = "The agent is started by a batch script; use `campaign run`."
+        raise SiteError(f"no job of PBS: {error}", f"site {site.name}", remedy) from error
+    return JobInfo(job_id, tuple(dict.fromkeys(names)), _end_time(site, job_id))
+
+
+def _end_time(site: Site, job_id: str) -> float:
+    for left in reversed(range(_TRIES)):
+        try:
+            answer = ask(["qstat", "-f", "-F", "json", job_id], site.scheduler.command_timeout_s)
+            job = next(iter(_parsed(answer.out).values()), {}) if answer.code == 0 else {}
+        except SchedulerError:
+            job = {}
+        began, walltime = _time(job.get("stime")), _seconds(job.get("Resource_List", {}).get("walltime"))
+        if began is not None and walltime is not None:  # neither stands there in the first moments
+            return began + walltime
+        time.sleep(_PAUSE_S if left else 0)
+    raise SiteError(f"the server does not say when job {job_id} ends", f"site {site.name}", "Look at `qstat -f`; run it again.")
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Return jobs by id out of the server's JSON, which may hold control characters or users' unescaped variables.
+
+    Raises:
+        SchedulerError: It cannot be read; nothing follows from that about any job.
+    """
+    for attempt in (text, _VARIABLES.sub(_folder_alone, text)):
+        try:
+            answer = json.loads(attempt, strict=False)
+        except ValueError:
+            continue
+        if isinstance(answer, dict):
+            jobs: dict[str, Any] = answer.get("Jobs", {})  # absent when there is nothing to list
+            return {job_id: job for job_id, job in jobs.items() if isinstance(job, dict) and "job_state" in job}
+    raise SchedulerError("qstat's answer is no JSON", "qstat", "It is asked again.")
+
+
+def _folder_alone(found: re.Match[str]) -> str:
+    folder = _WORKDIR.search(found[1])
+    return f'"Variable_List": {{"PBS_O_WORKDIR": "{folder[1] if folder else ""}"}}'
+
+
+def _row(job_id: str, job: dict[str, Any]) -> JobRow:
+    code = job.get("Exit_status")
+    return JobRow(
+        job_id=job_id,
+        token=str(job.get("Job_Name", "")),
+        workdir=str(job.get("Variable_List", {}).get("PBS_O_WORKDIR", "")),
+        state=_state(job),
+        exit=_exit(code),
+        reason=str(job.get("comment", "")),
+        submitted=_submitted(job_id, job),
+        started=_time(job.get("stime")),
+        ended=(_time(job.get("obittime")) or _number(job.get("history_timestamp"))) if job["job_state"] in "FX" else None,
+        nodes=int(job.get("Resource_List", {}).get("nodect", 0)),
+    )
+
+
+def _state(job: dict[str, Any]) -> JobState:
+    letter, code = str(job["job_state"]), job.get("Exit_status")
+    if letter in _WAITING or letter in _UNDER_WAY:
+        return _WAITING.get(letter) or _UNDER_WAY[letter]
+    if code == _WALLTIME_EXIT:
+        return JobState.TIMEOUT
+    if job.get("substate") == _DELETED:
+        return JobState.CANCELLED
+    return JobState.COMPLETED if code == 0 else JobState.FAILED
+
+
+def _exit(code: Any) -> int | None:
+    """Return the exit code; the server adds 256 to the number of a signal, shells 128."""
+    if not isinstance(code, int) or code < 0:
+        return None
+    return code - 128 if code >= 256 else code
+
+
+def _submitted(job_id: str, job: dict[str, Any]) -> float:
+    number = re.match(r"\d+", job_id)
+    return (_time(job.get("ctime")) or 0.0) + (int(number[0]) % 10**6 / 10**6 if number else 0.0)
+
+
+def _owner(job: dict[str, Any]) -> str:
+    return str(job.get("Job_Owner", "")).partition("@")[0]
+
+
+def _time(text: Any) -> float | None:
+    try:
+        return time.mktime(time.strptime(str(text), "%a %b %d %H:%M:%S %Y"))
+    except ValueError:
+        return None
+
+
+def _seconds(text: Any) -> float | None:
+    parts = str(text).split(":")
+    return sum(int(part) * 60**place for place, part in enumerate(reversed(parts))) if all(p.isdigit() for p in parts) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,149 @@
+"""Carry a campaign through in miniature on this machine, killing one job on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from model.outcome import write_json
+from workflow.campaign import Campaign
+from workflow.draft import draft_campaign
+from workflow.errors import ConfigError, StageError
+from workflow.rehearsal.evidence import Proof, Row, proofs, rows
+from workflow.rehearsal.interference import Interference
+from workflow.rehearsal.miniature import data_orders, small_fields
+from workflow.site import packaged
+
+FILE = "rehearsal.yaml"
+RESULT = "rehearsal.json"
+_DISTURBED = ("train", "hpo", "finetune")
+"""Kinds whose first job may be killed, in the order of preference."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What came of it.
+
+    Attributes:
+        folder: Where everything lies; `run` in it is the campaign's folder.
+        rows: Every stage.
+        proofs: What it had to show.
+        seconds: Wall time of everything.
+    """
+
+    folder: Path
+    rows: list[Row]
+    proofs: list[Proof]
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        """Say whether everything that it had to show was seen."""
+        return all(each.holds for each in self.proofs)
+
+
+def rehearse(file: Path, folder: Path) -> Rehearsal:
+    """Carry a campaign file through in miniature.
+
+    Args:
+        file: The campaign file; neither its site nor its data need be here.
+        folder: Where everything goes; an earlier rehearsal there is replaced.
+
+    Raises:
+        CampaignError: The file is wrong, or something else lies in the folder.
+    """
+    began = time.monotonic()
+    campaign = _campaign(file, folder)
+    _make_room(folder)
+    _write_site(folder)
+    small = small_fields(campaign, _write_data(campaign, folder))
+    (folder / FILE).write_text(yaml.safe_dump(small, sort_keys=False))
+    killed = _run(campaign, folder)
+    result = Rehearsal(folder, rows(folder / "run"), proofs(folder / "run", killed), time.monotonic() - began)
+    write_json(folder / RESULT, {**asdict(result), "folder": str(folder)})
+    return result
+
+
+def _campaign(file: Path, folder: Path) -> Campaign:
+    """Return the campaign as it is on this machine; where it would keep its files elsewhere does not matter here."""
+    draft = draft_campaign(file, "local")
+    wrong = [fault for fault in draft.faults if not fault.where.endswith(": folder")]
+    if wrong or draft.header is None or draft.site is None:
+        raise wrong[0] if wrong else ConfigError("no campaign", str(file), "See `campaign check`.")
+    return Campaign(draft.document.path.resolve(), draft.header, draft.site, draft.stages, folder / "run")
+
+
+def _make_room(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()) and not (folder / FILE).exists():
+        raise ConfigError("something else lies there", str(folder), "Give another folder with --into.")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _write_site(folder: Path) -> None:
+    """Write a site like `local`, with two nodes, and with a spool and node-local folders of its own."""
+    fields = yaml.safe_load((packaged("sites") / "local.yaml").read_text())
+    fields["scheduler"] |= {"options": {"spool": str(folder / "spool")}, "poll_s": 0.2}
+    fields["node"] |= {"local": str(folder / "node-local" / "{job}" / "{node}")}
+    fields["periods"] |= {"heartbeat_s": 0.3, "stop_margin_s": 3}
+    (folder / "sites").mkdir()
+    (folder / "sites" / "rehearsal.yaml").write_text(yaml.safe_dump(fields))
+
+
+def _write_data(campaign: Campaign, folder: Path) -> dict[str, list[str]]:
+    """Write a few made-up structures into the published container of each branch and source; return their files."""
+    orders = folder / "data" / "orders.json"
+    orders.parent.mkdir()
+    write_json(orders, data_orders(campaign, folder / "data"))
+    command = [sys.executable, "-m", "model.data.miniature.orders", str(orders)]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(folder))
+    if done.returncode:
+        what = f"no data to rehearse with: {done.stderr.strip()[-500:]}"
+        raise StageError(what, str(orders), "Install the extras: pip install 'campaign[model,local]'.")
+    files: dict[str, list[str]] = json.loads(done.stdout.strip().splitlines()[-1])
+    return files
+
+
+def _run(campaign: Campaign, folder: Path) -> str | None:
+    """Run the small campaign to its end; return the stage whose job was killed."""
+    key = _disturbed(campaign)
+    interference = Interference(folder / "run", key) if key else None
+    if interference:
+        interference.start()
+    command = [sys.executable, "-m", "workflow", "run", str(folder / FILE), "--plain"]
+    process = subprocess.Popen(command, env=_environment(folder), cwd=folder)
+    try:
+        process.wait()
+    except BaseException:  # interrupted: the jobs of a rehearsal are nobody's
+        process.terminate()
+        process.wait()
+        subprocess.run(
+            [*command[:3], "cancel", "-c", str(folder / FILE), "--yes"], env=_environment(folder), cwd=folder, check=False
+        )
+        raise
+    finally:
+        if interference:
+            interference.end()
+    return interference.key if interference and interference.killed else None
+
+
+def _disturbed(campaign: Campaign) -> str | None:
+    """Return the stage instance whose job will be killed."""
+    for kind in _DISTURBED:
+        for instance in campaign.instances():
+            if instance.spec.kind == kind:
+                return instance.key
+    return None
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    own = {"CAMPAIGN_SITES": str(folder / "sites"), "XDG_CONFIG_HOME": str(folder / "config"), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **own}
