@@ -26,7 +26,7 @@ _IONS = {
     (0, 1): "CH4 H2O NH3 CH3OH HCN H2CO C2H6 C2H4 N2 HCOOH CH3CN H3CNH2 C2H2 CO2 C3H8 CH3CHO H2CCO N2O CH3OCH3 CO",
     (1, 2): "CH4 H2O NH3 CH3OH H2CCHCN H2CO C4H4O C2H4 N2H4 HCOOH C6H6 H3CNH2 C2H2 CO2 butadiene CH3CHO H2CCO",
     (0, 2): "CH3 OH NH2 NO HCO C2H5 CN CH3O C2H3 CH3CO CCH H2COH C3H7 CH3CH2O NO2 C3H9C",
-    (-1, 1): "CH3 OH NH2 NO HCO C2H5 CN CH3O C2H3 CH3CO CCH NO2 CH3CH2O",
+    (-1, 1): "OH NH2 NO HCO C2H5 CN CH3O C2H3 CH3CO CCH NO2 CH3CH2O",
 }
 
 
@@ -62,12 +62,26 @@ def _make_ions(count: int, random: Generator) -> list[Atoms]:
         turn, kind = divmod(number, len(_IONS))
         (charge, spin), names = list(_IONS.items())[kind]
         name = names.split()[turn % len(names.split())]
-        atoms = Atoms(g2_molecule(name))
-        atoms.set_initial_magnetic_moments(None)
-        atoms.positions += random.normal(scale=0.03, size=atoms.positions.shape)
-        _named(atoms, number, molecule=name, charge=charge, spin=spin)
-        made.append(label(atoms, ExtendedTightBinding("gfn1", charge, spin)))
+        ideal = _named(Atoms(g2_molecule(name)), number, molecule=name, charge=charge, spin=spin)
+        made.append(_rattled_ion(ideal, random))
     return made
+
+
+def _rattled_ion(ideal: Atoms, random: Generator, tries: int = 20) -> Atoms:
+    """Return a labelled copy with its atoms displaced by 0.03 Å or so; for some open shells, some places do not converge.
+
+    Raises:
+        RuntimeError: None of `tries` places converged.
+    """
+    ideal.set_initial_magnetic_moments(None)
+    for _ in range(tries):
+        atoms = ideal.copy()
+        atoms.positions += random.normal(scale=0.03, size=atoms.positions.shape)
+        try:
+            return label(atoms, ExtendedTightBinding("gfn1", ideal.info["charge"], ideal.info["spin"]))
+        except RuntimeError:
+            continue
+    raise RuntimeError(f"{ideal.info['id']} does not converge")
 
 
 def _make_conformers(count: int, random: Generator) -> list[Atoms]:
