@@ -29,6 +29,7 @@ from tests.contracts.sources import qm7x as qm7x_source
 from tests.contracts.sources import qm9 as qm9_source
 from tests.contracts.sources import transition1x as transition1x_source
 from tests.contracts.sources import wiggle150 as wiggle150_source
+from tests.contracts.test_readers import assert_expected
 
 ROOT = Path(__file__).parents[2]
 SUBSETS = ("neutral_singlet", "charged_nonsinglet", "rest")
@@ -328,3 +329,33 @@ def test_real_wiggle150_conformers_in_the_published_layout(samples: Path, tmp_pa
         # The reference is a minimum and the others are strained by some 10 to 200 kcal/mol.
         assert energies[0] == 0 and all(0.4 < e < 10 for e in energies[1:]), energies
     assert found[1].energy == pytest.approx((totals[1] - totals[0]) / 23.060547830619, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "constant", "value"),
+    [
+        ("qcml", qcml_source, "BOHR_ANGSTROM", 0.529177),
+        ("qcml", qcml_source, "BOHR_ANGSTROM", 1.0),
+        ("md17", md17_source, "KCAL_PER_MOL_EV", 1 / 23.0609),
+        ("md17", md17_source, "KCAL_PER_MOL_EV", 0.0104),
+        ("wiggle150", wiggle150_source, "KCAL_PER_MOL_EV", 1 / 23.0609),
+    ],
+)
+def test_another_constant_is_caught(
+    name: str, source: Any, constant: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values seen in public readers, and other units."""
+    source.write(tmp_path / source.FILE)
+    assert_expected(read(name, tmp_path / source.FILE), source.EXPECTED)
+    monkeypatch.setattr(registry.reader(name), constant, value)
+    with pytest.raises(AssertionError):
+        assert_expected(read(name, tmp_path / source.FILE), source.EXPECTED)
+
+
+def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
+    """What is remembered of a file must not outlive it."""
+    path = tmp_path / wiggle150_source.FILE
+    wiggle150_source.write(path)
+    before = read("wiggle150", path)[1].energy
+    path.write_text(path.read_text().replace("ado_00 -48000.0", "ado_00 -48100.0"))
+    assert read("wiggle150", path)[1].energy == pytest.approx(2 * before)

@@ -71,6 +71,12 @@ def features(record: bytes) -> dict[str, NDArray[Any] | list[bytes]]:
     return {name: _values(value) for name, value in feature.items()}
 
 
+def integer(record: bytes, name: str) -> int:
+    """Return one integer feature of a message, and make nothing of the others."""
+    value: int = message_type().FromString(record).features.feature[name].int64_list.value[0]
+    return value
+
+
 def _values(feature: Any) -> NDArray[Any] | list[bytes]:
     kind = feature.WhichOneof("kind")
     if kind == "float_list":

@@ -83,7 +83,7 @@ def _places(path: Path, outliers: str) -> NDArray[np.int64]:
         ValueError: The file is empty.
     """
     records = _tfrecord.records(path)
-    places = [place for place, record in records if outliers == "keep" or not _tfrecord.features(record)["is_outlier"][0]]
+    places = [place for place, record in records if outliers == "keep" or not _tfrecord.integer(record, "is_outlier")]
     if not path.stat().st_size:
         raise ValueError("the file is empty")
     return np.array(places, np.int64)
