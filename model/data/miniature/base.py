@@ -95,3 +95,14 @@ def crystal(atoms: Atoms, **properties: np.ndarray) -> dict[str, Any]:
     ]
     lattice = {"matrix": atoms.cell.array.tolist(), "pbc": atoms.pbc.tolist(), "volume": atoms.cell.volume}
     return {"@module": "pymatgen.core.structure", "@class": "Structure", "charge": 0, "lattice": lattice, "sites": sites}
+
+
+def aselmdb(path: Path, rows: list[Atoms]) -> list[Path]:
+    """Write an `.aselmdb` of rows and make its folder."""
+    import ase.db
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ase.db.connect(path, append=False) as database:
+        for atoms in rows:
+            database.write(atoms)
+    return [path]

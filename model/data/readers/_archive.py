@@ -38,7 +38,10 @@ def members(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]
         tarfile.TarError, EOFError, OSError: It is no archive, or damaged.
     """
     check_end(path)
-    with _OPEN.get(path.suffix, open)(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+    packed = path.suffix in _OPEN
+    opened = _OPEN.get(path.suffix, open)
+    # Some are several archives in a row. To look behind an end mark is safe where a checksum tells of damage.
+    with opened(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r|", ignore_zeros=packed) as archive:
         while (member := archive.next()) is not None:
             archive.members = []  # it would keep the headers of all
             if member.isfile() and member.name.endswith(suffixes):

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.readers.ase_db import tensor
+from model.data.readers.base import structure
+from model.data.structure import Refused, Structure
 
 SUFFIX = ".aselmdb"
 _RESERVED = ("nextid", "deleted_ids", "metadata")
@@ -64,6 +66,16 @@ def labels(row: dict[str, Any]) -> dict[str, Any]:
         "forces": None if forces is None else array(forces),
         "stress": None if stress is None else tensor(array(stress)),
     }
+
+
+def periodic(name: str, row: dict[str, Any], needed: tuple[str, ...]) -> Structure | Refused:
+    """Return the structure of a row in its cell; refused without the labels which every row of its source has."""
+    found = labels(row)
+    missing = [label for label in needed if found[label] is None]
+    if missing:
+        return Refused(name, f"no {' and no '.join(missing)}")
+    box = (array(row["cell"]), array(row["pbc"]))
+    return structure(array(row["numbers"]), array(row["positions"]), found, box=box, names=(name, None))
 
 
 def _open(path: Path) -> Any:

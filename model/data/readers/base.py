@@ -40,7 +40,7 @@ class SourceInfo:
 
     Attributes:
         title: Its name.
-        count: Structures published; None for a container that anyone may fill.
+        count: Structures published; None for a container that anyone may fill, and where no count was found.
         level_of_theory: Of energies and forces; empty for a container.
         licence: Of the data.
         citation: Whom to cite.

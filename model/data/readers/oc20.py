@@ -83,12 +83,9 @@ def read(path: Path, config: Config, span: range | None = None) -> Iterator[Stru
     """Yield the frames of a span; forces are those of the file, of fixed atoms too."""
     with reading(path):
         for name, lines, reference, unequal in span_of(path, "oc20", span, lambda: _records(path)):
-            yield Refused(name, unequal) if unequal else _structure(name, lines, reference, config)
-
-
-def _structure(name: str, lines: Lines, reference: float, config: Config) -> Structure:
-    frame = from_lines(name, lines)
-    return frame if config.energy == "total" else replace(frame, energy=frame.energy - reference)
+            frame = Refused(name, unequal) if unequal else from_lines(name, lines)
+            is_raw = config.energy == "total" or isinstance(frame, Refused)
+            yield frame if is_raw else replace(frame, energy=frame.energy - reference)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from model.config import Strict
 from model.data.readers._archive import loose_or_packed
 from model.data.readers._forward import span_of
-from model.data.readers._frames import Lines, from_lines, packed_frames
+from model.data.readers._frames import records
 from model.data.readers.base import SourceInfo, reading
-from model.data.structure import Structure
+from model.data.structure import Refused, Structure
 
 INFO = SourceInfo(
     title="ODAC23",
@@ -46,15 +46,11 @@ def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 
 def count(path: Path, config: Config) -> int:  # noqa: ARG001
     """Return the number of frames; lines are read, but not understood."""
     with reading(path):
-        return sum(1 for _ in _records(path))
+        return sum(1 for _ in records(path, _SUFFIXES))
 
 
-def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:  # noqa: ARG001
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure | Refused]:  # noqa: ARG001
     """Yield the frames of a span; forces are those of the file, of fixed atoms too."""
     with reading(path):
-        for name, lines in span_of(path, "odac23", span, lambda: _records(path)):
-            yield from_lines(name, lines)
-
-
-def _records(path: Path) -> Iterator[tuple[str, Lines]]:
-    return packed_frames(path, _SUFFIXES)
+        for make in span_of(path, "odac23", span, lambda: records(path, _SUFFIXES)):
+            yield make()
