@@ -17,9 +17,11 @@ class Where:
 
     Attributes:
         folder: The campaign's folder, as soon as it is known.
+        debug: Print the traceback of every error.
     """
 
     folder: Path | None = None
+    debug: bool = False
 
 
 def examples(*lines: str, exit_codes: bool = False) -> str:
@@ -39,7 +41,7 @@ class Face(click.Group):
         except Exception as error:  # the last one to know what to say
             from workflow.report.fault import tell
 
-            tell(error, ctx.obj.folder)
+            tell(error, ctx.obj.folder, debug=ctx.obj.debug)
             ctx.exit(2)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's signature

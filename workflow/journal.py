@@ -128,9 +128,16 @@ def read_events(rundir: RunDir) -> list[dict[str, Any]]:
 
 
 def is_driven(rundir: RunDir) -> bool | None:
-    """Say at one glance whether a driver holds the campaign: no (False), or not known without waiting (None)."""
+    """Say at one glance whether a driver holds the campaign; None where that is not known without waiting.
+
+    Its end is known when it said goodbye. That it lives, or died without a word, is known on its own host only.
+    """
     folder = rundir.journal
-    return False if not folder.is_dir() or _is_ended(folder, max(_epochs(folder), default=0)) else None
+    newest = max(_epochs(folder), default=0) if folder.is_dir() else 0
+    if _is_ended(folder, newest):
+        return False
+    process = _process(folder, newest)
+    return True if process is not None and process.is_proven_alive() else None
 
 
 @dataclass(frozen=True)
@@ -241,8 +248,13 @@ def _is_ended(folder: Path, epoch: int) -> bool:
     lines = [line for line in _segment(folder, epoch).read_bytes().split(b"\n")[:-1] if line]
     if lines and b'"event":"driver_ended"' in lines[-1]:
         return True
+    process = _process(folder, epoch)
+    return process is not None and process.is_proven_dead()
+
+
+def _process(folder: Path, epoch: int) -> ProcessId | None:
     fields = _beat_fields(folder, epoch)
-    return bool(fields) and ProcessId(**{k: fields[k] for k in ("host", "boot", "space", "pid", "start")}).is_proven_dead()
+    return ProcessId(**{k: fields[k] for k in ("host", "boot", "space", "pid", "start")}) if fields else None
 
 
 def _held(folder: Path, epoch: int) -> LeaseHeld:

@@ -45,6 +45,10 @@ class ProcessId:
             return False
         return start_time(self.pid) != self.start
 
+    def is_proven_alive(self) -> bool:
+        """Say whether this observer sees the process run; from another host, boot or namespace it does not."""
+        return (self.boot, self.space) == (_boot(), _space()) and start_time(self.pid) == self.start
+
     def is_of_an_earlier_boot(self) -> bool:
         """Say whether this host has started anew since; two hosts of one name that share files deceive this."""
         return self.host == socket.gethostname() and self.boot != _boot()

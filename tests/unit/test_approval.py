@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from toy.world import campaign_of, drive, events, executions, killed_at, site_file, states
 
 from workflow.approval import Books, leave, read_approval, waiting
 from workflow.cancel import cancel
+from workflow.cli import campaign as commands
 from workflow.driver import Driver
 from workflow.errors import ConfigError
 from workflow.rundir import RunDir
@@ -189,3 +192,36 @@ def test_a_damaged_approval_stops_no_driver(home: Path) -> None:
     told: list[str] = []
     assert Driver(campaign, on_event=lambda event: told.append(str(event.get("message")))).run() == 0
     assert sum("not an approval" in line for line in told) == 1
+
+
+def command(*args: str, code: int = 0, answer: str = "") -> str:
+    result = CliRunner().invoke(commands, ["approve", *args], input=answer)
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result.output
+
+
+def test_the_command_lists_asks_and_approves(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    stages = {"big": {**HOUR, "nodes": 2, "links": 2}, "wide": {**HOUR, "nodes": 2}, "small": {}}
+    campaign = campaign_of(home, stages, budget=BUDGET)
+    assert drive(campaign) == 3
+    listed = command("-c", "toy.yaml", code=1, answer="n\n")
+    assert re.search(r"big +2 +2 +4\nwide +1 +2 +2\n", listed), listed
+    assert "of 1.5 approved node-hours are used or reserved" in listed
+    assert not waiting(RunDir(home / "run"), ())
+    assert "Aborted" in command("-c", "toy.yaml", code=1), "nobody there to answer"
+    text = command("wide", "-c", "toy.yaml")
+    assert "of 3.5 approved" in text and "held still: big" in text
+    assert "no driver is at work; go on with: campaign run toy.yaml" in text
+    assert "stage 'wide' waits for no approval" in command("wide", code=2)
+    assert "held still" not in command("--yes")
+    assert drive(campaign) == 0
+    assert command().endswith("nothing is held\n")
+
+
+def test_the_command_raises_the_total(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    assert drive(campaign_of(home, {"big": {**HOUR, "nodes": 2}}, budget=BUDGET)) == 3
+    assert "1 is not more than the 1.5 node-hours approved now" in command("--node-hours", "1", code=2)
+    assert "of 1.9 approved node-hours are used or reserved\nheld still: big" in command("--node-hours", "1.9")
+    assert "held still" not in command("big", "--node-hours", "4")

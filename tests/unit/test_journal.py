@@ -108,7 +108,7 @@ def test_epochs_follow_each_other(tmp_path: Path) -> None:
 
 def test_a_living_driver_keeps_the_lease(tmp_path: Path) -> None:
     journal = Journal.take(RunDir(tmp_path), PERIODS)
-    assert is_driven(RunDir(tmp_path)) is None
+    assert is_driven(RunDir(tmp_path)) is True
     with pytest.raises(LeaseHeld) as error:
         Journal.take(RunDir(tmp_path), PERIODS)
     assert str(os.getpid()) in str(error.value)

@@ -12,17 +12,20 @@ import click
 from workflow.errors import CampaignError
 
 
-def tell(error: Exception, folder: Path | None) -> None:
-    """Print an error on stderr and keep its traceback.
+def tell(error: Exception, folder: Path | None, *, debug: bool = False) -> None:
+    """Print an error on stderr; of one that may be the program's fault, keep the traceback.
 
     Args:
         error: What was raised.
         folder: The campaign's folder, where known; else the traceback goes to the user's state folder.
+        debug: Print the traceback too.
     """
-    kept = _keep(error, folder)
+    if debug:
+        click.echo(_text(error), err=True, nl=False)
     if isinstance(error, CampaignError):
         tell_problem(error)
         return
+    kept = _keep(error, folder)
     if isinstance(error, OSError) and error.errno:
         tell_problem(_of_the_machine(error, folder))
         return

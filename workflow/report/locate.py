@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ def locate(target: Path | None) -> Path:
     if not target.is_file():
         raise ConfigError("no such file or folder", str(target), "Give a campaign's YAML file or its folder.")
     return _folder_of(target)
+
+
+def short(path: Path) -> str:
+    """Return a path as a person here would type it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def _only_one(here: Path) -> Path:

@@ -1,0 +1,51 @@
+"""What is held for its cost, and what an approval has changed, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from workflow.approval import Books, Held
+from workflow.journal import is_driven
+from workflow.report.locate import short
+from workflow.rundir import RunDir
+
+
+def print_held(books: Books, held: Sequence[Held]) -> None:
+    """Print the stages that wait for approval and what each may cost."""
+    click.echo(_standing(books))
+    if not held:
+        click.echo("nothing is held")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("held", ">jobs", ">node-hours each", ">to approve"):
+        table.add_column(name.lstrip(">"), justify="right" if name[0] == ">" else "left")
+    for each in held:
+        table.add_row(each.key, str(each.jobs), hours(each.job_node_hours), hours(each.node_hours))
+    Console(highlight=False).print(table)
+
+
+def print_books(books: Books) -> None:
+    """Print what may be used now, what is held still, and who goes on."""
+    click.echo(_standing(books))
+    if left := books.held:
+        click.echo(f"held still: {', '.join(each.key for each in left)}")
+    driven, again = is_driven(RunDir(books.campaign.folder)), f"campaign run {short(books.campaign.path)}"
+    if driven:
+        click.echo("the driver that is at work goes on within seconds")
+    elif driven is None:
+        click.echo(f"a driver on another host goes on within seconds; if there is none: {again}")
+    else:
+        click.echo(f"no driver is at work; go on with: {again}")
+
+
+def hours(value: float) -> str:
+    """Return node-hours in as many digits as matter."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _standing(books: Books) -> str:
+    return f"{books.campaign.name}: {hours(books.node_hours)} of {hours(books.total)} approved node-hours are used or reserved"
