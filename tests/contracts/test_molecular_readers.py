@@ -359,3 +359,13 @@ def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
     before = read("wiggle150", path)[1].energy
     path.write_text(path.read_text().replace("ado_00 -48000.0", "ado_00 -48100.0"))
     assert read("wiggle150", path)[1].energy == pytest.approx(2 * before)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("other.xyz", "not named as QM9's files are"), ("README.txt", "holds no molecule")]
+)
+def test_an_archive_of_other_files_is_no_qm9(name: str, message: str, tmp_path: Path) -> None:
+    qm9_source.write(tmp_path / qm9_source.FILE)
+    with tarfile.open(tmp_path / qm9_source.FILE, "w:bz2") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    assert message in error_of("qm9", tmp_path / qm9_source.FILE).what

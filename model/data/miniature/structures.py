@@ -98,7 +98,8 @@ def _make_conformers(count: int, random: Generator) -> list[Atoms]:
 
 
 def _make_crystals(count: int, random: Generator) -> list[Atoms]:
-    code, made = calculator("emt"), []
+    code = calculator("emt")
+    made: list[Atoms] = []
     while len(made) < count:
         ideal = alloy(random)
         if ideal.cell.volume < 30 * len(ideal):  # a slab has vacuum

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import re
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from model.config import Strict
+from model.data.readers import _archive
 from model.data.readers.base import HARTREE_EV, SourceInfo, find, per_file, reading, structure
 from model.data.structure import Structure
 from model.outcome import CampaignError
@@ -89,37 +88,23 @@ def _count(path: Path, uncharacterized: str) -> int:
 
 
 def _texts(path: Path, uncharacterized: str) -> Iterator[str]:
-    """Yield the text of each molecule taken."""
+    """Yield the text of each molecule taken.
+
+    Raises:
+        ValueError: A file is not named as QM9's are, or there is none.
+    """
     dropped = _dropped(path.parent / _UNCHARACTERIZED) if uncharacterized == "drop" else frozenset()
-    members = _members(path) if path.name.endswith(".tar.bz2") else iter([(path.name, path.read_bytes())])
-    for name, content in members:
+    molecules = 0
+    is_alone = path.suffix == ".xyz"
+    for name, content in iter([(path.name, path.read_bytes())]) if is_alone else _archive.members(path, (".xyz",)):
+        molecules += 1
         found = _MEMBER.search(name)
         if found is None:
             raise ValueError(f"{name}: not named as QM9's files are, dsgdb9nsd_<number>.xyz")
         if int(found[1]) not in dropped:
             yield content.decode()
-
-
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the archive's files.
-
-    Raises:
-        EOFError: The archive ends early.
-        ValueError: It holds no file.
-    """
-    files = 0
-    # Unpacked by bz2 itself: tarfile takes an archive that was cut short for one that ends.
-    with bz2.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-        while (member := archive.next()) is not None:
-            archive.members = []  # else it remembers all of them
-            content = archive.extractfile(member)
-            if content is not None:
-                files += 1
-                yield member.name, content.read()
-        while stream.read(1 << 20):
-            pass  # a tar ends before its file does, and a cut behind it shows only there
-    if not files:
-        raise ValueError("the archive holds no file")
+    if not molecules:
+        raise ValueError("the archive holds no molecule")
 
 
 def _dropped(path: Path) -> frozenset[int]:
