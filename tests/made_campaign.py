@@ -10,7 +10,7 @@ from typing import Any
 
 from model.outcome import Cause, Outcome, Status, write_json, write_outcome
 from workflow.journal import Journal
-from workflow.receipt import Output, Receipt, write_receipt
+from workflow.receipt import Output, Receipt, vouch, write_receipt
 from workflow.rundir import AttemptDir, RunDir
 from workflow.site import Periods
 
@@ -27,6 +27,12 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...], int, int]] = {
     "tune": ("finetune", ("lead",), 2, 1),
     "weights": ("blend", ("lead",), 1, 1),
     "screen": ("screen", ("lead", "weights"), 2, 1),
+}
+_SPACE = {"hidden": {"choices": [32, 48]}, "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "layers": 3}
+_SPECS: dict[str, dict[str, Any]] = {
+    "hpo": {"space": _SPACE, "seed": 1, "backbone": "painn", "trial": {"nodes": 1, "epochs": 4}},
+    "finetune": {"task": "scarce"},
+    "screen": {"candidates": "gfn1", "top": 25, "precision": "fp32"},
 }
 
 
@@ -61,6 +67,7 @@ class MadeCampaign:
         token, cause = f"gfm-{self.tokens:04d}", fact.get("cause")
         result, roles, message = fact.get("result", {}), fact.get("roles", ()), fact.get("message", "")
         outputs = tuple(Output(role, f"stages/{stage}/{role}", 10, "0" * 64) for role in roles)
+        outputs += tuple(each for role, value in fact.get("files", {}).items() for each in self._written(stage, role, value))
         why = Cause(cause) if cause else None
         made = Receipt(token, stage, link, attempt, Status(status), why, message, {}, outputs, result, 2, 0.0, 9.0)
         write_receipt(self.attempt(stage, link, attempt).receipt, made)
@@ -97,11 +104,38 @@ class MadeCampaign:
             for epoch in range(1, epochs + 1)
         ]  # fmt: skip
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        write_outcome(folder, Outcome(Status.DONE, world_size=2, versions=VERSIONS))
+        spent = {"assemble": 0.5, "data": 2.0, "forward": 11.0, "backward": 21.0, "reduce": 4.0, "update": 0.4, "validate": 2.5,
+                 "checkpoint": 1.2, "command": 47.0}  # fmt: skip
+        result = {"checkpoints": {"count": epochs, "seconds": 1.2, "longest_s": 0.3}}
+        write_outcome(folder, Outcome(Status.DONE, result=result, world_size=2, versions=VERSIONS, timings_s=spent))
+
+    def record(self, stage: str, rows: list[dict[str, Any]], link: int = 1, attempt: int = 1) -> None:
+        """Write the record of a search that came to these rows, one trial a minute, two at a time."""
+        lines: list[dict[str, Any]] = []
+        for row in rows:
+            number = row["id"]
+            lines.append({"event": "ask", "t": 1e9 + 60 * number, "trials": [{"trial": number, "point": row["config"]}]})
+            told = {key: row.get(key) for key in ("status", "cause", "message", "objective", "epochs", "seconds")}
+            result = {"parameters": 1000 * row["config"]["hidden"]}
+            lines.append({"event": "end", "t": 1e9 + 60 * number + 110, "trial": number, **told, "result": result})
+        self.attempt(stage, link, attempt).record.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def stage_in(self, stage: str, link: int = 1, attempt: int = 1) -> None:
+        """Write what a stage-in leaves."""
+        folder = self.attempt(stage, link, attempt).run / "staging" / "1"
+        folder.mkdir(parents=True)
+        copied = {"files": 12, "bytes": 5_000_000, "nodes": 2, "done_files": 24, "done_bytes": 10_000_000, "skipped_files": 0}
+        write_json(folder / "staged.json", {**copied, "seconds": 2.5, "elapsed_s": 3.25})
 
     def attempt(self, stage: str, link: int, attempt: int) -> AttemptDir:
         """Return an attempt's folder."""
         return self.rundir.attempt(stage, link, attempt)
+
+    def _written(self, stage: str, role: str, value: Any) -> list[Output]:
+        path = self.rundir.stage(stage) / f"{role.replace(':', '-')}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, value)
+        return vouch(self.rundir.root, role, path)
 
 
 def errors(number: int, epoch: int) -> dict[str, Any]:
@@ -110,8 +144,20 @@ def errors(number: int, epoch: int) -> dict[str, Any]:
     return {
         "energy_mae_mev_per_atom": 90 * (number + 1) * fall, "energy_baseline_mev_per_atom": 95.0 * (number + 1),
         "force_mae_mev_per_angstrom": 700 / (number + 1) * fall, "force_baseline_mev_per_angstrom": 720.0 / (number + 1),
-        "num_structures": 100 * (number + 1),
+        "energy_rmse_mev_per_atom": 110 * (number + 1) * fall, "force_rmse_mev_per_angstrom": 900 / (number + 1) * fall,
+        "num_structures": 100 * (number + 1), "num_energies": 100 * (number + 1), "num_force_components": 2700 * (number + 1),
     }  # fmt: skip
+
+
+def parity(*branches: str, count: int = 80, split: str = "test") -> dict[str, Any]:
+    """Return what a test leaves of its predictions beside labels."""
+    draw = random.Random(5)
+
+    def pairs(spread: float) -> list[list[float]]:
+        labels = [draw.gauss(0, spread) for _ in range(count)]
+        return [[label, label + draw.gauss(0, 0.1 * spread)] for label in labels]
+
+    return {"split": split, "units": {}, "branches": {name: {"energies": pairs(0.2), "forces": pairs(2.0)} for name in branches}}
 
 
 def trials(count: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -132,10 +178,13 @@ def trials(count: int, seed: int = 0) -> list[dict[str, Any]]:
 def training_result(objective: float) -> dict[str, Any]:
     """Return what a training's receipt holds."""
     metrics = {name: errors(number, 12) for number, name in enumerate(BRANCHES)}
-    training = {"seed": 3, "precision": "fp64", "layout": "data"}
-    model = {"backbone": {"name": "painn"}}
-    return {"objective": objective, "epochs": 12, "seconds": 77.0, "metrics": metrics, "parameters": 148993,
-            "training": training, "model": model, "backbone": "painn", "checkpoint": "stages/train-1/last"}  # fmt: skip
+    training = {"seed": 3, "precision": "fp64", "layout": "branch"}
+    model = {"backbone": {"name": "painn", "hidden": 48}, "cutoff": 5.0, "head_layers": 2, "head_hidden": 64, "readout": "atom"}
+    test = {"split": "test", "metrics": {name: errors(number, 9) for number, name in enumerate(BRANCHES)}}
+    layout = {name: [number] for number, name in enumerate(BRANCHES)}
+    return {"test": test, "layout": layout, "objective": objective, "epochs": 12, "seconds": 77.0, "metrics": metrics,
+            "parameters": 148993, "training": training, "model": model, "backbone": "painn",
+            "checkpoint": "stages/train-1/last"}  # fmt: skip
 
 
 def whole(folder: Path) -> MadeCampaign:
@@ -151,8 +200,11 @@ def whole(folder: Path) -> MadeCampaign:
     made.begin("painn", 2)
     made.end("painn", "failed", 2, cause="node_failure", message="node2 does not answer")
     made.begin("painn", 2, 2)
+    made.record("painn", trials(24), 2, 2)
+    made.stage_in("painn", 2, 2)
     made.end("painn", "done", 2, 2, result={"backbone": "painn", "trials": trials(24), "best": 20}, roles=["checkpoint:20"])
     made.begin("egnn")
+    made.record("egnn", trials(16, 1))
     made.end("egnn", "done", result={"backbone": "egnn", "trials": trials(16, 1), "best": 4}, roles=["checkpoint:4"])
     rows = [
         {"backbone": name, "objective": value, "seconds": 21.5, "epochs": 4, "source": {"stage": name, "trial": trial}}
@@ -165,34 +217,39 @@ def whole(folder: Path) -> MadeCampaign:
         made.end(f"train/{number}", "partial", result=training_result(0.5))
         made.begin(f"train/{number}", 2)
         made.metrics(f"train/{number}", "train", 12, 2)
-        made.end(f"train/{number}", "done", 2, result=training_result(0.3 + number / 10), roles=["checkpoint"])
+        files = {"parity": parity(*BRANCHES)}
+        made.end(f"train/{number}", "done", 2, result=training_result(0.3 + number / 10), roles=["checkpoint"], files=files)
     lead = {"backbone": "painn", "objective": 0.4, "seconds": 77.0, "epochs": 12, "source": {"stage": "train/1", "trial": None}}
     made.decide("lead", {"selected": [lead], "ranking": [lead]})
     made.begin("tune")
+    strategies = ("unfrozen", "frozen", "scratch")
     table = [
-        {"strategy": name, "objective": 0.2 * place, "epochs": 10, "seconds_to_best": 14.5, **errors(place, 10)}
-        for place, name in enumerate(("unfrozen", "frozen", "scratch"))
-    ]
-    made.end("tune", "done", result={"task": "scarce", "table": table}, roles=["table"])
+        {"task": "scarce", "strategy": name, "split": "test", "objective": 0.2 * place, "epochs": 10, "seconds_to_best": 14.5,
+         **errors(place, 10)}
+        for place, name in enumerate(strategies)
+    ]  # fmt: skip
+    tested = {f"parity:scarce:{name}": parity("scarce") for name in strategies}
+    made.end("tune", "done", result={"tasks": ["scarce"], "table": table}, roles=["table"], files=tested)
     blended = {
         name: {"energy_mae_mev_per_atom": 8.0, "mean_of_branches_mae_mev_per_atom": 21.0, "own_branch_mae_mev_per_atom": 9.5,
                "weights": dict.fromkeys(BRANCHES, 1 / 3)}
         for name in BRANCHES
     }  # fmt: skip
+    blended["emt"]["energy_mae_mev_per_atom"] = 22.5
     made.begin("weights")
     made.end("weights", "done", result={"metrics": blended}, roles=["blend"])
     made.begin("screen")
     top = [
         {"place": place + 1, "id": f"cand-{place:04d}", "index": 7 * place, "formula": "C2H6O", "num_atoms": 9,
          "residual_per_atom": -0.9 + place / 20}
-        for place in range(20)
+        for place in range(25)
     ]  # fmt: skip
     edges = [-1 + place / 10 for place in range(21)]
     counts = [round(400 * math.exp(-((edge - 0.1) ** 2) * 9)) for edge in edges[:-1]]
     histogram = {"edges": edges, "counts": counts, "unit": "eV/atom"}
     score = {"score": "residual_per_atom", "unit": "eV/atom", "order": "low first", "meaning": "Blended energy per atom."}
-    found = {**score, "count": sum(counts), "flagged": 13, "top": top, "histogram": histogram}
-    made.end("screen", "done", result=found, roles=["screened", "top"])
+    found = {**score, "count": sum(counts), "flagged": 13, "top": top[:20], "histogram": histogram}
+    made.end("screen", "done", result=found, roles=["screened"], files={"top": {**score, "top": top}})
     made.journal.close()
     return made
 
@@ -227,8 +284,14 @@ def progress(epoch: int, epochs: int) -> dict[str, Any]:
 def _campaign_json() -> dict[str, Any]:
     instances = [
         {"key": key, "kind": kind, "needs": list(needs), "nodes": nodes, "links": links, "walltime_s": 1800.0,
-         "spec": {"kind": kind, "nodes": nodes or None, "links": links, "walltime": "00:30", "training": {"seed": 3}}}
+         "spec": {"kind": kind, "nodes": nodes or None, "links": links, "walltime": "00:30", "training": {"seed": 3},
+                  **_SPECS.get(kind, {})}}
         for key, (kind, needs, nodes, links) in _NEEDS.items()
     ]  # fmt: skip
-    return {"campaign_id": "c0ffee" * 5, "name": "gfm", "file": "gfm.yaml", "site": {"name": "local"},
-            "header": {"name": "gfm", "budget": {"node_hours": 20.0}}, "instances": instances}  # fmt: skip
+    branches = {name: {"reader": "extxyz", "path": f"{name}.extxyz", "share": share} for name, share in
+                zip(BRANCHES, (0.5, None, None), strict=True)}  # fmt: skip
+    splits = {"seed": 4, "validation": 0.1, "test": 0.1}
+    header = {"name": "gfm", "budget": {"node_hours": 20.0}, "branches": branches, "sources": {}, "splits": splits}
+    site = {"name": "local", "node": {"devices": 1}}
+    return {"campaign_id": "c0ffee" * 5, "name": "gfm", "file": "gfm.yaml", "sha256": "ab" * 32, "site": site, "header": header,
+            "instances": instances}  # fmt: skip

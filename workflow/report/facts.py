@@ -14,6 +14,8 @@ from workflow.journal import read_events
 from workflow.report.history import History, histories
 from workflow.report.record import Planned, read_json_or_remark, read_planned
 from workflow.report.status import CampaignStatus, StageStatus, read_status
+from workflow.report.timings import StageIn, TaskFacts, read_stage_ins, read_tasks
+from workflow.report.trials import fold_trials, joined
 from workflow.rundir import AttemptDir, RunDir
 
 Line = dict[str, Any]
@@ -31,7 +33,10 @@ class StageFacts:
         outputs: Files that the receipt vouches for.
         trials: A search's trials, from the receipt or, before it stands, from the record.
         curves: Validation lines of its trainings, by task.
-        outcome: What one of its tasks reported: versions, world size, timings.
+        tasks: Its tasks that told how they ended.
+        stage_ins: What was copied to its nodes.
+        parity: Samples of predictions beside labels that the receipt vouches for, by role: `parity`, `parity:<strategy>`.
+        attempt: Name of its newest attempt's folder below the campaign.
     """
 
     status: StageStatus
@@ -41,7 +46,15 @@ class StageFacts:
     outputs: tuple[Line, ...] = ()
     trials: tuple[Line, ...] = ()
     curves: dict[str, list[Line]] = field(default_factory=dict)
-    outcome: dict[str, Any] = field(default_factory=dict)
+    tasks: tuple[TaskFacts, ...] = ()
+    stage_ins: tuple[StageIn, ...] = ()
+    parity: dict[str, Line] = field(default_factory=dict)
+    attempt: str = ""
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """Return what its newest task that names its versions reported."""
+        return next((each.outcome for each in reversed(self.tasks) if each.outcome.get("versions")), {})
 
     @property
     def key(self) -> str:
@@ -100,58 +113,25 @@ def read_lines(path: Path) -> list[Line]:
     return lines
 
 
-def fold_trials(events: Iterable[Line]) -> list[Line]:
-    """Return a search's trials as its record tells them, in the form of the receipt's."""
-    trials: dict[int, Line] = {}
-    for event in events:
-        if event.get("event") == "ask":
-            for each in event.get("trials", []):
-                trials[each["trial"]] = {
-                    "id": each["trial"],
-                    "config": each.get("point", {}),
-                    "status": "waiting",
-                    "interrupted": 0,
-                }
-        elif event.get("trial") in trials:
-            _follow(trials[event["trial"]], event)
-    return list(trials.values())
-
-
-def _follow(trial: Line, event: Line) -> None:
-    name = event["event"]
-    if name == "task":
-        trial["status"] = "running"
-    elif name == "refused":
-        trial |= {"status": "failed", "cause": event.get("cause"), "message": event.get("message")}
-    elif name == "end":
-        seconds = trial.get("seconds", 0.0) + (event.get("seconds") or 0.0)
-        trial |= {key: event.get(key) for key in ("status", "cause", "message", "objective", "epochs")} | {"seconds": seconds}
-    elif name == "rung":
-        trial |= {
-            "is_out": not event.get("goes_on"),
-            "rung": {"objective": event.get("objective"), "epochs": event.get("epochs")},
-        }
-    elif name == "lost" and trial.get("is_out"):
-        trial |= {"status": "stopped", **trial["rung"]}
-    elif name in ("lost", "again"):
-        trial["status"] = "interrupted"
-    trial["interrupted"] += trial["status"] == "interrupted" and name in ("end", "lost")
-
-
 def _stage(rundir: RunDir, status: StageStatus, planned: Planned, history: History) -> StageFacts:
     attempts = rundir.attempts(status.key)
     receipt = read_json_or_remark(rundir.stage_receipt(status.key), []) or _newest_receipt(attempts) or {}
-    result = receipt.get("result") or {}
-    trials = result.get("trials") or (_recorded(attempts) if status.kind == "hpo" else [])
+    result, outputs = dict(receipt.get("result") or {}), tuple(receipt.get("outputs") or ())
+    recorded = _recorded(attempts) if status.kind == "hpo" else []
+    if "top" in result:
+        result["top"] = _ranking(rundir, outputs) or result["top"]
     return StageFacts(
         status=status,
         spec=planned.stages.get(status.key, {}).get("spec", {}),
         history=history,
         result=result,
-        outputs=tuple(receipt.get("outputs") or ()),
-        trials=tuple(trials),
+        outputs=outputs,
+        trials=joined(result.get("trials") or (), recorded),
         curves=_curves(attempts) if status.kind in ("train", "finetune") else {},
-        outcome=_one_outcome(attempts),
+        tasks=read_tasks(attempts),
+        stage_ins=read_stage_ins(attempts),
+        parity=_parity(rundir, outputs),
+        attempt=str(attempts[-1].root.relative_to(rundir.root)) if attempts else "",
     )
 
 
@@ -164,26 +144,28 @@ def _recorded(attempts: list[AttemptDir]) -> list[Line]:
     return fold_trials(line for attempt in attempts if not attempt.revoked.exists() for line in read_lines(attempt.record))
 
 
+def _ranking(rundir: RunDir, outputs: Iterable[Line]) -> list[Line]:
+    """Return all candidates that a screening kept: its receipt holds the first of them only."""
+    paths = [rundir.root / str(each["path"]) for each in outputs if each.get("role") == "top"]
+    found = read_json_or_remark(paths[0], []) if paths else None
+    return list((found or {}).get("top") or ())
+
+
+def _parity(rundir: RunDir, outputs: Iterable[Line]) -> dict[str, Line]:
+    found = {
+        str(each["role"]): read_json_or_remark(rundir.root / str(each["path"]), [])
+        for each in outputs
+        if str(each.get("role")).partition(":")[0] == "parity"
+    }
+    return {role: sample for role, sample in found.items() if sample and sample.get("branches")}
+
+
 def _curves(attempts: list[AttemptDir]) -> dict[str, list[Line]]:
     """Return each task's validation lines; a resumed training repeats the earlier ones, so the longest file tells all."""
     found: dict[str, list[Line]] = {}
     for attempt in attempts:
         for path in sorted(attempt.tasks.glob("*/metrics.jsonl")):
-            lines, name = read_lines(path), _base(path.parent.name)
+            lines, name = read_lines(path), path.parent.name.partition(".")[0]
             if len(lines) >= len(found.get(name, [])):
                 found[name] = lines
     return found
-
-
-def _base(task: str) -> str:
-    """Return a task's name without the number of its try."""
-    return task.partition(".")[0]
-
-
-def _one_outcome(attempts: list[AttemptDir]) -> dict[str, Any]:
-    for attempt in reversed(attempts):
-        for path in sorted(attempt.tasks.glob("*/outcome.json"))[:20]:
-            outcome: dict[str, Any] | None = read_json_or_remark(path, [])
-            if outcome and outcome.get("versions"):
-                return outcome
-    return {}

@@ -7,6 +7,7 @@ from html import escape
 
 from workflow.report.status import StageStatus
 
+_SIGNS = {"done": "✓", "failed": "✗", "cancelled": "✗", "held": "‖", "retrying": "‖", "waiting": "○", "ready": "○"}
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 132, 46, 44, 16, 6
 
 
@@ -23,10 +24,7 @@ def draw_graph(stages: Sequence[StageStatus]) -> str:
     height = 2 * _MARGIN + tallest * (_HEIGHT + _GAP_Y) - _GAP_Y
     edges = [_edge(places[need], places[key]) for key, needs in _shown_needs(stages).items() for need in needs]
     boxes = [_box(stage, *places[stage.key]) for stage in stages]
-    label = f"Graph of {len(stages)} stages: " + "; ".join(f"{each.key} {each.state}" for each in stages)
-    head = (
-        f'<svg class="graph" viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" aria-label="{escape(label)}">'
-    )
+    head = f'<svg class="graph" viewBox="0 0 {width} {height}" style="max-width:{width}px;min-width:{round(0.9 * width)}px">'
     return "".join([head, *edges, *boxes, "</svg>"])
 
 
@@ -58,10 +56,11 @@ def _edge(start: tuple[int, int], end: tuple[int, int]) -> str:
 def _box(stage: StageStatus, x: int, y: int) -> str:
     size = f'x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="7"'
     nodes = f", {stage.nodes} node{'s' * (stage.nodes != 1)}" if stage.nodes else ""
-    name = stage.key if len(stage.key) <= 17 else f"{stage.key[:16]}…"
+    name = stage.key if len(stage.key) <= 15 else f"{stage.key[:14]}…"
     title = escape(f"{stage.key}: {stage.kind}, {stage.state}")
     return (
         f'<g class="stage {escape(stage.state)}"><title>{title}</title><rect {size}/>'
         f'<text x="{x + 10}" y="{y + 19}" class="name">{escape(name)}</text>'
+        f'<text x="{x + _WIDTH - 8}" y="{y + 19}" class="sign">{_SIGNS.get(stage.state, "▶")}</text>'
         f'<text x="{x + 10}" y="{y + 36}">{escape(f"{stage.kind}{nodes}"[:22])}</text></g>'
     )

@@ -10,9 +10,9 @@ from jinja2 import Environment, StrictUndefined
 from model.outcome import write_bytes
 from workflow import __version__
 from workflow.errors import ConfigError
-from workflow.report import sections
+from workflow.report import findings, sections
+from workflow.report.blocks import Section
 from workflow.report.facts import Facts, gather
-from workflow.report.sections import Section
 from workflow.rundir import RunDir
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -20,12 +20,13 @@ _ORDER: tuple[Callable[[Facts], Section], ...] = (
     sections.summary,
     sections.graph,
     sections.costs,
-    sections.data,
-    sections.searches,
-    sections.trainings,
-    sections.promotions,
-    sections.finetunings,
-    sections.screenings,
+    findings.data,
+    findings.searches,
+    findings.promotions,
+    findings.trainings,
+    findings.finetunings,
+    findings.screenings,
+    sections.times,
     sections.attempts,
     sections.provenance,
 )

@@ -22,6 +22,9 @@ class Planned:
         file: The YAML file it came from.
         budget: Upper limit in node-hours.
         stages: Stage instances by key: kind, needs, nodes, links, walltime_s, node_hours, spec.
+        header: The file without its stages: branches, sources, splits.
+        digest: SHA-256 of the file.
+        devices: Devices of a node of the site.
     """
 
     name: str = ""
@@ -30,6 +33,9 @@ class Planned:
     file: str = ""
     budget: float | None = None
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    header: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    devices: int = 0
 
 
 def read_planned(rundir: RunDir, remarks: list[str]) -> Planned:
@@ -38,14 +44,20 @@ def read_planned(rundir: RunDir, remarks: list[str]) -> Planned:
     if fields is None:
         remarks.append(f"{rundir.campaign}: not there; only what the journal tells is shown")
         return Planned()
-    site, budget = fields.get("site"), fields.get("budget") or (fields.get("header") or {}).get("budget")
+    header = dict(fields.get("header") or {})
+    given = fields.get("site")
+    site: dict[str, Any] = given if isinstance(given, dict) else {"name": given or ""}
+    budget = fields.get("budget") or header.get("budget")
     return Planned(
-        name=str(fields.get("name") or (fields.get("header") or {}).get("name") or ""),
-        site=str(site.get("name", "") if isinstance(site, dict) else site or ""),
+        name=str(fields.get("name") or header.get("name") or ""),
+        site=str(site.get("name", "")),
         campaign_id=str(fields.get("campaign_id") or ""),
         file=str(fields.get("file") or fields.get("path") or ""),
         budget=budget.get("node_hours") if isinstance(budget, dict) else budget,
         stages=_instances(fields),
+        header=header,
+        digest=str(fields.get("sha256") or ""),
+        devices=int((site.get("node") or {}).get("devices") or 0),
     )
 
 

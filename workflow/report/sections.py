@@ -1,227 +1,147 @@
-"""The sections of a report: which figures and tables stand in each."""
+"""The sections of a report that tell of the campaign as a whole: state, graph, costs, times, attempts, provenance."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
-from markupsafe import Markup
-
-from workflow.report import plots, tables
-from workflow.report.facts import Facts, StageFacts
+from workflow.report import plots, tables, time_tables, training_plots
+from workflow.report.blocks import Block, Picture, Section
+from workflow.report.facts import Facts
 from workflow.report.graph import draw_graph
-from workflow.report.tables import Table, number
+from workflow.report.provenance import campaign_origin
+from workflow.report.tables import number
+from workflow.report.timings import phases
 from workflow.stages.base import walltime_text
 
-
-@dataclass(frozen=True)
-class Block:
-    """A figure, a table, a list of facts or a sentence.
-
-    Attributes:
-        title: Heading, or empty.
-        text: Sentence, or the caption of the figure.
-        svg: The figure.
-        table: The table.
-        folded: Whether the table is shown on request only.
-        facts: Names and values.
-    """
-
-    title: str = ""
-    text: str = ""
-    svg: Markup | None = None
-    table: Table | None = None
-    folded: bool = False
-    facts: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report.
-
-    Attributes:
-        id: Anchor.
-        title: Heading.
-        about: A sentence on how to read it.
-        cards: Figures that stand out, with their names.
-        blocks: What it shows; none: not done yet.
-    """
-
-    id: str
-    title: str
-    about: str = ""
-    cards: tuple[tuple[str, str], ...] = ()
-    blocks: tuple[Block, ...] = field(default=())
+_MOST_OPEN = 25
+"""Rows of a table that is not folded."""
+_JOURNAL = ("campaign.json", "journal/")
 
 
 def summary(facts: Facts) -> Section:
     """Return the state of everything at a glance."""
     status = facts.status
     done = sum(stage.state == "done" for stage in status.stages)
-    ended = max((each.ended for stage in facts.stages for each in stage.history.tries if each.ended), default=None)
-    begun = facts.begun.timestamp() if facts.begun else None
-    now = ended if status.state == "done" and ended else facts.written.timestamp()
     best = min((stage.objective for stage in status.stages if stage.objective is not None), default=None)
-    cards = [(f"{done} of {len(status.stages)}", "stages done"), (number(status.node_hours), "node-hours used")]
-    cards.append((number(status.budget) if status.budget is not None else "none", "budget, node-hours"))
-    if begun is not None:
-        cards.append(
-            (
-                walltime_text(max(0.0, now - begun)),
-                "from the first event to the last" if status.state == "done" else "since the first event",
-            )
-        )
-    if best is not None:
-        cards.append((number(best), "best objective"))
-    return Section("summary", "Summary", cards=tuple(cards), blocks=(Block(table=tables.stages_table(facts)),))
+    budget = number(status.budget) if status.budget is not None else "none"
+    cards = [
+        (f"{done} of {len(status.stages)}", "stages done"),
+        (number(status.node_hours), "node-hours used"),
+        (number(status.planned_node_hours), "node-hours planned, at most"),
+        (budget, "budget, node-hours"),
+    ]
+    cards += [_age(facts)] if facts.begun else []
+    cards += [(number(best), "best objective")] if best is not None else []
+    table = Block(table=tables.stages_table(facts), origin=campaign_origin(facts, *_JOURNAL))
+    return Section("summary", "Summary", cards=tuple(cards), blocks=(table,) if status.stages else ())
 
 
 def graph(facts: Facts) -> Section:
     """Return the picture of the stages."""
-    if not facts.stages:
+    stages = facts.status.stages
+    if not stages:
         return Section("graph", "Stages")
-    text = "What waits for what, from left to right (needs that another need implies are left out); dashed: still waiting."
-    return Section("graph", "Stages", blocks=(Block(text=text, svg=Markup(draw_graph(facts.status.stages))),))  # noqa: S704 escaped there
+    caption = (
+        "What waits for what, from left to right; needs that another need implies are left out. The sign tells the state: "
+        "✓ done, ▶ at work, ✗ failed or cancelled, ‖ held, ○ waiting."
+    )
+    needs = "; ".join(f"{each.key} ({each.state})" + (f" after {', '.join(each.needs)}" if each.needs else "") for each in stages)
+    origin = campaign_origin(facts, *_JOURNAL)
+    picture = Picture("Graph of the stages", f"Graph of {len(stages)} stages: {needs}.", draw_graph(stages), caption, origin)
+    return Section("graph", "Stages", blocks=(Block(picture=picture),))
 
 
 def costs(facts: Facts) -> Section:
     """Return node-hours used against planned ones."""
     about = "Planned: every job at full walltime, all links used and none repeated. Used: what ended jobs took."
-    if not any(stage.status.planned_node_hours or stage.status.node_hours for stage in facts.stages):
+    shown = [stage.status for stage in facts.stages if stage.status.planned_node_hours or stage.status.node_hours]
+    if not shown:
         return Section("costs", "Node-hours", about)
-    return Section("costs", "Node-hours", about, blocks=(_figure(plots.node_hours(facts.stages), "Node-hours by stage."),))
-
-
-def data(facts: Facts) -> Section:
-    """Return what the conversions found."""
-    found = [stage for stage in facts.stages if stage.result.get("branches") and stage.status.kind == "convert"]
-    return Section("data", "Data", blocks=tuple(Block(table=tables.data_table(stage)) for stage in found))
-
-
-def searches(facts: Facts) -> Section:
-    """Return each search's trajectory and trials."""
-    about = (
-        "Objective: mean over branches of ½(energy MAE/σ_E + force MAE/σ_F) on validation, σ the training split's spread of "
-        "residual energy per atom and its RMS force; lower is better. Failed trials stand along the top edge."
+    told = "; ".join(f"{each.key} {each.node_hours:.3g} of {each.planned_node_hours:.3g}" for each in shown)
+    status = facts.status
+    budget = f" Budget: {number(status.budget)}." if status.budget is not None else ""
+    caption = f"{number(status.node_hours)} of {number(status.planned_node_hours)} planned node-hours are used.{budget}"
+    picture = Picture(
+        "Node-hours used and planned by stage",
+        f"Bars of node-hours used out of those planned: {told}.",
+        plots.node_hours(facts.stages),
+        caption,
+        campaign_origin(facts, *_JOURNAL, "receipts of attempts"),
     )
+    return Section("costs", "Node-hours", about, blocks=(Block(picture=picture),))
+
+
+def times(facts: Facts) -> Section:
+    """Return what stage-in, checkpoints and the phases of training took."""
     blocks: list[Block] = []
-    for stage in facts.stages:
-        if stage.trials:
-            text = _trials_text(stage)
-            blocks.append(_figure(plots.search(f"search {stage.key}", stage.trials), text, _titled(stage)))
-            blocks.append(Block(table=tables.trials_table(stage), folded=True))
-    return Section("searches", "Searches", about, blocks=tuple(blocks))
-
-
-def trainings(facts: Facts) -> Section:
-    """Return validation errors of each training, branch by branch."""
-    about = (
-        "Validation errors; dashed: what knows nothing (per-element linear fit for energies, zero for forces), "
-        "fitted on the training split."
-    )
-    blocks: list[Block] = []
-    for stage in facts.stages:
-        if stage.status.kind != "train":
-            continue
-        metrics = stage.result.get("metrics") or {}
-        for task, lines in stage.curves.items():
-            if lines:
-                text = (
-                    f"{len(lines)} validations, {number(lines[-1].get('epoch'))} epochs, {number(lines[-1].get('step'))} steps."
-                )
-                blocks.append(_figure(plots.curves(f"training {stage.key} {task}", lines, metrics), text, _titled(stage)))
-        for split, errors in tables.splits_of(stage.result).items():
-            if errors:
-                blocks.append(Block(table=tables.errors_table(f"Errors of {stage.key} on {split}", errors)))
-    return Section("trainings", "Training", about, blocks=tuple(blocks))
-
-
-def promotions(facts: Facts) -> Section:
-    """Return what was promoted out of what."""
-    found = [stage for stage in facts.stages if "ranking" in stage.result]
-    return Section("promotions", "Promotion", blocks=tuple(Block(table=tables.promotion_table(stage)) for stage in found))
-
-
-def finetunings(facts: Facts) -> Section:
-    """Return each fine-tuning's table."""
-    found = [stage for stage in facts.stages if "table" in stage.result]
-    return Section("finetunings", "Fine-tuning", blocks=tuple(Block(table=tables.finetuning_table(stage)) for stage in found))
-
-
-def screenings(facts: Facts) -> Section:
-    """Return each screening's histogram and best candidates, and the blends behind them."""
-    blocks: list[Block] = []
-    for stage in facts.stages:
-        if stage.status.kind == "blend" and stage.result.get("metrics"):
-            blocks.append(Block(table=tables.blend_table(stage)))
-        if "top" in stage.result:
-            blocks += _screening(stage)
-    return Section("screenings", "Screening", blocks=tuple(blocks))
+    if shown := time_tables.trained(facts):
+        rows = [(stage.key, phases(tasks)) for stage, tasks in shown]
+        told = "; ".join(
+            f"{name}: "
+            + ", ".join(f"{phase} {100 * s / max(sum(spent.values()), 1e-9):.0f} %" for phase, s in spent.items() if s)
+            for name, spent in rows
+        )
+        caption = (
+            "Load: reading stores and building the model. Reduce: waiting for other ranks included. Other: start, progress, end."
+        )
+        origin = campaign_origin(facts, "stages/*/link-*/attempt-*/run/tasks/*/outcome.json")
+        picture = Picture(
+            "Where the time of trainings went", f"Shares of time. {told}.", training_plots.phases(rows), caption, origin
+        )
+        blocks += [Block(picture=picture), Block(table=time_tables.phases_table(facts), folded=True)]
+        blocks.append(Block(table=time_tables.checkpoint_table(facts), origin=origin))
+    if any(stage.stage_ins for stage in facts.stages):
+        origin = campaign_origin(facts, "stages/*/link-*/attempt-*/run/staging/*/staged.json")
+        table = time_tables.stage_in_table(facts)
+        blocks.append(Block(table=table, origin=origin, folded=len(table.rows) > _MOST_OPEN))
+    return Section("times", "Times", blocks=tuple(blocks))
 
 
 def attempts(facts: Facts) -> Section:
     """Return what was tried when, and how it ended."""
     about = f"{facts.status.events} events of {facts.drivers} driver{'s' * (facts.drivers != 1)}; times are the driver's clock."
-    if not any(stage.history.tries for stage in facts.stages):
+    tries = [each for stage in facts.stages for each in stage.history.tries]
+    if not tries:
         return Section("attempts", "Attempts", about)
-    picture = plots.timeline(facts.stages, facts.written.timestamp())
-    return Section(
-        "attempts",
-        "Attempts",
-        about,
-        blocks=(_figure(picture, "Every attempt, as link.attempt."), Block(table=tables.attempts_table(facts), folded=True)),
+    ends = {state: sum(each.state == state for each in tries) for state in dict.fromkeys(each.state for each in tries)}
+    told = ", ".join(f"{count} {state}" for state, count in ends.items())
+    more = f", the newest {plots.MOST_ATTEMPTS} of {len(tries)}" if len(tries) > plots.MOST_ATTEMPTS else ""
+    picture = Picture(
+        "Attempts over time",
+        f"Bars of {len(tries)} attempts over time, each with its wait and its run: {told}.",
+        plots.timeline(facts.stages, facts.written.timestamp()),
+        f"One row for each attempt, as stage link.attempt{more}: {told}.",
+        campaign_origin(facts, "journal/"),
     )
+    table = Block(table=tables.attempts_table(facts), folded=True)
+    return Section("attempts", "Attempts", about, blocks=(Block(picture=picture), table))
 
 
 def provenance(facts: Facts) -> Section:
-    """Return where every figure comes from."""
-    created = {key: value for key, value in facts.created.items() if key not in ("seq", "epoch", "t", "event", "versions")}
+    """Return what everything rests on; each figure and table above tells its own origin."""
+    created = {
+        key: value for key, value in facts.created.items() if key not in ("seq", "epoch", "t", "event", "hash", "versions")
+    }
     versions = facts.created.get("versions") or {}
-    rows = [(key, str(value)) for key, value in created.items()] + [
-        (f"version of {key}", str(value)) for key, value in sorted(versions.items())
-    ]
+    rows = [(key, str(value)) for key, value in created.items()]
+    rows += [(f"version of {key}", str(value)) for key, value in sorted(versions.items())]
     if "t" in facts.created:
         rows.append(("created", datetime.fromtimestamp(facts.created["t"], UTC).isoformat(timespec="seconds")))
     blocks = [Block(facts=tuple(rows))] if rows else []
-    return Section("provenance", "Provenance", blocks=(*blocks, Block(table=tables.provenance_table(facts))))
+    table = [Block(table=tables.provenance_table(facts))] if facts.stages else []
+    return Section("provenance", "Provenance", "Files vouched for: with size and SHA-256, in the stages' receipts.",
+                   blocks=(*blocks, *table))  # fmt: skip
 
 
-def _screening(stage: StageFacts) -> list[Block]:
-    result, blocks = stage.result, list[Block]()
-    histogram = result.get("histogram") or {}
-    flagged = f"{number(result.get('flagged') or 0)} flagged and not ranked"
-    text = (
-        f"{number(result.get('count'))} structures scored by {result.get('score', '?')}, {flagged}. {result.get('meaning', '')}"
-    )
-    if histogram.get("counts") and len(histogram.get("edges") or ()) == len(histogram["counts"]) + 1:
-        label = f"{result.get('score', 'score')}{' (' + histogram['unit'] + ')' if histogram.get('unit') else ''}"
-        picture = plots.histogram(f"scores {stage.key}", histogram["edges"], histogram["counts"], label)
-        blocks.append(_figure(picture, text, _titled(stage)))
-    else:
-        blocks.append(Block(title=_titled(stage), text=text))
-    return [*blocks, Block(table=tables.ranking_table(stage))]
+def _shares(spent: Mapping[str, float]) -> str:
+    total = sum(spent.values()) or 1.0
+    return ", ".join(f"{phase} {100 * seconds / total:.0f} %" for phase, seconds in spent.items() if seconds)
 
 
-def _trials_text(stage: StageFacts) -> str:
-    done = sum(row.get("status") == "done" for row in stage.trials)
-    causes: dict[str, int] = {}
-    for row in stage.trials:
-        if row.get("status") == "failed":
-            causes[str(row.get("cause"))] = causes.get(str(row.get("cause")), 0) + 1
-    failed = ", ".join(f"{count} {cause}" for cause, count in sorted(causes.items())) or "none"
-    resumed = sum(bool(row.get("interrupted")) for row in stage.trials)
-    stopped = sum(row.get("status") == "stopped" for row in stage.trials)
-    early = f" {stopped} stopped early (their objective is that of fewer epochs);" if stopped else ""
-    return f"{len(stage.trials)} trials: {done} done;{early} failed: {failed}; {resumed} interrupted and resumed."
-
-
-def _titled(stage: StageFacts) -> str:
-    backbone: Any = stage.result.get("backbone") or stage.spec.get("backbone")
-    name = backbone.get("name") if isinstance(backbone, dict) else backbone
-    unfinished = "" if stage.status.state == "done" else f" ({stage.status.state})"
-    return f"{stage.key}{f', {name}' if name and name != stage.key else ''}{unfinished}"
-
-
-def _figure(svg: str, text: str, title: str = "") -> Block:
-    return Block(title=title, text=text, svg=Markup(svg))  # noqa: S704 matplotlib escapes what it draws
+def _age(facts: Facts) -> tuple[str, str]:
+    ended = max((each.ended for stage in facts.stages for each in stage.history.tries if each.ended), default=None)
+    begun = facts.begun.timestamp() if facts.begun else 0.0
+    is_over = facts.status.state == "done" and ended is not None
+    now = ended if is_over and ended is not None else facts.written.timestamp()
+    return walltime_text(max(0.0, now - begun)), "from the first event to the last" if is_over else "since the first event"

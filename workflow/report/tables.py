@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from workflow.stages.base import walltime_text
 from workflow.report.facts import Facts, StageFacts
+from workflow.stages.base import walltime_text
 
 Metrics = dict[str, dict[str, Any]]
 _ERRORS = (
@@ -18,6 +18,16 @@ _ERRORS = (
     "force_mae_mev_per_angstrom",
     "force_baseline_mev_per_angstrom",
 )
+
+
+BLENDS = {
+    "energy_mae_mev_per_atom": "blend",
+    "mean_of_branches_mae_mev_per_atom": "mean of branches",
+    "own_branch_mae_mev_per_atom": "own branch",
+}
+"""Ways to an energy out of several branches, by the name of their error."""
+_LABELS = {"mev_per_atom": ("meV/atom", "num_energies"), "mev_per_angstrom": ("meV/Å", "num_force_components")}
+MOST_RANKED = 1000
 
 
 @dataclass(frozen=True)
@@ -119,37 +129,63 @@ def promotion_table(stage: StageFacts) -> Table:
     chosen = {_source(row) for row in stage.result.get("selected") or []}
     rows = [
         (
-            "selected" if _source(row) in chosen else "",
+            str(place),
             str(row.get("backbone")),
             _source(row),
             *(number(row.get(k)) for k in ("objective", "epochs", "seconds")),
+            "selected" if _source(row) in chosen else "",
         )
-        for row in stage.result.get("ranking") or []
+        for place, row in enumerate(stage.result.get("ranking") or [], start=1)
     ]
-    return Table(f"Promotion {stage.key}", ("", "backbone", "from", ">objective", ">epochs", ">seconds"), tuple(rows))
+    return Table(
+        f"Promotion {stage.key}", ("rank", "backbone", "from", ">objective", ">epochs", ">seconds", "verdict"), tuple(rows)
+    )
 
 
 def finetuning_table(stage: StageFacts) -> Table:
-    """Return the strategies of a fine-tuning side by side."""
-    errors = (">energy MAE (meV/atom)", ">linear fit (meV/atom)", ">force MAE (meV/Å)", ">zero forces (meV/Å)")
-    columns = ("strategy", ">objective", *errors, ">epochs", ">time to best (s)")
-    keys = ("objective", *_ERRORS, "epochs", "seconds_to_best")
-    rows = [(str(row.get("strategy")), *(number(row.get(key)) for key in keys)) for row in stage.result.get("table") or []]
-    return Table(f"Fine-tuning {stage.key} on {stage.result.get('task', '?')}", columns, tuple(rows))
+    """Return the strategies of a fine-tuning side by side, each error with its unit and its number of labels."""
+    rows = stage.result.get("table") or []
+    splits = {str(row["split"]) for row in rows if row.get("split")}
+    columns: tuple[str, ...] = (
+        "task",
+        "strategy",
+        ">energy MAE",
+        ">linear fit",
+        ">force MAE",
+        ">zero forces",
+        ">epochs",
+        ">time to best",
+        "note",
+    )
+    cells: list[tuple[str, ...]] = [
+        (
+            str(row.get("task") or stage.result.get("task") or "?"),
+            str(row.get("strategy")),
+            *(_error(row, key) for key in _ERRORS),
+            number(row.get("epochs")),
+            f"{number(row['seconds_to_best'])} s" if row.get("seconds_to_best") is not None else "",
+            ": ".join(str(row[key]) for key in ("failed", "message") if row.get(key)),
+        )
+        for row in rows
+    ]
+    if not any(row[-1] for row in cells):
+        columns, cells = columns[:-1], [row[:-1] for row in cells]
+    where = f"on the {' and '.join(sorted(splits))} split" if splits else "on a split that was not recorded"
+    caption = f"Errors of {stage.key}, {where}; the epoch is the best on validation"
+    return Table(caption, columns, tuple(cells))
 
 
 def blend_table(stage: StageFacts) -> Table:
     """Return the errors of blended energies on each branch's labels beside simpler ways, and the mean weights."""
     metrics: Metrics = stage.result["metrics"]
     weights = list(dict.fromkeys(name for found in metrics.values() for name in found.get("weights") or {}))
-    ways = {
-        "energy_mae_mev_per_atom": ">blend (meV/atom)",
-        "mean_of_branches_mae_mev_per_atom": ">mean of branches (meV/atom)",
-        "own_branch_mae_mev_per_atom": ">own branch (meV/atom)",
-    }
-    columns = ("labels of", *ways.values(), *(f">weight of {name}" for name in weights))
+    columns = ("labels of", *(f">{way}" for way in BLENDS.values()), *(f">weight of {name}" for name in weights))
     rows = [
-        (name, *(number(found.get(way)) for way in ways), *(number((found.get("weights") or {}).get(each)) for each in weights))
+        (
+            name,
+            *(f"{number(found[way])} meV/atom" if found.get(way) is not None else "" for way in BLENDS),
+            *(number((found.get("weights") or {}).get(each)) for each in weights),
+        )
         for name, found in sorted(metrics.items())
     ]
     return Table(f"Energy MAE on validation with the branch weights of {stage.key}", columns, tuple(rows))
@@ -158,14 +194,16 @@ def blend_table(stage: StageFacts) -> Table:
 def ranking_table(stage: StageFacts) -> Table:
     """Return the best candidates of a screening."""
     score, unit = str(stage.result.get("score", "score")), stage.result.get("unit")
-    top = [row for row in stage.result.get("top") or [] if isinstance(row, dict)]
+    top = [row for row in stage.result.get("top") or [] if isinstance(row, dict)][:MOST_RANKED]
     keys = list(dict.fromkeys(["place", "id", *(key for row in top for key in row)]))
     names = {"place": "rank", "num_atoms": "atoms", score: f"{score} ({unit})" if unit else score}
     numeric = {key for key in keys if key != "place" and any(isinstance(row.get(key), int | float) for row in top)}
     columns = tuple(f"{'>' if key in numeric else ''}{names.get(key, key)}" for key in keys)
     rows = [tuple(number({"place": place, **row}.get(key)) for key in keys) for place, row in enumerate(top, start=1)]
     order = f", {stage.result['order']}" if stage.result.get("order") else ""
-    return Table(f"Best candidates of {stage.key} by {score}{order}", columns, tuple(rows))
+    asked = int(stage.spec.get("top") or len(rows))
+    fewer = f"; {asked} were asked for" if len(rows) < asked else ""
+    return Table(f"Best {len(rows)} candidates of {stage.key} by {score}{order}{fewer}", columns, tuple(rows))
 
 
 def attempts_table(facts: Facts) -> Table:
@@ -217,6 +255,13 @@ def number(value: Any) -> str:
     if isinstance(value, int) or (abs(value) >= 1e4 and value == value):
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def _error(row: dict[str, Any], key: str) -> str:
+    """Return an error with its unit and the number of labels that it is the mean of."""
+    unit, counted = next(found for suffix, found in _LABELS.items() if key.endswith(suffix))
+    count = row.get(counted)
+    return "" if row.get(key) is None else f"{number(row[key])} {unit}" + (f" (N = {number(count)})" if count is not None else "")
 
 
 def _length(value: Any) -> int | None:
