@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import importlib
+import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -106,3 +109,18 @@ def aselmdb(path: Path, rows: list[Atoms]) -> list[Path]:
         for atoms in rows:
             database.write(atoms)
     return [path]
+
+
+def matbench(path: Path, column: str, structures: list[Atoms], targets: Sequence[float | bool]) -> list[Path]:
+    """Write a Matbench task: a DataFrame of structures and targets as compressed JSON."""
+    rows = [[crystal(atoms), value] for atoms, value in zip(structures, targets, strict=True)]
+    frame = {"index": list(range(len(rows))), "columns": ["structure", column], "data": rows}
+    path.write_bytes(gzip.compress(json.dumps(frame).encode()))
+    return [path]
+
+
+def table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write a csv file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([header, *rows])
