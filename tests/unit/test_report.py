@@ -140,7 +140,7 @@ def test_what_is_not_done_is_said(tmp_path: Path) -> None:
 
 def test_an_empty_folder_gives_a_page_too(tmp_path: Path) -> None:
     text = write_report(tmp_path, tmp_path / "r.html").read_text()
-    assert "campaign.json: not there" in text
+    assert "not begun" in text
     assert Page(text).open == []
 
 
