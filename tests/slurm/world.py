@@ -1,0 +1,78 @@
+"""What tests on the cluster share: the site, jobs of a line or two, patience."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from slurm.cluster import Cluster
+from workflow.batch.scheduler import JobRow, JobSpec, Scheduler, directives
+from workflow.site import Site
+
+OVERLAY = Path(__file__).with_name("frontier.yaml")
+
+
+def home_of(folder: Path) -> Path:
+    """Write the overlay as a user would; give the folder for `XDG_CONFIG_HOME`."""
+    sites = folder / "config" / "campaign" / "sites"
+    sites.mkdir(parents=True)
+    shutil.copy(OVERLAY, sites / "frontier.yaml")
+    return folder / "config"
+
+
+def environment(cluster: Cluster, folder: Path) -> dict[str, str]:
+    """Return the environment in which the `campaign` command meets the cluster as Frontier."""
+    root = Path(__file__).parents[2]
+    own = {"XDG_CONFIG_HOME": str(home_of(folder)), "PYTHONPATH": f"{root}:{root / 'tests'}", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **cluster.environment, **own}
+
+
+def job(
+    site: Site,
+    folder: Path,
+    text: str,
+    *,
+    nodes: int = 1,
+    minutes: float = 2,
+    queue: str = "bin5",
+    after: tuple[str, ...] = (),
+) -> JobSpec:
+    """Write a batch script with its directives and return what to submit."""
+    folder.mkdir(exist_ok=True)
+    script = folder / "script.sh"
+    spec = JobSpec(f"c{folder.name}", folder, script, folder / "job.log", nodes, 60 * minutes, queue, after)
+    script.write_text("\n".join(["#!/bin/sh", *directives(site, spec), text]) + "\n")
+    return spec
+
+
+def row(batch: Scheduler, job_id: str) -> JobRow:
+    """Return the job's row; it is there."""
+    return next(each for each in batch.snapshot().rows if each.job_id == job_id)
+
+
+def wait(condition: Callable[[], bool], seconds: float = 60.0, every: float = 0.3) -> None:
+    """Wait for something to come to pass."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(every)
+
+
+def ended(batch: Scheduler, job_id: str, seconds: float = 60.0) -> JobRow:
+    """Wait for the end of a job."""
+    wait(lambda: row(batch, job_id).state.is_final, seconds)
+    return row(batch, job_id)
+
+
+def with_scheduler(site: Site, **fields: object) -> Site:
+    """Return a site whose scheduler differs."""
+    return site.model_copy(update={"scheduler": site.scheduler.model_copy(update=fields)})
+
+
+def with_queue(site: Site, options: Mapping[str, str]) -> Site:
+    """Return a site whose first queue is called otherwise by the batch system."""
+    queue = site.queues[0].model_copy(update={"name": "bin5", "options": dict(options), "min_nodes": 1, "max_nodes": 9999})
+    return site.model_copy(update={"queues": (queue,)})
