@@ -27,6 +27,7 @@ MODULES = {
     "blend": "model.inference.blend",
     "screen": "model.inference.screen",
     "convert": "model.data.convert",
+    "probe": "model.probe",
 }
 """Where each command's `run(config, folder, ranks) -> Outcome` stands."""
 

@@ -186,6 +186,15 @@ class ConvertConfig(Task):
     splits: Splits = Splits()
 
 
+class ProbeConfig(Task):
+    """Input of `python -m model probe`: what ranks see of their nodes, for `campaign sites test`."""
+
+    exercise: Literal["report", "exit", "killed", "wait"] = Field(
+        "report", description="Tell what is seen; let a rank exit with 3, or be killed; or work until asked to stop."
+    )
+    local: Path | None = Field(None, description="Node-local folder to write to and read back.")
+
+
 COMMANDS: dict[str, type[Task]] = {
     "train": TrainConfig,
     "finetune": FinetuneConfig,
@@ -193,6 +202,7 @@ COMMANDS: dict[str, type[Task]] = {
     "blend": BlendConfig,
     "screen": ScreenConfig,
     "convert": ConvertConfig,
+    "probe": ProbeConfig,
 }
 
 

@@ -68,7 +68,7 @@ class Header(Strict):
     splits: Splits = Splits()
     paper: Paper | None = Field(None, description="What is being redone, for comparison in `campaign plan`.")
     branches: dict[Name, BranchSource] = Field(
-        description="Data sets to train on, each with a head of its own, by name: letters, digits, - and _."
+        {}, description="Data sets to train on, each with a head of its own, by name: letters, digits, - and _."
     )
     sources: dict[Name, BranchSource] = Field(
         {},

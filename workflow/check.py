@@ -162,6 +162,8 @@ def _check_stages(draft: Draft, campaign: Campaign, report: CheckReport) -> None
             )
     for stage in make_plan(campaign).stages:
         for each in stage.refusals:
+            if each.key == "trial":  # the stage's own check says it with the key of the trial
+                continue
             block = f"This would fit: {each.block(campaign.site.name)}" if each.fits else "Nothing there would fit."
             key = place(draft.document, stage.name, (each.key,))
             report.problems.append(draft.document.fault(f"{each.rule} [{each.source}]", key, block))

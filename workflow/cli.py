@@ -12,6 +12,7 @@ from workflow.commands.datasets import datasets
 from workflow.commands.options import FILE, SITE, TARGET
 from workflow.commands.rehearsing import rehearse
 from workflow.commands.running import approve, cancel, logs, resume, run, status
+from workflow.commands.sites import sites
 from workflow.commands.writing import complete, init, schema
 from workflow.face import Face, Where, examples
 
@@ -119,7 +120,7 @@ def report(where: Where, target: Path | None, into: Path | None) -> None:
     click.echo(f"wrote {write_report(where.folder, into)}")
 
 
-for _each in (rehearse, datasets, schema, complete):
+for _each in (rehearse, sites, datasets, schema, complete):
     campaign.add_command(_each)
 
 

@@ -106,7 +106,8 @@ def _header_faults(draft: Draft) -> Iterator[CampaignError]:
     """Find what is wrong with a header whose keys are each well."""
     if draft.header is None or draft.site is None:
         return
-    if not draft.header.branches and not draft.header.sources:
+    needs_data = any(stage_kind(spec.kind).needs_data for spec in draft.stages.values())
+    if needs_data and not draft.header.branches and not draft.header.sources:
         yield draft.document.fault("no data sets", ("branches",), "Name at least one under `branches`.")
     try:
         draft.folder()

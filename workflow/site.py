@@ -138,7 +138,7 @@ def load_site(name: str) -> Site:
         raise SiteError(f"no site '{name}'", "site", getattr(error, "remedy", "")) from error
     path = next(f / f"{name}.yaml" for f in _folders() if (f / f"{name}.yaml").is_file())
     fields = _read(path)
-    overlay = _overlay(name)
+    overlay = overlay_path(name)
     if overlay.is_file():
         fields = merge(fields, _read(overlay, may_be_empty=True))
     site, faults = validate(Site, {"name": name, **fields})
@@ -148,6 +148,12 @@ def load_site(name: str) -> Site:
         more = f" {others} more like it." if others else ""
         raise SiteError(first.what, f"{where}: {'.'.join(first.key)}", f"{first.remedy}{more}")
     return cast(Site, site)
+
+
+def overlay_path(name: str) -> Path:
+    """Return the file of this user's own values for a site."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"))
+    return home / "campaign" / "sites" / f"{name}.yaml"
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -168,11 +174,6 @@ def packaged(folder: str) -> Path:
 def _folders() -> list[Path]:
     own = os.environ.get("CAMPAIGN_SITES")
     return ([Path(own)] if own else []) + [packaged("sites")]
-
-
-def _overlay(name: str) -> Path:
-    home = Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"))
-    return home / "campaign" / "sites" / f"{name}.yaml"
 
 
 def _read(path: Path, *, may_be_empty: bool = False) -> dict[str, Any]:

@@ -128,6 +128,14 @@ class AgentAllocation:
         """Return the seconds until tasks are asked to checkpoint."""
         return self._of.deadline.time_left()
 
+    def local_folder(self) -> Path:
+        """Return the node-local folder of this attempt; `{node}` in it stands for a node's name."""
+        return Path(self._of.staging.folder)
+
+    def why_stopping(self) -> str:
+        """Return why the allocation stops: its own timer, a signal, a person."""
+        return self._of.deadline.reason
+
     def is_stopping(self) -> bool:
         """Say whether the deadline has come, a cancel was asked for, or the attempt was revoked."""
         return self._of.deadline.is_due or self.folder.revoked.exists()

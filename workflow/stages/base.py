@@ -163,6 +163,12 @@ class Allocation(Protocol):
     def time_left(self) -> float:
         """Return the seconds until tasks are asked to checkpoint."""
 
+    def local_folder(self) -> Path:
+        """Return the node-local folder of this attempt; `{node}` in it stands for a node's name."""
+
+    def why_stopping(self) -> str:
+        """Return why the allocation stops: its own timer, a signal, a person."""
+
     def is_stopping(self) -> bool:
         """Say whether the deadline has come or a cancel was asked for: start nothing more."""
 
@@ -179,6 +185,8 @@ class Stage:
     Spec: ClassVar[type[StageSpec]] = StageSpec
     on_login: ClassVar[bool] = False
     """Whether the driver does this stage itself (seconds of reading files) instead of a batch job."""
+    needs_data: ClassVar[bool] = True
+    """Whether a campaign of such stages needs branches or sources."""
 
     def problems(self, spec: Any, campaign: Any) -> list[tuple[str, str, str]]:  # noqa: ARG002 for those that need it
         """Return what is wrong with this stage as (what, dotted key below the stage, remedy)."""

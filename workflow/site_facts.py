@@ -1,0 +1,96 @@
+"""What stands behind each figure of a site file: the facility's manual, nothing yet, or a test of this user's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from model.outcome import read_json, write_json
+from workflow.site import Site, overlay_path
+
+_NO_FIGURES = ("name", "description", "sources", "unverified", "paths", "account")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One value of a site file.
+
+    Attributes:
+        key: Dotted key.
+        value: The value.
+        source: Who says so; empty where nobody does.
+        unverified: How to find out, where no manual at hand confirms it.
+        tested: When and with what result this user's last test touched it.
+    """
+
+    key: str
+    value: Any
+    source: str
+    unverified: str
+    tested: str
+
+    @property
+    def mark(self) -> str:
+        """Return one word for where it stands."""
+        if self.tested:
+            return "tested" if self.tested.startswith("ok") else "FAILED"
+        return "unverified" if self.unverified else "source" if self.source else ""
+
+
+def figures(site: Site) -> list[Figure]:
+    """Return every figure that a site file states, defaults left out."""
+    stated = site.model_dump(mode="json", exclude_defaults=True)
+    tests = _tests(site.name)
+    rows = []
+    for key, value in _leaves({name: each for name, each in stated.items() if name not in _NO_FIGURES}):
+        source, unverified = nearest_entry(site.sources, key), nearest_entry(site.unverified, key)
+        # The longer key speaks: `environment` may have a source, and one variable of it none.
+        text, how = (source[1], "") if len(source[0]) > len(unverified[0]) else (source[1], unverified[1])
+        rows.append(Figure(key, value, text, how, nearest_entry(tests, key)[1]))
+    return rows
+
+
+def nearest_entry(entries: dict[str, str], key: str) -> tuple[str, str]:
+    """Return the entry of the longest key that is this one or above it, and that key; empty texts where there is none."""
+    parts = key.split(".")
+    for end in range(len(parts), 0, -1):
+        name = ".".join(parts[:end])
+        if name in entries:
+            return name, entries[name]
+    return "", ""
+
+
+def tested_path(name: str) -> Path:
+    """Return where the result of a user's last test of a site is kept, beside the overlay."""
+    return overlay_path(name).with_suffix(".tested.json")
+
+
+def keep_test(name: str, result: dict[str, Any]) -> Path:
+    """Write down what a test has found, for `campaign sites show`."""
+    path = tested_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**result, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "user": os.environ.get("USER", "")})
+    return path
+
+
+def _tests(name: str) -> dict[str, str]:
+    found = read_json(tested_path(name)) or {}
+    verdicts: dict[str, str] = {}
+    for check in found.get("checks", []):
+        for key in check["verifies"]:
+            word = "ok" if check["ok"] else "failed"
+            if not verdicts.get(key, "").startswith("failed"):
+                verdicts[key] = f"{word} {found['date']}: {check['seen']}"
+    return verdicts
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, each in value.items():
+            yield from _leaves(each, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
