@@ -76,3 +76,19 @@ def with_queue(site: Site, options: Mapping[str, str]) -> Site:
     """Return a site whose first queue is called otherwise by the batch system."""
     queue = site.queues[0].model_copy(update={"name": "bin5", "options": dict(options), "min_nodes": 1, "max_nodes": 9999})
     return site.model_copy(update={"queues": (queue,)})
+
+
+def frames(count: int) -> str:
+    """Return hydrogen molecules of different lengths, each a molecule of its own for the splits."""
+    header = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:forces:R:3 energy={} pbc="F F F" molecule=m{}'
+    lines = []
+    for number in range(count):
+        length = 0.6 + 0.4 * number / count
+        pull = 3.0 * (length - 0.75)
+        lines += [
+            "2",
+            header.format(-1 + 1.5 * (length - 0.75) ** 2, number),
+            f"H 0 0 0 0 0 {pull}",
+            f"H 0 0 {length} 0 0 {-pull}",
+        ]
+    return "\n".join(lines) + "\n"
