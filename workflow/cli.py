@@ -73,12 +73,16 @@ def check(file: Path, site: str | None, elsewhere: bool, no_models: bool) -> Non
     epilog=examples(
         "campaign plan my.yaml",
         "campaign plan my.yaml --site local",
+        "campaign plan my.yaml --scripts scripts    see what would be submitted",
     ),
 )
 @FILE
 @SITE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plan(file: Path, site: str | None, as_json: bool) -> None:
+@click.option(
+    "--scripts", type=click.Path(path_type=Path), metavar="FOLDER", help="Write batch scripts and launcher calls there."
+)
+def plan(file: Path, site: str | None, as_json: bool, scripts: Path | None) -> None:
     """Show what FILE asks of a site: jobs, node-hours, queues, and what would be refused.
 
     Nothing is submitted. Exit code 2 if the site would refuse a stage; the block that fits is printed.
@@ -87,8 +91,13 @@ def plan(file: Path, site: str | None, as_json: bool) -> None:
     from workflow.plan import make_plan
     from workflow.report.planned import print_plan, print_plan_json
 
-    made = make_plan(load_campaign(file, site))
+    loaded = load_campaign(file, site)
+    made = make_plan(loaded)
     (print_plan_json if as_json else print_plan)(made)
+    if scripts is not None and not made.refused:
+        from workflow.preview import write_previews
+
+        click.echo(f"wrote {len(write_previews(loaded, scripts))} files into {scripts}")
     sys.exit(2 if made.refused else 0)
 
 

@@ -42,8 +42,8 @@ class Figure:
 
 
 def figures(site: Site) -> list[Figure]:
-    """Return every figure that a site file states, defaults left out."""
-    stated = site.model_dump(mode="json", exclude_defaults=True)
+    """Return every figure that a site file states, the user's own among them."""
+    stated = site.model_dump(mode="json", exclude_unset=True)
     tests = _tests(site.name)
     rows = []
     for key, value in _leaves({name: each for name, each in stated.items() if name not in _NO_FIGURES}):

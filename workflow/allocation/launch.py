@@ -86,7 +86,11 @@ class Launcher:
         Raises:
             SiteError: The launcher is not installed.
         """
-        head = [self._program(), *_fill(self.arguments, placement.words()), *placement.options]
+        return [self._program(), *self.line(placement, command)[1:]]
+
+    def line(self, placement: Placement, command: Sequence[str]) -> list[str]:
+        """Return the call as a person would type it, wherever the launcher is installed."""
+        head = [self.program, *_fill(self.arguments, placement.words()), *placement.options]
         if not self.section:
             return [*head, *command]
         sections = [[*_fill(self.section, placement.words(node)), *command] for node in placement.nodes]
@@ -125,8 +129,8 @@ class Setting:
     def placement(self, nodes: tuple[str, ...], ranks_per_node: int, folder: Path) -> Placement:
         """Return where a call runs; on a site whose backend is gloo the devices are CPUs."""
         gpus = 0 if self.node.backend == "gloo" else max(1, self.node.devices // ranks_per_node)
-        cores, binding = max(1, self.node.cores // ranks_per_node), _binding(self.node.bind, ranks_per_node)
-        return Placement(nodes, ranks_per_node, cores, gpus, folder, self.options, binding)
+        cores, bound = max(1, self.node.cores // ranks_per_node), binding(self.node.bind, ranks_per_node)
+        return Placement(nodes, ranks_per_node, cores, gpus, folder, self.options, bound)
 
     def environment_on(self, nodes: tuple[str, ...]) -> dict[str, str]:
         """Return the environment of a call on these nodes."""
@@ -244,7 +248,7 @@ def _filled(variables: Mapping[str, str], words: Mapping[str, str]) -> dict[str,
     return {name: _BRACES.sub(lambda found: words.get(found[1], found[0]), value) for name, value in variables.items()}
 
 
-def _binding(lists: tuple[str, ...], ranks: int) -> str:
+def binding(lists: tuple[str, ...], ranks: int) -> str:
     """Share a node's core lists out among fewer ranks than it has devices: neighbours go together."""
     if not lists or ranks > len(lists):
         return ""

@@ -196,6 +196,10 @@ class Stage:
         """Return the models (keys of `ModelSpec`) that the file alone states; `campaign check` builds each once."""
         return []
 
+    def calls(self, spec: Any, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002 for those that need it
+        """Return what a job of the stage starts, as (what, command of `python -m model`, nodes), to be read beforehand."""
+        return []
+
     def miniature(self, spec: Any) -> dict[str, Any]:  # noqa: ARG002 for those that need it
         """Return keys that make a stage small enough for `campaign rehearse`, beside those of its jobs."""
         return {}

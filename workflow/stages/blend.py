@@ -36,6 +36,10 @@ class Kind(Stage):
         found = config_problems(BlendConfig, spec.options, "options", {"checkpoint": "x", "branches": {}}, OWN_KEYS - {"epochs"})
         return found + converted_problems(spec, campaign) + model_stage_problems(spec, campaign)
 
+    def calls(self, spec: BlendSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
+        """Return the one task."""
+        return [("branch weights", "blend", (spec.nodes or 1) - spec.spares)]
+
     def miniature(self, spec: BlendSpec) -> dict[str, Any]:  # noqa: ARG002
         """Return a few epochs."""
         return {"options": {"epochs": 3}}

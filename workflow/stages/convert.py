@@ -49,6 +49,11 @@ class Kind(Stage):
         each = [("data do not depend on a model", "each", "Take `each` away.")] if spec.each else []
         return twice + unknown + each
 
+    def calls(self, spec: ConvertSpec, campaign: Any) -> list[tuple[str, str, int]]:
+        """Return the conversion of one source."""
+        names = [each for each in (*campaign.header.branches, *campaign.header.sources) if each in spec.only or not spec.only]
+        return [("each source", "convert", max(1, ((spec.nodes or 1) - spec.spares) // max(1, len(names))))]
+
     def miniature(self, spec: ConvertSpec) -> dict[str, Any]:  # noqa: ARG002
         """Return shards small enough for several of them."""
         return {"shard": 10}

@@ -59,6 +59,10 @@ class Kind(Stage):
             found.append(("no task is named, or one twice", "task", "Name each task once."))
         return found + training_problems(spec.training, FinetuneConfig) + model_stage_problems(spec, campaign)
 
+    def calls(self, spec: FinetuneSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
+        """Return one of the runs."""
+        return [("each run", "finetune", max(1, ((spec.nodes or 1) - spec.spares) // len(spec.runs)))]
+
     def miniature(self, spec: FinetuneSpec) -> dict[str, Any]:  # noqa: ARG002
         """Return two epochs of each run."""
         return {"epochs": 2, "training": {"batch": 8}}

@@ -99,6 +99,10 @@ class Kind(Stage):
         space = make_space(spec.backbone, spec.space)
         return [merge(model_fields(spec.backbone, spec.model), space.model(space.fill({})))]
 
+    def calls(self, spec: HpoSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
+        """Return a trial."""
+        return [("each trial", "train", spec.trial.nodes)]
+
     def miniature(self, spec: HpoSpec) -> dict[str, Any]:
         """Return two trials of two epochs, of the smallest models of the space."""
         return {

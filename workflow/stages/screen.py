@@ -40,6 +40,10 @@ class Kind(Stage):
         found = [(what, key or "candidates", remedy) for what, key, remedy in converted_problems(spec, campaign, spec.candidates)]
         return found + model_stage_problems(spec, campaign)
 
+    def calls(self, spec: ScreenSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
+        """Return the one task."""
+        return [("screening", "screen", (spec.nodes or 1) - spec.spares)]
+
     def miniature(self, spec: ScreenSpec) -> dict[str, Any]:
         """Return a short ranking."""
         return {"top": min(spec.top, 10), "batch": min(spec.batch, 16)}

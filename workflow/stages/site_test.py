@@ -38,6 +38,10 @@ class Kind(Stage):
         each = [("a test of a site does not depend on a model", "each", "Take `each` away.")] if spec.each else []
         return few + each
 
+    def calls(self, spec: SiteTestSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
+        """Return the probe."""
+        return [("probe", "probe", (spec.nodes or 1) - spec.spares)]
+
     def miniature(self, spec: SiteTestSpec) -> dict[str, Any]:  # noqa: ARG002
         """Return a test that does not wait for the end of the walltime."""
         return {"wait": False}

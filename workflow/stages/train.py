@@ -74,6 +74,12 @@ class Kind(Stage):
         given = spec.backbone is not None or "backbone" in spec.model
         return [model_fields(spec.backbone, spec.model)] if given else []
 
+    def calls(self, spec: TrainSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
+        """Return the training and its test."""
+        return [
+            (what, command, (spec.nodes or 1) - spec.spares) for what, command in (("training", "train"), ("test", "evaluate"))
+        ]
+
     def miniature(self, spec: TrainSpec) -> dict[str, Any]:  # noqa: ARG002
         """Return a few epochs with checkpoints every second; one link may be killed, one end early, one finish."""
         return {"links": 3, "epochs": 12, "suffices": None, "training": {"batch": 8, "checkpoint_every_s": 1.0}}

@@ -1,0 +1,32 @@
+#!/bin/bash
+#SBATCH --gpus-per-node=4
+#SBATCH --job-name=csznfcm7odgtpn
+#SBATCH --comment=csznfcm7odgtpn
+#SBATCH --account=ABC123
+#SBATCH --qos=regular
+#SBATCH --constraint=gpu
+#SBATCH --nodes=1032
+#SBATCH --time=360
+#SBATCH --chdir=/campaigns/sc26/stages/search-dimenet/link-1/attempt-1
+#SBATCH --output=/campaigns/sc26/stages/search-dimenet/link-1/attempt-1/job.log
+#SBATCH --signal=B:USR1@540
+#SBATCH --open-mode=append
+#SBATCH --exclusive
+#SBATCH --no-requeue
+#SBATCH --no-kill
+# token csznfcm7odgtpn
+umask 077
+cd /campaigns/sc26/stages/search-dimenet/link-1/attempt-1 || exit 73
+mkdir -m 700 run || { [ -d run ] && exit 0; exit 73; }  # the fence
+module load conda/Miniforge3-24.11.3-0 nccl
+export FI_CXI_DISABLE_HOST_REGISTER=1
+export NCCL_CROSS_NIC=1
+export NCCL_SOCKET_IFNAME=hsn
+export NCCL_NET_GDR_LEVEL=PHB
+export NCCL_NET=Socket
+export FI_CXI_RDZV_GET_MIN=0
+export FI_CXI_SAFE_DEVMEM_COPY_THRESHOLD=16777216
+export MPICH_GPU_SUPPORT_ENABLED=0
+export PYTHONNOUSERSITE=1
+PYTHONPATH=/package${PYTHONPATH:+:$PYTHONPATH}; export PYTHONPATH
+exec /env/bin/python -m workflow.allocation.agent /campaigns/sc26/stages/search-dimenet/link-1/attempt-1
