@@ -50,13 +50,16 @@ class AttemptEntry:
     @property
     def node_hours(self) -> float:
         """What all its jobs have cost; one that is submitted, unknown or duplicated counts in full until proven otherwise."""
-        others = [used for job_id, used in self.beside.items() if job_id != self.job_id]
-        return sum(self.reserved if used is None else used for used in (self.used, *others))
+        return sum(self.reserved if used is None else used for used in self._jobs)
 
     @property
-    def is_proven(self) -> bool:
-        """Whether all its jobs have ended and their cost is known."""
-        return self.used is not None and all(used is not None for job_id, used in self.beside.items() if job_id != self.job_id)
+    def proven(self) -> float:
+        """What those of its jobs have cost whose end is known."""
+        return self.node_hours - self.reserved * sum(used is None for used in self._jobs)
+
+    @property
+    def _jobs(self) -> list[float | None]:
+        return [self.used, *(used for job_id, used in self.beside.items() if job_id != self.job_id)]
 
     @property
     def is_open(self) -> bool:

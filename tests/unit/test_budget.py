@@ -50,11 +50,11 @@ def test_an_attempt_counts_in_full_from_its_intent_and_what_it_used_from_its_end
 def test_each_job_of_a_token_counts_in_full_until_the_accounting_has_it() -> None:
     lines = [intent("x"), submitted("x", "7"), beside("x", "8", None)]
     assert ledger(*lines).node_hours == 4
-    assert not ledger(*lines, settled("x", 0.5)).by_token["x"].is_proven
+    assert ledger(*lines, settled("x", 0.5)).by_token["x"].proven == 0.5
     assert ledger(*lines, settled("x", 0.5)).node_hours == 2.5, "the other one may still run"
     assert ledger(*lines, beside("x", "8", 0.0)).node_hours == 2
     ended = ledger(*lines, settled("x", 0.5), beside("x", "8", 0.125))
-    assert ended.node_hours == 0.625 and ended.by_token["x"].is_proven
+    assert ended.node_hours == ended.by_token["x"].proven == 0.625
 
 
 def test_the_job_that_took_the_fence_changes_places_with_the_one_that_was_adopted() -> None:

@@ -143,8 +143,10 @@ def test_status_finds_the_campaign_by_file_folder_or_place(home: Path) -> None:
     assert "2 campaigns here: runs/first, runs/second" in run("status", code=2).stderr
 
 
-def test_status_before_the_first_run_is_no_error() -> None:
-    assert "first" in run("status", "my.yaml").output
+def test_status_before_the_first_run_says_how_to_start() -> None:
+    assert run("status", "my.yaml").output == "first: not started\nstart it with: campaign run my.yaml\n"
+    fields = json.loads(run("status", "my.yaml", "--json").output)
+    assert (fields["state"], fields["driver"], fields["remarks"]) == ("empty", "ended", [])
 
 
 def test_status_reads_a_folder_named_by_a_path_of_the_site(home: Path) -> None:
@@ -189,8 +191,8 @@ def test_logs_of_a_job_and_of_a_task(home: Path) -> None:
 
 
 def test_logs_of_what_is_not_there(home: Path) -> None:
-    half(home / "runs" / "gfm")
-    assert "Stages that had jobs: data, painn." in run("logs", "pain", code=2).stderr
+    half(home / "runs" / "gfm").begin("train/1")
+    assert "Stages that had jobs: data, painn, train/1." in run("logs", "best", code=2).stderr
     assert "no task 'x'" in run("logs", "painn", "--task", "x", code=2).stderr
     assert "no task '../..'" in run("logs", "painn", "--task", "../..", code=2).stderr
 

@@ -46,7 +46,7 @@ def test_a_finished_campaign_is_done(tmp_path: Path) -> None:
 def test_a_campaign_at_work_shows_what_runs_and_what_waits(tmp_path: Path) -> None:
     half(tmp_path)
     status = read_status(tmp_path)
-    assert (status.state, status.driver) == ("unfinished", "unknown")
+    assert (status.state, status.driver) == ("unfinished", "at work")
     assert states(tmp_path) == {
         "data": "done", "painn": "running", "egnn": "queued", "best": "waiting", "train/1": "waiting", "train/2": "waiting",
         "lead": "waiting", "tune": "waiting", "weights": "waiting", "screen": "waiting",
@@ -55,22 +55,6 @@ def test_a_campaign_at_work_shows_what_runs_and_what_waits(tmp_path: Path) -> No
     assert (painn.link, painn.objective, painn.work.time_left_s) == (1, 0.4321, 754.0)
     assert [task.name for task in painn.work.tasks] == ["trial-0013", "trial-0014", "trial-0012"]
     assert status.stages[3].waits_for == ("painn", "egnn")
-
-
-def test_the_view_fits_eighty_columns(tmp_path: Path) -> None:
-    half(tmp_path)
-    lines = picture(tmp_path).splitlines()
-    assert all(len(line) <= 80 for line in lines)
-    text = "\n".join(lines)
-    for piece in (
-        "50% best 0.4321 12:34 left",
-        "9 of 24 done, 2 running, 3 failed (1 diverged, 2 oom)",
-        "for painn, egnn",
-        "1 busy, 1 spare",
-    ):
-        assert piece in text
-    assert "trial-0013 training epoch 2/4 objective 0.5 91.5 structures/s" in text
-    assert "trial-0012" not in text
 
 
 def test_an_agent_is_called_silent_by_the_observers_own_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,12 +88,13 @@ def status(where: Where, target: Path | None, as_json: bool, watch: bool) -> Non
     from workflow.report.status import read_status, status_json
 
     where.folder = locate(target)
+    file = target if target is not None and target.is_file() else None
     if watch:
-        live.watch(where.folder)
+        live.watch(where.folder, file)
     elif as_json:
-        click.echo(status_json(read_status(where.folder)))
+        click.echo(status_json(read_status(where.folder, file)))
     else:
-        live.show(read_status(where.folder))
+        live.show(read_status(where.folder, file))
 
 
 @click.command(

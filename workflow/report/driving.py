@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from workflow.driver import DONE, FAILED, UNFINISHED, run_campaign
 from workflow.journal import read_events
 from workflow.report.fault import tell_problem
 from workflow.report.lines import Narrator
-from workflow.report.live import View, show
+from workflow.report.live import View, rest_s, show
 from workflow.report.status import read_status
 from workflow.report.terminal import print_results
 from workflow.rundir import RunDir
 
 logger = logging.getLogger(__name__)
 WRONG_INPUT = 2
+_JITTER_S = 0.1  # the view is asked for once a second, by and large
 _BESIDE_THE_VIEW = ("notice", "scheduler_silent", "scheduler_answers")  # the view of stages cannot show them
 
 
@@ -51,7 +53,7 @@ def _driven_live(campaign: Campaign, once: bool, resume: bool) -> int:
         if event["event"] in _BESIDE_THE_VIEW and (line := narrator.tell(event)) is not None:
             console.print(line, markup=False)
 
-    with Live(console=console, get_renderable=_picture(campaign.folder), refresh_per_second=1):
+    with Live(console=console, get_renderable=_picture(campaign.folder, console), refresh_per_second=1):
         return run_campaign(campaign, once=once, resume=resume, on_event=tell)
 
 
@@ -80,14 +82,20 @@ def _has_begun(folder: Path) -> bool:
     return RunDir(folder).campaign.is_file()
 
 
-def _picture(folder: Path) -> Callable[[], RenderableType]:
-    view, last = View(), list[RenderableType]([""])
+def _picture(folder: Path, console: Console) -> Callable[[], RenderableType]:
+    """Return what gives the newest picture; it looks less often where a look takes long, for the driver works beside it."""
+    view, last, next_look = View(), list[RenderableType]([""]), [0.0]
 
     def look() -> RenderableType:
+        began = time.monotonic()
+        if began < next_look[0]:
+            return last[0]
         try:
-            last[0] = view.render(read_status(folder))
+            last[0] = view.render(read_status(folder), console.width, console.height - 1)
         except Exception:  # a fault of the view must not end the driver; the last picture stays
             logger.exception("live view")
+        ended = time.monotonic()
+        next_look[0] = ended + rest_s(ended - began) - _JITTER_S
         return last[0]
 
     return look

@@ -51,6 +51,18 @@ def _settled(subject: str, event: dict[str, Any]) -> str:
     return f"{subject}: {status}{hours}"
 
 
+def _approved(_: str, event: dict[str, Any]) -> str:
+    hours = f"{float(event.get('node_hours') or 0):.4g} node-hours"
+    return f"approved: {hours} more for {event['stage']}" if event.get("stage") else f"approved: {hours} for all stages together"
+
+
+def _found_beside(subject: str, event: dict[str, Any]) -> str:
+    used = event.get("node_hours")
+    if used is None:
+        return f"{subject}: one more job of it was found, {event.get('job_id')}; it counts until it has ended"
+    return f"{subject}: job {event.get('job_id')} beside it has ended ({float(used):.3g} node-hours)"
+
+
 def _stage(_: str, event: dict[str, Any]) -> str:
     why = ", ".join(str(event[key]) for key in ("cause", "message") if event.get(key))
     return f"stage {event.get('stage')}: {event.get('state')}{f' ({why})' if why else ''}"
@@ -66,6 +78,8 @@ _WORDS: dict[str, Callable[[str, dict[str, Any]], str]] = {
     "scheduler_answers": lambda *_: "the batch system answers again",
     "started": lambda s, _: f"{s}: running",
     "settled": _settled,
+    "found_beside": _found_beside,
+    "approved": _approved,
     "revoked": lambda s, _: f"{s}: revoked, it can have no effect any more",
     "cancel_requested": lambda _, e: f"cancel asked for: {e.get('stage') or 'every stage'}",
     "stage": _stage,

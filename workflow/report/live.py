@@ -1,38 +1,48 @@
-"""The live view: stages as a tree with state, progress, trials, best objective, nodes, time left."""
+"""The live view: stages as a tree, every line whole at any width, folded where the terminal is low."""
 
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
-from rich.tree import Tree
 
-from workflow.report.progress import Task, Trials
-from workflow.report.status import CampaignStatus, StageStatus, read_status
-from workflow.stages.base import walltime_text
+from workflow.report.locate import short
+from workflow.report.pieces import AT_WORK, MARKS, details, facts, folded, hours, states
+from workflow.report.status import OVER, CampaignStatus, StageStatus, read_status
 
-_MARKS = {
-    "done": ("✔", "green"),
-    "failed": ("✘", "bold red"),
-    "cancelled": ("✘", "yellow"),
-    "held": ("⏸", "yellow"),
-    "running": ("▶", "bold cyan"),
-    "ending": ("▶", "cyan"),
-    "queued": ("…", "blue"),
-    "submitting": ("…", "blue"),
-    "retrying": ("↻", "yellow"),
-    "ready": ("○", "white"),
-    "waiting": ("·", "dim"),
-}
 _REFRESH_S = 1.0
+_SHARE = 0.1
 _SILENT_S = 30.0
-_MOST_TASKS = 4
-_BAR = 8
+_MOST_TASKS = (4, 0, 0)
+_MOST_LINES = 3
+_MOST_OF_A_FAN = 8
+_AT_REST = ("done", "waiting")
+_URGENT = ("failed", "held", "cancelled", "running", "ending", "retrying", "queued", "submitting", "ready", "waiting", "done")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A line of the tree with what hangs on it.
+
+    Attributes:
+        head: What it begins with.
+        facts: What stands behind it, as far as the line goes, and below it.
+        twigs: Lines below it.
+        gap: What stands between head and facts.
+    """
+
+    head: Text
+    facts: Sequence[Text] = ()
+    twigs: Sequence[Branch] = ()
+    gap: str = "  "
 
 
 class View:
@@ -41,172 +51,191 @@ class View:
     def __init__(self) -> None:
         self._heard: dict[str, tuple[int | None, float]] = {}
 
-    def render(self, status: CampaignStatus) -> RenderableType:
-        """Return what to show of a status."""
-        width = max((len(stage.key) for stage in status.stages), default=0)
-        tree = Tree(_head(status), guide_style="dim", hide_root=False)
+    def render(self, status: CampaignStatus, width: int = 80, height: int | None = None) -> RenderableType:
+        """Return what to show of a status.
+
+        Args:
+            status: The status.
+            width: Columns of the terminal.
+            height: Its lines; with more to show, tasks are left out first, then stages at rest are folded.
+        """
+        lines: list[Text] = []
+        for level in range(len(_MOST_TASKS)):
+            lines = [*_head(status, width), *self._tree(status, width, level), *_remarks(status, width)]
+            if height is None or len(lines) <= height:
+                break
+        return Group(*lines)
+
+    def _tree(self, status: CampaignStatus, width: int, level: int) -> Iterator[Text]:
+        groups: dict[str, list[StageStatus]] = {}
         for stage in status.stages:
-            branch = tree.add(_stage_line(stage, width))
-            for line in self._details(stage):
-                branch.add(line)
-        remarks = [Text(f"! {remark}", "yellow") for remark in status.remarks]
-        return Group(tree, *remarks)
+            groups.setdefault(stage.key.partition("/")[0], []).append(stage)
+        shown = {name: stages for name, stages in groups.items() if level < 2 or not all(map(_rests, stages))}
+        pad = max(map(len, shown), default=0)
+        for name, stages in shown.items():
+            is_fan = stages[0].key != name
+            branch = self._fan(name, stages, pad, status, level) if is_fan else self._branch(stages[0], pad, status, level)
+            yield from _lines(branch, "", "", width)
+        aside = [stage for name, stages in groups.items() if name not in shown for stage in stages]
+        for state in _AT_REST:
+            keys = folded([stage.key for stage in aside if stage.state == state])
+            if keys:
+                yield from _lines(Branch(_name(keys[0], pad, state), [Text(each) for each in keys[1:]]), "", "", width)
 
-    def _details(self, stage: StageStatus) -> list[Text]:
-        lines = [Text(stage.message, "red" if stage.state == "failed" else "yellow")] if stage.message else []
-        if stage.state not in ("running", "ending"):
-            return lines
-        if stage.trials is not None:
-            lines.append(_trials_line(stage.trials))
-        lines.append(self._nodes_line(stage))
-        running = [task for task in stage.work.tasks if task.status == "running"]
-        lines += [_task_line(task) for task in running[:_MOST_TASKS]]
-        if len(running) > _MOST_TASKS:
-            lines.append(Text(f"… and {len(running) - _MOST_TASKS} more at work", "dim"))
-        return [line for line in lines if line.plain]
+    def _fan(self, name: str, stages: Sequence[StageStatus], pad: int, status: CampaignStatus, level: int) -> Branch:
+        """Give the stages that one in the file fans out into, under its name; the most urgent state is its own."""
+        state = min((stage.state for stage in stages), key=lambda each: _URGENT.index(each) if each in _URGENT else 0)
+        if state == "waiting" and len({stage.waits_for for stage in stages}) == 1:
+            return Branch(_name(name, pad, state), [Text(f"{len(stages)} of them", "dim"), *facts(stages[0], 0.0)])
+        is_long = level > 0 or len(stages) > _MOST_OF_A_FAN
+        shown = [stage for stage in stages if not (is_long and _rests(stage))]
+        inner = max((len(stage.key) for stage in shown), default=0) - len(name) - 1
+        return Branch(_name(name, pad, state), states(stages), [self._branch(each, inner, status, level) for each in shown])
 
-    def _nodes_line(self, stage: StageStatus) -> Text:
-        used = [f"{count} {name}" for name, count in stage.work.nodes.items() if name != "allocated" and count]
-        line = Text(f"nodes: {', '.join(used)}" if used else "", "dim")
+    def _branch(self, stage: StageStatus, pad: int, status: CampaignStatus, level: int) -> Branch:
         quiet = self._quiet_s(stage)
-        if quiet >= _SILENT_S:
-            line.append(f"{'  ' if line.plain else ''}silent for {quiet:.0f} s", "bold yellow")
-        return line
+        behind = facts(stage, quiet)
+        if stage.state in AT_WORK and quiet >= _SILENT_S:
+            behind.append(Text(f"silent for {quiet:.0f} s", "bold yellow"))
+        twigs = [Branch(line[0], line[1:], gap=" · ") for line in details(stage, _MOST_TASKS[level])]
+        if stage.message and stage.state != "held":
+            twigs.append(Branch(Text(stage.message, "red" if stage.state == "failed" else "yellow")))
+        if stage.state == "held":
+            command = Text(f"campaign approve {stage.key} -c {_target(status)}", "bold")
+            twigs.append(Branch(Text("approve it with:", "yellow"), [command], gap=" "))
+        return Branch(_name(stage.key.rpartition("/")[2], pad, stage.state), behind, twigs)
 
     def _quiet_s(self, stage: StageStatus) -> float:
         beat, now = stage.work.beat, time.monotonic()
         if stage.key not in self._heard or self._heard[stage.key][0] != beat:
             self._heard[stage.key] = (beat, now)
-        return now - self._heard[stage.key][1]
+        return now - self._heard[stage.key][1] if beat is not None else 0.0
 
 
 def show(status: CampaignStatus, console: Console | None = None) -> None:
     """Print a status once."""
-    (console or Console(highlight=False)).print(View().render(status))
+    console = console or Console(highlight=False)
+    console.print(View().render(status, console.width))
 
 
-def watch(folder: Path) -> None:
-    """Show a campaign until it ends or the user leaves."""
-    view, console = View(), Console(highlight=False)
-    last = ""
+def watch(folder: Path, file: Path | None = None) -> None:
+    """Show a campaign until it ends or the user leaves.
+
+    Args:
+        folder: The campaign's folder.
+        file: Its YAML file, where known.
+    """
+    view, console, last = View(), Console(highlight=False), ""
     try:
         with Live(console=console, auto_refresh=False, transient=False) as live:
             while True:
-                status = read_status(folder)
+                began = time.monotonic()
+                status = read_status(folder, file)
                 if console.is_terminal:
-                    live.update(view.render(status), refresh=True)
+                    live.update(view.render(status, console.width, console.height - 1), refresh=True)
                 elif (text := _states(status)) != last:
                     click.echo(text)
                     last = text
                 if status.state not in ("unfinished", "empty"):
-                    return
-                time.sleep(_REFRESH_S)
+                    break
+                time.sleep(rest_s(time.monotonic() - began))
+        if console.is_terminal and len(status.stages) > console.height - 4:
+            show(status, console)  # it has ended: whole, for scrolling back
     except KeyboardInterrupt:
         sys.stderr.write("left; the campaign goes on\n")
+
+
+def rest_s(took_s: float) -> float:
+    """Return how long to rest after a look: a large campaign is looked at less often."""
+    return max(_REFRESH_S, took_s / _SHARE)
+
+
+def _rests(stage: StageStatus) -> bool:
+    return stage.state in _AT_REST
 
 
 def _states(status: CampaignStatus) -> str:
     return "  ".join(f"{stage.key}:{stage.state}" for stage in status.stages)
 
 
-def _head(status: CampaignStatus) -> Text:
-    head = Text.assemble((status.name, "bold"), f" on {status.site or '?'}: ", (status.state, _state_style(status.state)))
-    head.append(f"  {status.node_hours:.3g} of at most {status.planned_node_hours:.3g} node-hours", "dim")
-    if status.budget is not None:
-        head.append(f", budget {status.budget:g}", "dim")
-    return _one_line(head)
+def _head(status: CampaignStatus, width: int) -> Iterator[Text]:
+    where = f" on {status.site}: " if status.site else ": "
+    state = {"empty": "not started", "unfinished": "under way"}.get(status.state, status.state)
+    yield _whole(Text.assemble((status.name, "bold"), where, (state, _STYLES.get(status.state, "bold cyan"))))
+    if status.stages:
+        costs = [f"{hours(status.node_hours)} of at most {hours(status.planned_node_hours)} node-hours used"]
+        costs += [f"{hours(status.reserved_node_hours)} reserved"] if status.reserved_node_hours else []
+        costs += [f"{hours(status.approved)} approved"] if status.approved is not None else []
+        yield from _lines(Branch(Text(costs[0], "dim"), [Text(each, "dim") for each in costs[1:]], gap=" · "), "", "", width)
+    for sentence, command in _next(status):
+        yield from _lines(Branch(Text(sentence, "yellow"), [Text(command, "bold")], gap=" "), "", "", width)
 
 
-def _state_style(state: str) -> str:
-    return {"done": "bold green", "failed": "bold red", "held": "bold yellow", "cancelled": "bold yellow"}.get(state, "bold cyan")
+_STYLES = {"done": "bold green", "failed": "bold red", "held": "bold yellow", "cancelled": "bold yellow"}
 
 
-def _stage_line(stage: StageStatus, width: int) -> Text:
-    mark, style = _MARKS.get(stage.state, ("?", ""))
-    line = Text.assemble((f"{mark} ", style), (stage.key.ljust(width), "bold" if stage.state == "running" else ""))
-    line.append(f"  {stage.kind:<8} ", "dim").append(f"{stage.state:<9}", style)
-    for fact in _facts(stage):
-        line.append(" ").append_text(fact)
-    return _one_line(line)
+def _next(status: CampaignStatus) -> Iterator[tuple[str, str]]:
+    """Say what a person can do now that the campaign does not do by itself, and by which command."""
+    target = _target(status)
+    if status.state == "empty":
+        yield "start it with:", f"campaign run {target}"
+    elif status.state == "unfinished" and status.driver == "ended":
+        yield "no driver is at work, submitted jobs go on; come back with:", f"campaign run {target}"
+    elif status.state == "unfinished" and status.driver == "unknown":
+        yield "if no driver is at work on another host, come back with:", f"campaign run {target}"
+    elif status.state in ("failed", "cancelled"):
+        first = next(stage.key for stage in status.stages if stage.state == status.state)
+        yield "why:", f"campaign logs {first} -c {target}"
+        yield "try again with:", f"campaign resume {target}"
 
 
-def _facts(stage: StageStatus) -> list[Text]:
-    facts: list[Text] = []
-    if stage.state == "waiting":
-        return [Text(f"for {', '.join(stage.waits_for)}", "dim")]
-    if stage.cause:
-        facts.append(Text(stage.cause, "red" if stage.state == "failed" else "yellow"))
-    if stage.links > 1 and stage.link:
-        facts.append(Text(f"link {stage.link}/{stage.links}"))
-    if stage.attempt > 1:
-        facts.append(Text(f"attempt {stage.attempt}", "yellow"))
-    if stage.state == "running" and (bar := _bar(_share(stage))) is not None:
-        facts.append(bar)
-    elif stage.state != "running" and stage.trials is not None:
-        facts.append(Text(f"{stage.trials.done} trials", "dim"))
-    if stage.objective is not None:
-        facts.append(Text(f"best {stage.objective:.4g}", "magenta"))
-    return facts + _running_facts(stage) if stage.state == "running" else facts
+def _target(status: CampaignStatus) -> str:
+    return short(Path(status.file) if status.file else status.folder)
 
 
-def _running_facts(stage: StageStatus) -> list[Text]:
-    facts: list[Text] = []
-    if stage.work.phase and stage.work.phase != "working":
-        facts.append(Text(stage.work.phase, "dim"))
-    if stage.work.time_left_s is not None:
-        facts.append(Text(f"{_clock(stage.work.time_left_s)} left"))
-    return facts
+def _name(name: str, pad: int, state: str) -> Text:
+    mark, style = MARKS.get(state, ("?", ""))
+    return Text.assemble(
+        (f"{mark} ", style), (name.ljust(pad), "" if state in (*OVER, "waiting") else "bold"), "  ", (f"{state:<8}", style)
+    )
 
 
-def _clock(seconds: float) -> str:
-    text = walltime_text(max(0.0, seconds))
-    return text.removeprefix("00:")
+def _lines(branch: Branch, first: str, rest: str, width: int) -> Iterator[Text]:
+    """Lay a branch out: as many facts on its line as fit whole, the others below, then its twigs."""
+    guide = rest + ("│   " if branch.twigs else "    ")
+    line, *below = _packed(branch, width - len(first), width - len(guide))
+    line.rstrip()
+    for number, text in enumerate(_wrapped(line, width - len(first)) if not branch.facts else [_whole(line)]):
+        yield Text.assemble((first if number == 0 else rest, "dim"), text, no_wrap=True, overflow="ellipsis")
+    for text in below:
+        yield Text.assemble((guide, "dim"), text, no_wrap=True, overflow="ellipsis")
+    for number, twig in enumerate(branch.twigs, start=1):
+        is_last = number == len(branch.twigs)
+        yield from _lines(twig, rest + ("└── " if is_last else "├── "), rest + ("    " if is_last else "│   "), width)
 
 
-def _share(stage: StageStatus) -> float | None:
-    """Return how much of a stage is done, from 0 to 1, where that is known."""
-    trials = stage.trials
-    if trials is not None and trials.planned:
-        return (trials.done + trials.stopped + sum(trials.failed.values())) / trials.planned
-    running = [task for task in stage.work.tasks if task.status == "running" and task.total]
-    if len(running) == 1 and running[0].done is not None and running[0].total:
-        return running[0].done / running[0].total
-    return None
+def _packed(branch: Branch, width: int, below: int) -> list[Text]:
+    lines = [branch.head.copy()]
+    for number, fact in enumerate(branch.facts):
+        between = branch.gap if number == 0 else " · "
+        room = width if len(lines) == 1 else below
+        if lines[-1].cell_len + len(between) + fact.cell_len <= room:
+            lines[-1].append(between, "dim").append_text(fact)
+        else:
+            lines.append(fact.copy())
+    return lines
 
 
-def _bar(share: float | None) -> Text | None:
-    if share is None:
-        return None
-    filled = round(min(max(share, 0.0), 1.0) * _BAR)
-    return Text.assemble(("━" * filled, "cyan"), ("─" * (_BAR - filled), "dim"), f" {100 * min(share, 1.0):.0f}%")
+def _wrapped(text: Text, width: int) -> list[Text]:
+    parts = textwrap.wrap(text.plain, max(width, 20), max_lines=_MOST_LINES, placeholder=" …", break_on_hyphens=False) or [""]
+    return [_whole(text)] if len(parts) == 1 else [_whole(Text(part, text.style)) for part in parts]
 
 
-def _trials_line(trials: Trials) -> Text:
-    of = f" of {trials.planned}" if trials.planned else ""
-    line = Text(f"trials: {trials.done}{of} done, {trials.running} running")
-    if trials.stopped:
-        line.append(f", {trials.stopped} stopped early")
-    if trials.failed:
-        causes = ", ".join(f"{count} {cause}" for cause, count in sorted(trials.failed.items()))
-        line.append(f", {sum(trials.failed.values())} failed ({causes})", "yellow")
-    if trials.interrupted:
-        line.append(f", {trials.interrupted} interrupted", "dim")
-    return _one_line(line)
+def _remarks(status: CampaignStatus, width: int) -> Iterator[Text]:
+    for remark in status.remarks:
+        yield from _wrapped(Text(f"! {remark}", "yellow"), width)
 
 
-def _task_line(task: Task) -> Text:
-    line = Text.assemble((task.name, "cyan"), f" {task.phase or 'starting'}")
-    if task.epoch is not None and task.epochs:
-        line.append(f" epoch {task.epoch:g}/{task.epochs:g}")
-    elif task.total and task.done is not None:
-        line.append(f" {task.done:g}/{task.total:g} {task.unit}")
-    if task.objective is not None:
-        line.append(f" objective {task.objective:.4g}", "magenta")
-    if task.rate:
-        line.append(f" {task.rate:.4g} structures/s", "dim")
-    return _one_line(line)
-
-
-def _one_line(text: Text) -> Text:
+def _whole(text: Text) -> Text:
     text.no_wrap, text.overflow = True, "ellipsis"
     return text

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from workflow.errors import StageError
+from workflow.report.record import read_planned
 from workflow.rundir import AttemptDir, RunDir
 
 _POLL_S = 0.5
@@ -46,8 +47,7 @@ def _telling(rundir: RunDir, stage: str, task: str | None) -> AttemptDir:
     """Return the newest attempt with that task, or with any; a link that waits in the queue or had nothing to do has none."""
     attempts = rundir.attempts(stage)
     if not attempts:
-        folders = sorted(rundir.stages.glob("*")) if rundir.stages.is_dir() else []
-        known = [path.name for path in folders if any(path.glob("link-*"))]
+        known = [key for key in read_planned(rundir, []).stages if rundir.attempts(key)]
         remedy = f"Stages that had jobs: {', '.join(known) or 'none yet'}."
         raise StageError(f"no job of stage '{stage}'", str(rundir.root), remedy)
     telling = (

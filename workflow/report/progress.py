@@ -64,6 +64,11 @@ class Trials:
     best: float | None = None
     best_id: int | None = None
 
+    @property
+    def ended(self) -> int:
+        """Trials that have ended, one way or another."""
+        return self.done + self.stopped + sum(self.failed.values())
+
 
 @dataclass(frozen=True)
 class Work:
@@ -92,6 +97,32 @@ class Work:
     tasks: tuple[Task, ...] = ()
     trials: Trials | None = None
     objective: float | None = None
+
+    @property
+    def running(self) -> tuple[Task, ...]:
+        """Tasks at work."""
+        return tuple(task for task in self.tasks if task.status == "running")
+
+    @property
+    def rate(self) -> float | None:
+        """Structures per second of all ranks at work together; None where none tells."""
+        rates = [task.rate for task in self.running if task.rate]
+        return sum(rates) if rates else None
+
+    @property
+    def stage_in(self) -> dict[str, float]:
+        """Bytes copied to the nodes and to be copied, over all of them, and their number; empty when all are there."""
+        told = self.facts.get("stage_in")
+        if not isinstance(told, dict):
+            return {}
+        done, each, nodes = (_number(told.get(name)) or 0.0 for name in ("done_bytes", "bytes", "nodes"))
+        return {"done": done, "total": each * nodes, "nodes": nodes} if done < each * nodes else {}
+
+    @property
+    def sources(self) -> tuple[int, int] | None:
+        """Data sets converted, of how many; None for other stages."""
+        told = self.facts.get("sources")
+        return (int(told.get("done") or 0), int(told.get("total") or 0)) if isinstance(told, dict) else None
 
 
 def read_work(attempt: AttemptDir, remarks: list[str]) -> Work:

@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workflow.budget import approved
+from workflow.campaign import Budget
 from workflow.errors import CampaignError
 from workflow.journal import is_driven, read_events
-from workflow.report.history import Try, histories
+from workflow.ledger import Ledger, StageEntry
+from workflow.report.history import History, Try, histories
 from workflow.report.progress import Trials, Work, read_work, trials_of_result
 from workflow.report.record import Planned, read_json_or_remark, read_planned
 from workflow.rundir import RunDir
 
 OVER = ("done", "failed", "cancelled")
 """States that a stage leaves only by `campaign resume`."""
+_DRIVERS = {True: "at work", False: "ended", None: "unknown"}
 _COMPARED = ("hpo", "train")
 """Kinds whose objective means the same everywhere."""
 
@@ -35,8 +39,13 @@ class StageStatus:
         links: Most links.
         attempt: Attempt at that link.
         attempts: Attempts at all links so far.
+        job_id: The batch system's id of that attempt's job.
+        since: Unix time at which that attempt was asked for, or began to run, by its driver's clock.
+        behind: Jobs that wait for that one.
         nodes: Nodes of one job; 0 on the login node.
+        job_node_hours: Cost of one job at full walltime.
         node_hours: Used by ended attempts.
+        reserved_node_hours: Reserved by attempts whose end is not known.
         planned_node_hours: At most, without repeats.
         cause: Why it failed or is held.
         message: The same in a sentence.
@@ -54,8 +63,13 @@ class StageStatus:
     links: int = 1
     attempt: int = 0
     attempts: int = 0
+    job_id: str = ""
+    since: float | None = None
+    behind: int = 0
     nodes: int = 0
+    job_node_hours: float = 0.0
     node_hours: float = 0.0
+    reserved_node_hours: float = 0.0
     planned_node_hours: float = 0.0
     cause: str = ""
     message: str = ""
@@ -73,11 +87,14 @@ class CampaignStatus:
         name: Its name.
         site: Site it runs on.
         state: empty, done, failed, held, cancelled, or unfinished.
-        driver: ended, or unknown (one may be at work: files alone cannot tell at a glance).
+        file: The YAML file it came from; empty where nothing tells.
+        driver: at work, ended, or unknown (one may be at work on another host: files alone cannot tell at a glance).
         stages: In the order in which they can run.
         node_hours: Used by ended attempts.
+        reserved_node_hours: Reserved by attempts whose end is not known.
         planned_node_hours: At most, without repeats.
-        budget: Upper limit in node-hours.
+        budget: Upper limit in node-hours, as the file says.
+        approved: Upper limit with what was approved since.
         events: Lines of the journal.
         remarks: What could not be read.
     """
@@ -85,36 +102,49 @@ class CampaignStatus:
     folder: Path
     name: str = ""
     site: str = ""
+    file: str = ""
     state: str = "empty"
     driver: str = "ended"
     stages: tuple[StageStatus, ...] = ()
     node_hours: float = 0.0
+    reserved_node_hours: float = 0.0
     planned_node_hours: float = 0.0
     budget: float | None = None
+    approved: float | None = None
     events: int = 0
     remarks: tuple[str, ...] = ()
 
 
-def read_status(folder: Path) -> CampaignStatus:
-    """Read where a campaign stands. Never raises for missing or damaged files; `remarks` tells of them."""
+def read_status(folder: Path, file: Path | None = None) -> CampaignStatus:
+    """Read where a campaign stands. Never raises for missing or damaged files; `remarks` tells of them.
+
+    Args:
+        folder: The campaign's folder.
+        file: Its YAML file, where known: for a campaign that has not begun.
+    """
     rundir, remarks = RunDir(folder), list[str]()
-    planned = read_planned(rundir, remarks)
+    has_begun = rundir.campaign.exists() or rundir.journal.exists()
+    planned = read_planned(rundir, remarks) if has_begun else Planned(file=str(file or ""))
     try:
         events, driven = read_events(rundir), is_driven(rundir)
     except (CampaignError, OSError) as error:
         remarks.append(str(error).splitlines()[0])
         events, driven = [], None
-    stages = _stages(rundir, planned, events, remarks)
+    ledger = Ledger(events)
+    stages = _stages(rundir, planned, (histories(events), ledger), remarks)
     return CampaignStatus(
         folder=folder,
         name=planned.name or folder.name,
         site=planned.site,
+        file=planned.file,
         state=_overall(stages),
-        driver="ended" if driven is False else "unknown",
+        driver=_DRIVERS[driven],
         stages=stages,
         node_hours=sum(stage.node_hours for stage in stages),
+        reserved_node_hours=sum(stage.reserved_node_hours for stage in stages),
         planned_node_hours=sum(stage.planned_node_hours for stage in stages),
         budget=planned.budget,
+        approved=approved(Budget(node_hours=planned.budget), ledger) if planned.budget else None,
         events=len(events),
         remarks=tuple(remarks),
     )
@@ -125,28 +155,35 @@ def status_json(status: CampaignStatus) -> str:
     return json.dumps(dataclasses.asdict(status), indent=1, default=str)
 
 
-def _stages(rundir: RunDir, planned: Planned, events: list[dict[str, Any]], remarks: list[str]) -> tuple[StageStatus, ...]:
-    told = histories(events)
+def _stages(
+    rundir: RunDir, planned: Planned, told: tuple[dict[str, History], Ledger], remarks: list[str]
+) -> tuple[StageStatus, ...]:
+    histories_of, ledger = told
     found: dict[str, StageStatus] = {}
-    for key in dict.fromkeys([*planned.stages, *told]):
-        plan = planned.stages.get(key, {})
-        history = told.get(key)
-        base = StageStatus(
-            key=key,
-            kind=str(plan.get("kind") or (history.kind if history else "")),
-            needs=tuple(plan.get("needs", ())),
-            links=int(plan.get("links") or 1),
-            nodes=int(plan.get("nodes") or 0),
-            planned_node_hours=float(plan.get("node_hours") or 0.0),
-            waits_for=tuple(need for need in plan.get("needs", ()) if need in found and found[need].state != "done"),
-        )
-        found[key] = _with_history(base, rundir, history.tries if history else [], remarks)
-        if history and history.state:
+    for key in dict.fromkeys([*planned.stages, *histories_of]):
+        history = histories_of.get(key, History())
+        base = _planned(key, planned.stages.get(key, {"kind": history.kind}), found)
+        found[key] = _with_history(base, rundir, history.tries, ledger.stage(key), remarks)
+        if history.state:
             found[key] = dataclasses.replace(found[key], state=history.state, cause=history.cause, message=history.message)
     return tuple(found.values())
 
 
-def _with_history(stage: StageStatus, rundir: RunDir, tries: list[Try], remarks: list[str]) -> StageStatus:
+def _planned(key: str, plan: dict[str, Any], earlier: dict[str, StageStatus]) -> StageStatus:
+    needs, nodes = tuple(plan.get("needs", ())), int(plan.get("nodes") or 0)
+    return StageStatus(
+        key=key,
+        kind=str(plan.get("kind") or ""),
+        needs=needs,
+        links=int(plan.get("links") or 1),
+        nodes=nodes,
+        job_node_hours=nodes * float(plan.get("walltime_s") or 0.0) / 3600,
+        planned_node_hours=float(plan.get("node_hours") or 0.0),
+        waits_for=tuple(need for need in needs if need in earlier and earlier[need].state != "done"),
+    )
+
+
+def _with_history(stage: StageStatus, rundir: RunDir, tries: list[Try], entry: StageEntry, remarks: list[str]) -> StageStatus:
     receipt = read_json_or_remark(rundir.stage_receipt(stage.key), remarks)
     newest = _at_work(tries)
     if newest is None:
@@ -156,14 +193,20 @@ def _with_history(stage: StageStatus, rundir: RunDir, tries: list[Try], remarks:
         )
     attempt = rundir.attempt(stage.key, newest.link, newest.attempt)
     work = read_work(attempt, remarks)
+    used = sum(each.proven for each in entry.attempts)
     return dataclasses.replace(
         stage,
         state=_state(newest, work),
         link=newest.link,
+        links=max(stage.links, *(each.link for each in tries)),
         attempt=newest.attempt,
         attempts=len(tries),
+        job_id=newest.job_id,
+        since=newest.started or newest.asked,
+        behind=sum(each.link > newest.link for each in entry.open),
         nodes=newest.nodes or stage.nodes,
-        node_hours=sum(each.node_hours for each in tries),
+        node_hours=used,
+        reserved_node_hours=sum(each.node_hours for each in entry.attempts) - used,
         cause=newest.cause,
         message=newest.message if newest.state in ("failed", "submitting") else "",
         work=work,
