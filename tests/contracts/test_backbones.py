@@ -164,12 +164,13 @@ def test_supercells_add(model, name):
     )
 
 
-def test_smooth_at_the_cutoff(model):
-    """An atom crosses the cutoff of two others: energy and forces close up as fast as the steps shrink."""
+@pytest.mark.parametrize("count", [4, 2], ids=["pairs", "lone"])
+def test_smooth_at_the_cutoff(model, count):
+    """An atom crosses the cutoff of others, or of its only neighbour: energy and forces close up as fast as the steps shrink."""
     steps = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
     jumps = []
     for step in steps:
-        sides = [predict(model, _at_distance(CUTOFF + sign * step)) for sign in (-1, 1)]
+        sides = [predict(model, _at_distance(CUTOFF + sign * step, count)) for sign in (-1, 1)]
         jumps.append((float((sides[0].energy - sides[1].energy).abs()), float((sides[0].forces - sides[1].forces).abs().max())))
     for step, (energy_jump, force_jump) in zip(steps, jumps, strict=True):
         assert energy_jump <= 0.1 * step
@@ -177,9 +178,10 @@ def test_smooth_at_the_cutoff(model):
     assert jumps[2][0] < 1e-2 * jumps[0][0] + 1e-12
 
 
-def _at_distance(distance: float) -> System:
-    positions = torch.tensor([[0.0, 0, 0], [0, 1.1, 0.3], [distance, 0, 0], [distance, 1.0, 0.4]], dtype=torch.float64)
-    return System(torch.tensor([6, 1, 8, 1]), positions)
+def _at_distance(distance: float, count: int) -> System:
+    """Two atoms at a distance, or two pairs."""
+    positions = torch.tensor([[0.0, 0, 0], [distance, 0, 0], [0, 1.1, 0.3], [distance, 1.0, 0.4]], dtype=torch.float64)
+    return System(torch.tensor([6, 8, 1, 1])[:count], positions[:count])
 
 
 def test_isolated_atom(model):
@@ -187,6 +189,12 @@ def test_isolated_atom(model):
     assert torch.isfinite(prediction.energy).all()
     assert torch.equal(prediction.forces[0], torch.zeros(3, dtype=torch.float64))
     assert torch.equal(predict(model, molecule(1)).forces, torch.zeros(1, 3, dtype=torch.float64))
+    trained = make(model.spec.backbone["name"], elements=model.spec.elements).requires_grad_(True)
+    alone = trained.predict(graph_of(molecule(1), CUTOFF), training=True)
+    (alone.energy.sum() + alone.forces.square().sum()).backward()
+    gradients = [p.grad for p in trained.parameters() if p.grad is not None]
+    assert any(bool(each.any()) for each in gradients)
+    assert all(torch.isfinite(each).all() for each in gradients)
 
 
 @pytest.mark.parametrize("cell", [None, [2.9, 8.0, 8.0]], ids=["molecule", "images"])

@@ -35,9 +35,11 @@ def build(spec: ModelSpec, branches: int, device: str = "cpu") -> MultiTaskModel
 @pytest.mark.parametrize("elements", ["embedding", "number"])
 @pytest.mark.parametrize("changes", [{}, {"forces": "head"}, {"charge_spin": True, "head_widths": (5, 9)}, {"heads": "shared"}])
 def test_parameters_are_exact(backbone, elements, changes):
-    for layers, hidden, radial, mixing in ((1, 7, 3, False), (3, 16, 8, True)):
-        options = {"name": backbone, "layers": layers, "hidden": hidden, "radial": radial}
-        options |= {"mixing": mixing} if backbone == "painn" else {}
+    known = registry.backbone_config(backbone).model_fields
+    small = {"layers": 1, "hidden": 7, "radial": 3, "mixing": False, "filters": 5, "gaussians": 4}
+    large = {"layers": 3, "hidden": 16, "radial": 8, "mixing": True, "filters": 24, "gaussians": 9}
+    for sizes in (small, large):
+        options = {"name": backbone} | {key: value for key, value in sizes.items() if key in known}
         spec = ModelSpec.model_validate({"backbone": options, "elements": elements, **changes})
         assert num_parameters(spec, 3) == sum(p.numel() for p in build(spec, 3, "meta").parameters())
 
