@@ -33,7 +33,7 @@ def written_out(messages, weights):
     """Each atom's own message 0 of weight 1, beside its neighbours'."""
     rows = []
     for atom in range(NUM_ATOMS):
-        mine = RECEIVER == atom
+        mine = atom == RECEIVER
         values = torch.cat([torch.zeros(1, 3, dtype=torch.float64), messages[mine]])
         share = torch.cat([torch.ones(1, dtype=torch.float64), weights[mine]]).unsqueeze(-1)
         share = share / share.sum()
@@ -52,7 +52,7 @@ def test_extremes_lie_between_the_mean_and_the_extreme():
     messages, weights = edges(1)
     mean, _, least, most = aggregated(messages, weights).chunk(4, -1)
     for atom in range(NUM_ATOMS):
-        values = torch.cat([torch.zeros(1, 3, dtype=torch.float64), messages[RECEIVER == atom]])
+        values = torch.cat([torch.zeros(1, 3, dtype=torch.float64), messages[atom == RECEIVER]])
         assert (values.amin(0) <= least[atom]).all()
         assert (least[atom] <= mean[atom]).all()
         assert (mean[atom] <= most[atom]).all()
