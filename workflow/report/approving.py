@@ -11,6 +11,7 @@ from rich.table import Table
 from workflow.approval import Books, Held
 from workflow.journal import is_driven
 from workflow.report.locate import short
+from workflow.report.pieces import hours
 from workflow.rundir import RunDir
 
 
@@ -40,11 +41,6 @@ def print_books(books: Books) -> None:
         click.echo(f"a driver on another host goes on within seconds; if there is none: {again}")
     else:
         click.echo(f"no driver is at work; go on with: {again}")
-
-
-def hours(value: float) -> str:
-    """Return node-hours in as many digits as matter."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _standing(books: Books) -> str:

@@ -71,9 +71,9 @@ class View:
         for stage in status.stages:
             groups.setdefault(stage.key.partition("/")[0], []).append(stage)
         shown = {name: stages for name, stages in groups.items() if level < 2 or not all(map(_rests, stages))}
-        pad = max(map(len, shown), default=0)
+        pad = max((len(name if len(stages) > 1 else stages[0].key) for name, stages in shown.items()), default=0)
         for name, stages in shown.items():
-            is_fan = stages[0].key != name
+            is_fan = len(stages) > 1
             branch = self._fan(name, stages, pad, status, level) if is_fan else self._branch(stages[0], pad, status, level)
             yield from _lines(branch, "", "", width)
         aside = [stage for name, stages in groups.items() if name not in shown for stage in stages]
@@ -90,9 +90,9 @@ class View:
         is_long = level > 0 or len(stages) > _MOST_OF_A_FAN
         shown = [stage for stage in stages if not (is_long and _rests(stage))]
         inner = max((len(stage.key) for stage in shown), default=0) - len(name) - 1
-        return Branch(_name(name, pad, state), states(stages), [self._branch(each, inner, status, level) for each in shown])
+        return Branch(_name(name, pad, state), states(stages), [self._branch(each, inner, status, level, name) for each in shown])
 
-    def _branch(self, stage: StageStatus, pad: int, status: CampaignStatus, level: int) -> Branch:
+    def _branch(self, stage: StageStatus, pad: int, status: CampaignStatus, level: int, fan: str = "") -> Branch:
         quiet = self._quiet_s(stage)
         behind = facts(stage, quiet)
         if stage.state in AT_WORK and quiet >= _SILENT_S:
@@ -103,7 +103,7 @@ class View:
         if stage.state == "held":
             command = Text(f"campaign approve {stage.key} -c {_target(status)}", "bold")
             twigs.append(Branch(Text("approve it with:", "yellow"), [command], gap=" "))
-        return Branch(_name(stage.key.rpartition("/")[2], pad, stage.state), behind, twigs)
+        return Branch(_name(stage.key.removeprefix(f"{fan}/"), pad, stage.state), behind, twigs)
 
     def _quiet_s(self, stage: StageStatus) -> float:
         beat, now = stage.work.beat, time.monotonic()
