@@ -37,6 +37,13 @@ def test_slurm_states_everything_on_every_step(on_path: Path) -> None:
     )
 
 
+def test_a_check_overlaps_with_what_runs(on_path: Path) -> None:
+    node = Node(devices=8, cores=56, device_memory_gb=64, local="/tmp/x", backend="nccl")
+    setting = Setting(LAUNCHERS["srun"], (), node, {})
+    assert "--overlap" in setting.launcher.argv(setting.placement(("a",), 1, on_path, beside=True), ["true"])
+    assert "--overlap" not in setting.launcher.argv(setting.placement(("a",), 1, on_path), ["true"])
+
+
 def test_slurm_without_gpus_asks_for_none(on_path: Path) -> None:
     assert not [word for word in launcher("srun").argv(placement(on_path, gpus=0), ["x"]) if word.startswith("--gpus")]
 

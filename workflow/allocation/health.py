@@ -77,7 +77,7 @@ def call_on_each(
 ) -> bool:
     """Run a command once on each node, outside the queue of tasks; say whether all ended well before `give_up` said so."""
     folder.mkdir(parents=True)
-    placement = setting.placement(nodes, 1, folder)
+    placement = setting.placement(nodes, 1, folder, beside=True)
     try:
         write_hosts(placement)
         process = start(setting.launcher.argv(placement, command), folder, setting.environment_on(nodes), 1.0)

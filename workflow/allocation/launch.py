@@ -38,6 +38,7 @@ class Placement:
         folder: Task folder; the node list goes into a file there, for 9,300 names are no argument.
         options: The site's own options of the launcher.
         binding: CPU cores of each rank of a node, in local order, joined by `:`; empty: the launcher's own choice.
+        beside: It must not wait for what else runs on the nodes.
     """
 
     nodes: tuple[str, ...]
@@ -47,6 +48,7 @@ class Placement:
     folder: Path
     options: tuple[str, ...] = ()
     binding: str = ""
+    beside: bool = False
 
     def words(self, node: str = "") -> dict[str, str]:
         """Return what may stand in braces in a launcher's arguments."""
@@ -58,6 +60,7 @@ class Placement:
             "cores": str(self.cores_per_rank),
             "gpus": str(self.devices_per_rank) if self.devices_per_rank else "",
             "binding": self.binding,
+            "beside": "yes" if self.beside else "",
             "hosts": str(self.folder / HOSTS_FILE),
         }
 
@@ -126,11 +129,11 @@ class Setting:
     environment: Mapping[str, str]
     across: Mapping[str, str] = field(default_factory=dict)
 
-    def placement(self, nodes: tuple[str, ...], ranks_per_node: int, folder: Path) -> Placement:
+    def placement(self, nodes: tuple[str, ...], ranks_per_node: int, folder: Path, *, beside: bool = False) -> Placement:
         """Return where a call runs; on a site whose backend is gloo the devices are CPUs."""
         gpus = 0 if self.node.backend == "gloo" else max(1, self.node.devices // ranks_per_node)
         cores, bound = max(1, self.node.cores // ranks_per_node), binding(self.node.bind, ranks_per_node)
-        return Placement(nodes, ranks_per_node, cores, gpus, folder, self.options, bound)
+        return Placement(nodes, ranks_per_node, cores, gpus, folder, self.options, bound, beside)
 
     def environment_on(self, nodes: tuple[str, ...]) -> dict[str, str]:
         """Return the environment of a call on these nodes."""
@@ -161,7 +164,8 @@ LAUNCHERS = {
         killed_codes=frozenset({9, 137}),
     ),
     # Slurm. Everything is said on every step: what is left out is taken from the job and blocks or shares silently.
-    # --nodelist takes a file when the value holds a slash; --exact leaves the node's other steps their cores.
+    # --nodelist takes a file when the value holds a slash; --exact leaves the node's other steps their cores, and waits
+    # without a word where too few are left: our own checks and copies overlap with what runs.
     "srun": Launcher(
         program="srun",
         arguments=(
@@ -175,6 +179,7 @@ LAUNCHERS = {
             "?gpus --gpus-per-task={gpus}",
             "--mem=0",
             "--exact",
+            "?beside --overlap",
             "--kill-on-bad-exit=1",
             "--nodelist={hosts}",
         ),
