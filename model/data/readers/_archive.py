@@ -43,7 +43,7 @@ def members(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]
     # Some are several archives in a row. To look behind an end mark is safe where a checksum tells of damage.
     with opened(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r|", ignore_zeros=packed) as archive:
         while (member := archive.next()) is not None:
-            archive.members = []  # it would keep the headers of all
+            archive.members = []  # type: ignore[attr-defined]  # it would keep the headers of all
             if member.isfile() and member.name.endswith(suffixes):
                 content = archive.extractfile(member)
                 assert content is not None  # of a regular file

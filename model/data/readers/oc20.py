@@ -84,8 +84,9 @@ def read(path: Path, config: Config, span: range | None = None) -> Iterator[Stru
     with reading(path):
         for name, lines, reference, unequal in span_of(path, "oc20", span, lambda: _records(path)):
             frame = Refused(name, unequal) if unequal else from_lines(name, lines)
-            is_raw = config.energy == "total" or isinstance(frame, Refused)
-            yield frame if is_raw else replace(frame, energy=frame.energy - reference)
+            if isinstance(frame, Structure) and config.energy == "adsorption":
+                frame = replace(frame, energy=frame.energy - reference)
+            yield frame
 
 
 @dataclass(frozen=True)
