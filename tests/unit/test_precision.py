@@ -7,9 +7,9 @@ import torch
 from graphs import graph_of, molecule
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model import precision
+from model import precision, registry
 from model.config import ModelSpec
-from model.multitask import MultiTaskModel, Statistics
+from model.multitask import MultiTaskModel, unit_statistics
 
 PRODUCTS = {"aten.mm.default", "aten.addmm.default", "aten.bmm.default"}
 
@@ -30,7 +30,7 @@ class Watch(TorchDispatchMode):
 
 def make(name: str, backbone: str = "painn") -> MultiTaskModel:
     spec = ModelSpec(backbone={"name": backbone, "hidden": 16, "layers": 2}, forces="gradient")
-    return precision.apply(MultiTaskModel(spec, ("a",), Statistics(6.0, (1.0,))), name)
+    return precision.apply(MultiTaskModel(spec, ("a",), unit_statistics(spec, 1, 6.0)), name)
 
 
 def graph_in(dtype: torch.dtype):
@@ -38,16 +38,17 @@ def graph_in(dtype: torch.dtype):
 
 
 @pytest.mark.parametrize("name", ["fp64", "fp32"])
-def test_one_precision_throughout(name):
+@pytest.mark.parametrize("backbone", registry.backbones())
+def test_one_precision_throughout(backbone, name):
     dtype = precision.POLICIES[name].dtype
-    model, graph = make(name), graph_in(dtype)
+    model, graph = make(name, backbone), graph_in(dtype)
     with Watch() as watch:
         prediction = model.predict(graph, training=True)
         (prediction.forces.square().sum() + prediction.energy.sum()).backward()
     assert {seen for _, seen in watch.seen} == {dtype}
 
 
-@pytest.mark.parametrize("backbone", ["painn", "egnn"])
+@pytest.mark.parametrize("backbone", registry.backbones())
 def test_bf16_lowers_wide_products_and_nothing_else(backbone):
     model, graph = make("bf16", backbone), graph_in(torch.float32)
     with Watch() as watch:
