@@ -172,9 +172,9 @@ def _typed(document: Document, name: str, fields: Any, site: Site | None, faults
     except CampaignError as error:
         spec, wrong = None, [Fault(error.what, tuple(key for key in error.where.split(".") if key), error.remedy)]
     for each in wrong:
-        error = document.fault(each.what, place(document, name, each.key), each.remedy)
-        if str(error) not in map(str, faults):  # the same fault of a key that all variants share
-            faults.append(error)
+        fault = document.fault(each.what, place(document, name, each.key), each.remedy)
+        if str(fault) not in map(str, faults):  # the same fault of a key that all variants share
+            faults.append(fault)
     return spec
 
 
