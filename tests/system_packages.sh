@@ -6,6 +6,7 @@ set -u
 # What the tests are, the programs they need (looked up with /usr/sbin too), the Debian packages that bring them.
 needs() {
     cat <<'LIST'
+tests that open the report in a browser|chromium|chromium
 tests on a real Slurm|munged slurmctld slurmd slurmdbd srun sbcast mariadbd mariadb-install-db unshare|slurm-wlm slurmdbd munge mariadb-server util-linux
 LIST
 }

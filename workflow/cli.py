@@ -9,6 +9,7 @@ import click
 
 from workflow import __version__
 from workflow.commands.datasets import datasets
+from workflow.commands.environment import env
 from workflow.commands.options import FILE, SITE, TARGET
 from workflow.commands.rehearsing import rehearse
 from workflow.commands.running import approve, cancel, logs, resume, run, status
@@ -106,30 +107,42 @@ for _each in (run, resume, status, approve, cancel, logs):
 
 
 @campaign.command(
-    short_help="Write one HTML file about a campaign.",
+    short_help="Write one HTML file about a campaign, or its provenance as an RO-Crate.",
     epilog=examples(
         "campaign report my.yaml",
         "campaign report runs/gfm --into ~/gfm.html",
+        "campaign report runs/gfm --ro-crate --into ~/gfm-crate",
     ),
 )
 @TARGET
+@click.option("--ro-crate", is_flag=True, help="Export the provenance as an RO-Crate: a folder.")
 @click.option(
-    "--into", type=click.Path(path_type=Path), metavar="FILE", help="File to write; default: report.html in the folder."
+    "--into",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="File (with --ro-crate: folder) to write; default: report.html or ro-crate in the campaign's folder.",
 )
 @click.pass_obj
-def report(where: Where, target: Path | None, into: Path | None) -> None:
+def report(where: Where, target: Path | None, ro_crate: bool, into: Path | None) -> None:
     """Write one HTML file about a campaign: graph, costs, searches, training curves, tables, provenance.
 
-    It opens from disk without network, at any moment of the campaign.
+    It opens from disk without network, at any moment of the campaign; before it has begun, it shows the plan of the file.
+    An RO-Crate holds the report, the journal and the receipts, and names every output with its size and SHA-256.
     """
-    from workflow.report.html import write_report
     from workflow.report.locate import locate
 
     where.folder = locate(target)
-    click.echo(f"wrote {write_report(where.folder, into)}")
+    if ro_crate:
+        from workflow.report.crate import write_crate
+
+        click.echo(f"wrote {write_crate(where.folder, into)}")
+        return
+    from workflow.report.html import write_report
+
+    click.echo(f"wrote {write_report(where.folder, into, target if target and target.is_file() else None)}")
 
 
-for _each in (rehearse, sites, datasets, schema, complete):
+for _each in (rehearse, sites, env, datasets, schema, complete):
     campaign.add_command(_each)
 
 

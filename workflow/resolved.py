@@ -31,7 +31,7 @@ def write_resolved(rundir: RunDir, campaign: Campaign, campaign_id: str) -> dict
         "sha256": hashlib.sha256(campaign.path.read_bytes()).hexdigest(),
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},
     }
-    write_json(rundir.campaign, {**created, **_as_json(campaign)})
+    write_json(rundir.campaign, {**created, **resolved_json(campaign)})
     return created
 
 
@@ -69,7 +69,7 @@ def reconciled(rundir: RunDir, campaign: Campaign, ledger: Ledger) -> tuple[Camp
             str(rundir.campaign),
             f"Run it there, or give the file another `folder:`; `--site {stored['site']['name']}` goes on.",
         )
-    now = _as_json(campaign)
+    now = resolved_json(campaign)
     told += [
         f"the file has changed: {path}: {old!r} -> {new!r}" for path, old, new in _differences(_frame(stored), _frame(now), "")
     ]
@@ -81,7 +81,7 @@ def reconciled(rundir: RunDir, campaign: Campaign, ledger: Ledger) -> tuple[Camp
             stages[name] = kept
     resolved = replace(campaign, stages=stages)
     if told:  # so that `status` and `cancel` know the stages that are new
-        write_json(rundir.campaign, {**stored, **_as_json(resolved)})
+        write_json(rundir.campaign, {**stored, **resolved_json(resolved)})
     return resolved, told
 
 
@@ -126,7 +126,8 @@ def _begun_with(rundir: RunDir, key: str) -> dict[str, Any] | None:
     return read_request(attempts[-1].request).spec if attempts else None
 
 
-def _as_json(campaign: Campaign) -> dict[str, Any]:
+def resolved_json(campaign: Campaign) -> dict[str, Any]:
+    """Return a campaign with its site and its stage instances, as JSON values."""
     return {
         "header": campaign.header.model_dump(mode="json"),
         "site": campaign.site.model_dump(mode="json"),

@@ -77,3 +77,13 @@ def test_the_quickstart_from_empty_data_to_a_ranking(campaign: Command) -> None:
     assert len(receipts["screen"].result["top"]) == 20
     assert "Errors of train/1 on test" in done.stdout
     assert str(folder.report) in done.stdout
+
+    report = folder.report.read_text()
+    drawn = ("Predictions beside labels: train/1 on the test split", "Predictions beside labels: finetune on task")
+    for piece in (*drawn, "Best 25 candidates of screen", "Objective against cost", "minutes since the search began", "copies"):
+        assert piece in report, piece
+    campaign("report", file, "--ro-crate")
+    manifests = sorted((folder.root / "ro-crate" / "manifests").glob("*.sha256"))
+    assert len(manifests) == 7
+    for manifest in manifests:
+        subprocess.run(["sha256sum", "--quiet", "--check", manifest], cwd=folder.root, check=True, timeout=60)

@@ -16,6 +16,7 @@ from workflow.report.html import write_report
 from workflow.report.search_plots import trajectory
 from workflow.report.status import StageStatus
 from workflow.report.trials import fold_trials
+from workflow.templates import write_template
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -210,3 +211,12 @@ def test_the_graph_leaves_out_needs_that_others_imply() -> None:
     ]
     assert draw_graph(chain).count('class="edge"') == 3
     assert draw_graph([]).startswith("<svg")
+
+
+def test_a_campaign_that_has_not_begun_shows_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write_template("quickstart", tmp_path / "quickstart.yaml", force=False)
+    text = write_report(tmp_path / "runs" / "quickstart", None, file).read_text()
+    assert (tmp_path / "quickstart-report.html").is_file() and not (tmp_path / "runs").exists()
+    assert "not begun" in text and "Graph of 9 stages" in text and "0 of 0.1667" in text
+    assert Page(text).open == []

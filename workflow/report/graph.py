@@ -8,7 +8,7 @@ from html import escape
 from workflow.report.status import StageStatus
 
 _SIGNS = {"done": "✓", "failed": "✗", "cancelled": "✗", "held": "‖", "retrying": "‖", "waiting": "○", "ready": "○"}
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 132, 46, 44, 16, 6
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 148, 46, 32, 14, 6
 
 
 def draw_graph(stages: Sequence[StageStatus]) -> str:
@@ -24,7 +24,7 @@ def draw_graph(stages: Sequence[StageStatus]) -> str:
     height = 2 * _MARGIN + tallest * (_HEIGHT + _GAP_Y) - _GAP_Y
     edges = [_edge(places[need], places[key]) for key, needs in _shown_needs(stages).items() for need in needs]
     boxes = [_box(stage, *places[stage.key]) for stage in stages]
-    head = f'<svg class="graph" viewBox="0 0 {width} {height}" style="max-width:{width}px;min-width:{round(0.9 * width)}px">'
+    head = f'<svg class="graph" viewBox="0 0 {width} {height}" style="max-width:{width}px;min-width:{round(0.8 * width)}px">'
     return "".join([head, *edges, *boxes, "</svg>"])
 
 

@@ -49,6 +49,7 @@ class History:
         state: done, failed, held or cancelled once the driver has said so, else empty.
         cause: Why.
         message: The same in a sentence.
+        judged: Unix time of that verdict, by the driver's clock.
     """
 
     kind: str = ""
@@ -56,6 +57,7 @@ class History:
     state: str = ""
     cause: str = ""
     message: str = ""
+    judged: float | None = None
 
     def reopen(self) -> None:
         """Forget the verdict: the stage is at work again."""
@@ -93,7 +95,7 @@ def _intend(told: dict[str, History], by_token: dict[str, Try], event: dict[str,
 
 def _judge(told: dict[str, History], event: dict[str, Any]) -> None:
     history = told.setdefault(str(event["stage"]), History())
-    history.state = str(event.get("state") or "")
+    history.state, history.judged = str(event.get("state") or ""), float(event["t"]) if "t" in event else None
     history.cause, history.message = str(event.get("cause") or ""), str(event.get("message") or "")
 
 

@@ -13,6 +13,7 @@ from workflow.errors import ConfigError
 from workflow.report import findings, sections
 from workflow.report.blocks import Section
 from workflow.report.facts import Facts, gather
+from workflow.report.outlook import outlook
 from workflow.rundir import RunDir
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -32,12 +33,13 @@ _ORDER: tuple[Callable[[Facts], Section], ...] = (
 )
 
 
-def write_report(folder: Path, into: Path | None) -> Path:
-    """Write the report of a campaign as it stands.
+def write_report(folder: Path, into: Path | None, file: Path | None = None) -> Path:
+    """Write the report of a campaign as it stands, or, before it has begun, of what its file plans.
 
     Args:
         folder: The campaign's folder.
         into: The file to write; None takes `report.html` in the folder.
+        file: The campaign's YAML file, where known.
 
     Returns:
         The file.
@@ -45,12 +47,14 @@ def write_report(folder: Path, into: Path | None) -> Path:
     Raises:
         ConfigError: There is no campaign, or no folder for the file.
     """
-    if not folder.is_dir():
+    if file is None and not folder.is_dir():
         raise ConfigError("no campaign has begun there", str(folder), "Start it with `campaign run FILE`.")
-    path = into or RunDir(folder).report
+    has_begun = file is None or RunDir(folder).campaign.exists() or RunDir(folder).journal.exists()
+    path = into or (RunDir(folder).report if has_begun else Path(f"{folder.name}-report.html"))
     if not path.absolute().parent.is_dir():
         raise ConfigError("no such folder", str(path.parent), "Make it first, or give another name with --into.")
-    write_bytes(path.absolute(), render(gather(folder)).encode())
+    facts = gather(folder) if has_begun or file is None else outlook(file)
+    write_bytes(path.absolute(), render(facts).encode())
     return path
 
 

@@ -14,7 +14,7 @@ KINDS = (
     ("energies", "energy_mae_mev_per_atom", "energy_rmse_mev_per_atom", "meV/atom", "num_energies", "eV/atom"),
     ("forces", "force_mae_mev_per_angstrom", "force_rmse_mev_per_angstrom", "meV/Å", "num_force_components", "eV/Å"),
 )
-_WIDTH, _LEFT, _TOP, _BELOW, _GAP = 547.0, 40.0, 18.0, 32.0, 10.0
+_WIDTH, _LEFT, _TOP, _BELOW, _RIGHT = 547.0, 40.0, 20.0, 34.0, 12.0
 _IN_A_ROW = 4
 
 
@@ -27,8 +27,9 @@ def parity(sample: Mapping[str, Mapping[str, Sequence[Any]]], metrics: Mapping[s
         most: Points of a panel.
     """
     columns, names = min(_IN_A_ROW, max(3, len(sample))), list(sample)
-    side = (_WIDTH - columns * _LEFT - (columns - 1) * _GAP) / columns
-    step_x, step_y = side + _LEFT + _GAP, side + _TOP + _BELOW
+    step_x = _WIDTH / columns
+    side = step_x - _LEFT - _RIGHT
+    step_y = side + _TOP + _BELOW
     bands = [(first, kind) for first in range(0, len(names), columns) for kind in KINDS]
     parts, row = list[str](), 0
     for first, kind in bands:

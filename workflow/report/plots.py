@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 
 from workflow.report import figures
 from workflow.report.facts import StageFacts
 from workflow.report.figures import COLORS, DONE, FAILED, FAINT, NEUTRAL, PARTIAL, RUNNING
+from workflow.report.tables import number
 
 ENDS = {
     "running": (RUNNING, "running"),
@@ -30,13 +32,14 @@ def node_hours(stages: Sequence[StageFacts]) -> str:
         axes.barh(range(len(shown)), planned, height=0.72, color=FAINT, label="planned, at most")
         axes.barh(range(len(shown)), used, height=0.4, color=COLORS[0], label="used")
         for place, (most, spent) in enumerate(zip(planned, used, strict=True)):
-            _beside(axes, max(most, spent), place, f"{spent:.3g} of {most:.3g}")
+            _beside(axes, max(most, spent), place, f"{number(spent)} of {number(most)}")
         axes.set_yticks(range(len(shown)), [each.key for each in shown])
         axes.invert_yaxis()
         axes.margins(x=0.14)
         axes.set_xlim(left=0)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("node-hours")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         figures.legend_below(picture)
         return figures.svg(picture)
 

@@ -58,7 +58,7 @@ def costs(facts: Facts) -> Section:
     shown = [stage.status for stage in facts.stages if stage.status.planned_node_hours or stage.status.node_hours]
     if not shown:
         return Section("costs", "Node-hours", about)
-    told = "; ".join(f"{each.key} {each.node_hours:.3g} of {each.planned_node_hours:.3g}" for each in shown)
+    told = "; ".join(f"{each.key} {number(each.node_hours)} of {number(each.planned_node_hours)}" for each in shown)
     status = facts.status
     budget = f" Budget: {number(status.budget)}." if status.budget is not None else ""
     caption = f"{number(status.node_hours)} of {number(status.planned_node_hours)} planned node-hours are used.{budget}"
