@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from workflow.journal import read_events
 from workflow.report.fault import tell_problem
 from workflow.report.lines import Narrator
 from workflow.report.live import View, rest_s, show
+from workflow.report.locate import short
 from workflow.report.status import read_status
 from workflow.report.terminal import print_results
 from workflow.rundir import RunDir
@@ -53,8 +53,12 @@ def _driven_live(campaign: Campaign, once: bool, resume: bool) -> int:
         if event["event"] in _BESIDE_THE_VIEW and (line := narrator.tell(event)) is not None:
             console.print(line, markup=False)
 
-    with Live(console=console, get_renderable=_picture(campaign.folder, console), refresh_per_second=1):
-        return run_campaign(campaign, once=once, resume=resume, on_event=tell)
+    picture = _Picture(campaign.folder, console)
+    with Live(console=console, get_renderable=picture.look, refresh_per_second=1):
+        try:
+            return run_campaign(campaign, once=once, resume=resume, on_event=tell)
+        finally:
+            picture.look_at_the_end()
 
 
 def _driven_plain(campaign: Campaign, once: bool, resume: bool) -> int:
@@ -82,23 +86,30 @@ def _has_begun(folder: Path) -> bool:
     return RunDir(folder).campaign.is_file()
 
 
-def _picture(folder: Path, console: Console) -> Callable[[], RenderableType]:
-    """Return what gives the newest picture; it looks less often where a look takes long, for the driver works beside it."""
-    view, last, next_look = View(), list[RenderableType]([""]), [0.0]
+class _Picture:
+    """Gives the newest picture; it looks less often where a look takes long, for the driver works beside it."""
 
-    def look() -> RenderableType:
+    def __init__(self, folder: Path, console: Console) -> None:
+        self._folder, self._console, self._view = folder, console, View()
+        self._last: RenderableType = ""
+        self._next_look = 0.0
+        self._height: int | None = console.height - 1
+
+    def look(self) -> RenderableType:
+        """Return what to show now."""
         began = time.monotonic()
-        if began < next_look[0]:
-            return last[0]
-        try:
-            last[0] = view.render(read_status(folder), console.width, console.height - 1)
-        except Exception:  # a fault of the view must not end the driver; the last picture stays
-            logger.exception("live view")
-        ended = time.monotonic()
-        next_look[0] = ended + rest_s(ended - began) - _JITTER_S
-        return last[0]
+        if began >= self._next_look:
+            try:
+                self._last = self._view.render(read_status(self._folder), self._console.width, self._height)
+            except Exception:  # a fault of the view must not end the driver; the last picture stays
+                logger.exception("live view")
+            ended = time.monotonic()
+            self._next_look = ended + rest_s(ended - began) - _JITTER_S
+        return self._last
 
-    return look
+    def look_at_the_end(self) -> None:
+        """Let the last look be a new one, and whole: it stays on the terminal."""
+        self._next_look, self._height = 0.0, None
 
 
 def _sum_up(campaign: Campaign, code: int, *, is_shown: bool) -> None:
@@ -108,10 +119,19 @@ def _sum_up(campaign: Campaign, code: int, *, is_shown: bool) -> None:
     if not is_shown:
         show(read_status(campaign.folder))
     if code in (DONE, FAILED):
+        _report(campaign)
+
+
+def _report(campaign: Campaign) -> None:
+    """Tell what was found; a fault in the telling leaves the campaign's own exit code as it is."""
+    try:
         from workflow.report.html import write_report
 
         print_results(campaign.folder)
         click.echo(f"report: {write_report(campaign.folder, None)}")
+    except Exception as error:
+        logger.debug("report", exc_info=True)
+        click.echo(f"no report: {error!r}; try again with: campaign report {short(campaign.path)}", err=True)
 
 
 def _tell_what_else_can_be_done(campaign: Campaign) -> None:

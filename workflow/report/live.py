@@ -131,16 +131,15 @@ def watch(folder: Path, file: Path | None = None) -> None:
             while True:
                 began = time.monotonic()
                 status = read_status(folder, file)
-                if console.is_terminal:
-                    live.update(view.render(status, console.width, console.height - 1), refresh=True)
+                is_over = status.state not in ("unfinished", "empty")
+                if console.is_terminal:  # what stays there at the end is shown whole
+                    live.update(view.render(status, console.width, None if is_over else console.height - 1), refresh=True)
                 elif (text := _states(status)) != last:
                     click.echo(text)
                     last = text
-                if status.state not in ("unfinished", "empty"):
-                    break
+                if is_over:
+                    return
                 time.sleep(rest_s(time.monotonic() - began))
-        if console.is_terminal and len(status.stages) > console.height - 4:
-            show(status, console)  # it has ended: whole, for scrolling back
     except KeyboardInterrupt:
         sys.stderr.write("left; the campaign goes on\n")
 
