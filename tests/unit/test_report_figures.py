@@ -9,9 +9,10 @@ import pytest
 from made_campaign import MadeCampaign, errors, parity, training_result, trials
 
 from workflow.report.facts import gather
+from workflow.report.finetuned import finetuning_tables
 from workflow.report.html import render
 from workflow.report.parity_plots import parity as draw_parity
-from workflow.report.parity_plots import thinned
+from workflow.report.parity_plots import roc, thinned
 from workflow.report.search_plots import front, pareto, trajectory
 from workflow.report.timings import PHASES, TaskFacts, checkpoints, phases
 from workflow.report.training_plots import curves
@@ -72,6 +73,40 @@ def test_panels_tell_the_errors_of_all_labels() -> None:
     assert sum(word.startswith("MAE") for word in words) == 10
     assert {"a: energies", "e: forces", "label (eV/atom)", "label (eV/Å)"} <= {*words}
     assert any("N = 2,700" in word for word in words)
+
+
+def test_a_perfect_order_fills_the_square_and_ties_count_half() -> None:
+    assert roc([(1.0, 0.9), (0.0, 0.2), (1.0, 0.8)]) == [(0.0, 0.0), (0.0, 0.5), (0.0, 1.0), (1.0, 1.0)]
+    assert roc([(1.0, 0.5), (0.0, 0.5)]) == [(0.0, 0.0), (1.0, 1.0)]
+    assert roc([(0.0, 0.3)])[-1] == (1.0, 0.0)
+
+
+def test_scalars_and_classes_have_panels_of_their_own() -> None:
+    sample = {"gap": {"targets": [[0.5, 0.6], [1.5, 1.4]]}, "metal": {"probabilities": [[1.0, 0.9], [0.0, 0.1]]}}
+    scalar = {"kind": "scalar", "unit": "eV", "target_mae": 0.1, "target_rmse": 0.1, "num_targets": 2}
+    words = texts(draw_parity(sample, {"gap": scalar, "metal": {"kind": "class", "roc_auc": 1.0, "num_targets": 2}}, 9))
+    assert {"gap: targets", "label (eV)", "MAE 0.1, RMSE 0.1", "eV, N = 2", "metal: ROC curve", "ROC-AUC 1", "N = 2"} <= {*words}
+
+
+def test_each_kind_of_task_has_a_table_with_units_and_numbers(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path)
+    made.begin("tune")
+    best = {"split": "test", "epochs": 3, "seconds_to_best": 1.5}
+    gap = {"kind": "scalar", "unit": "eV", "target_mae": 0.25, "target_mean_baseline": 1.5, "num_targets": 40}
+    metal = {"kind": "class", "roc_auc": 0.875, "f1": 0.5, "num_targets": 30, "num_positives": 12}
+    rows = [
+        {"task": "gap", "strategy": "frozen", **best, **gap},
+        {"task": "metal", "strategy": "frozen", **best, **metal},
+        {"task": "gap", "strategy": "scratch", "failed": "diverged", "message": "the loss is not finite"},
+        {"task": "scarce", "strategy": "frozen", **best, **errors(0, 9)},
+    ]
+    made.end("tune", "done", result={"tasks": ["gap", "metal", "scarce"], "table": rows})
+    (stage,) = [stage for stage in gather(tmp_path).stages if stage.key == "tune"]
+    scalars, classes, energies = finetuning_tables(stage)
+    assert scalars.rows[0][2:6] == ("0.25 eV (N = 40)", "", "1.5 eV (N = 40)", "")
+    assert scalars.rows[1][-1] == "diverged: the loss is not finite" and "on the test split" in scalars.caption
+    assert classes.rows[0][2:4] == ("0.875 (N = 30)", "0.5 (N = 30)") and "12 of 30" in classes.rows[0]
+    assert energies.columns[2:4] == (">energy MAE", ">linear fit") and energies.rows[0][2].endswith("meV/atom (N = 100)")
 
 
 def test_thinning_is_even_and_keeps_what_is_few() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from workflow.report import parity_plots, plots, search_plots, tables, training_plots
 from workflow.report.blocks import Block, Picture, Section
 from workflow.report.facts import Facts, Line, StageFacts
+from workflow.report.finetuned import finetuning_tables
 from workflow.report.provenance import campaign_origin, stage_origin
 from workflow.report.tables import number
 
@@ -57,10 +58,9 @@ def finetunings(facts: Facts) -> Section:
     for stage in facts.stages:
         if "table" not in stage.result:
             continue
-        blocks.append(
-            Block(title=stage.key, table=tables.finetuning_table(stage), origin=stage_origin(facts, stage, _receipt(stage)))
-        )
-        rows = stage.result["table"]
+        origin, rows = stage_origin(facts, stage, _receipt(stage)), stage.result["table"]
+        made = finetuning_tables(stage)
+        blocks += [Block(title="" if place else stage.key, table=table, origin=origin) for place, table in enumerate(made)]
         for task in dict.fromkeys(str(row.get("task") or stage.result.get("task")) for row in rows):
             samples = {role.rpartition(":")[2]: sample for role, sample in stage.parity.items() if task in sample["branches"]}
             if samples:
@@ -170,20 +170,22 @@ def _parity(facts: Facts, stage: StageFacts, name: str, sample: dict[str, Any], 
         metrics: Errors of all labels, by branch or strategy.
     """
     errors = "; ".join(f"{each} {_errors(found)}" for each, found in metrics.items() if each in sample)
-    most = _points(facts)
+    most, kinds = _points(facts), {kind for each in sample.values() for kind in each}
     shown = max((min(len(pairs), most) for each in sample.values() for pairs in each.values()), default=0)
-    title = f"Predictions beside labels: {name}"
-    caption = (
-        f"Energies per atom after per-element references; force components. At most {shown} evenly spaced ones are drawn in a "
-        "panel; the errors written in it are those of all labels."
-    )
+    title = f"{'ROC curves' if kinds == {'probabilities'} else 'Predictions beside labels'}: {name}"
+    drawn = f"At most {shown} evenly spaced ones are drawn in a panel; the errors written in it are those of all labels."
+    caption = f"{parity_plots.reading(kinds)} {drawn}"
     origin = stage_origin(facts, stage, *(each["path"] for each in stage.outputs if str(each.get("role")).startswith("parity")))
     svg = parity_plots.parity(sample, metrics, most)
     return Block(picture=Picture(title, f"Parity plots. {errors}.", svg, caption, origin))
 
 
 def _errors(found: Mapping[str, Any]) -> str:
-    """Return the errors of energies and forces in words."""
+    """Return the errors of energies and forces, or of what a task labels instead, in words."""
+    if found.get("kind") == "class":
+        return f"ROC-AUC {number(found.get('roc_auc'))}"
+    if found.get("kind") == "scalar":
+        return f"MAE {number(found.get('target_mae'))} {found.get('unit', '')}"
     energy, force = found.get("energy_mae_mev_per_atom"), found.get("force_mae_mev_per_angstrom")
     told = [f"{number(energy)} meV/atom"] if energy is not None else []
     return "MAE " + " and ".join([*told, *([f"{number(force)} meV/Å"] if force is not None else [])]) if told or force else "none"

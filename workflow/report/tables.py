@@ -26,7 +26,6 @@ BLENDS = {
     "own_branch_mae_mev_per_atom": "own branch",
 }
 """Ways to an energy out of several branches, by the name of their error."""
-_LABELS = {"mev_per_atom": ("meV/atom", "num_energies"), "mev_per_angstrom": ("meV/Å", "num_force_components")}
 MOST_RANKED = 1000
 
 
@@ -142,39 +141,6 @@ def promotion_table(stage: StageFacts) -> Table:
     )
 
 
-def finetuning_table(stage: StageFacts) -> Table:
-    """Return the strategies of a fine-tuning side by side, each error with its unit and its number of labels."""
-    rows = stage.result.get("table") or []
-    splits = {str(row["split"]) for row in rows if row.get("split")}
-    columns: tuple[str, ...] = (
-        "task",
-        "strategy",
-        ">energy MAE",
-        ">linear fit",
-        ">force MAE",
-        ">zero forces",
-        ">epochs",
-        ">time to best",
-        "note",
-    )
-    cells: list[tuple[str, ...]] = [
-        (
-            str(row.get("task") or stage.result.get("task") or "?"),
-            str(row.get("strategy")),
-            *(_error(row, key) for key in _ERRORS),
-            number(row.get("epochs")),
-            f"{number(row['seconds_to_best'])} s" if row.get("seconds_to_best") is not None else "",
-            ": ".join(str(row[key]) for key in ("failed", "message") if row.get(key)),
-        )
-        for row in rows
-    ]
-    if not any(row[-1] for row in cells):
-        columns, cells = columns[:-1], [row[:-1] for row in cells]
-    where = f"on the {' and '.join(sorted(splits))} split" if splits else "on a split that was not recorded"
-    caption = f"Errors of {stage.key}, {where}; the epoch is the best on validation"
-    return Table(caption, columns, tuple(cells))
-
-
 def blend_table(stage: StageFacts) -> Table:
     """Return the errors of blended energies on each branch's labels beside simpler ways, and the mean weights."""
     metrics: Metrics = stage.result["metrics"]
@@ -255,13 +221,6 @@ def number(value: Any) -> str:
     if isinstance(value, int) or (abs(value) >= 1e4 and value == value):
         return f"{value:,.0f}"
     return f"{value:.4g}"
-
-
-def _error(row: dict[str, Any], key: str) -> str:
-    """Return an error with its unit and the number of labels that it is the mean of."""
-    unit, counted = next(found for suffix, found in _LABELS.items() if key.endswith(suffix))
-    count = row.get(counted)
-    return "" if row.get(key) is None else f"{number(row[key])} {unit}" + (f" (N = {number(count)})" if count is not None else "")
 
 
 def _length(value: Any) -> int | None:
