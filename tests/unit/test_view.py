@@ -95,6 +95,14 @@ def training(folder: Path) -> None:
     made.begin("train/2", 3, running=False)
 
 
+def between(folder: Path) -> None:
+    """Between two jobs of a search: the next waits in the queue."""
+    made = MadeCampaign(folder)
+    made.begin("painn")
+    made.end("painn", "partial", result={"trials": made_campaign.trials(9)})
+    made.begin("painn", 2, running=False)
+
+
 def many(folder: Path) -> None:
     made = MadeCampaign(folder)
     made.begin("painn")
@@ -116,6 +124,7 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "held": over_budget,
     "failed": failed,
     "training": training,
+    "between": between,
     "many": many,
     "converting": converting,
     "not-started": lambda folder: None,

@@ -48,6 +48,8 @@ def facts(stage: StageStatus, quiet_s: float) -> list[Text]:
     found = [Text(stage.cause, MARKS[stage.state][1] if stage.state in MARKS else "")] if stage.cause else []
     if stage.state in (*AT_WORK, "queued", "submitting", "retrying"):
         found += _of_job(stage, quiet_s)
+        if stage.state not in AT_WORK and stage.trials is not None:
+            found.append(Text(f"{stage.trials.ended:,} trials so far"))
     elif stage.trials is not None and stage.trials.ended:
         found += [Text(f"{stage.trials.ended:,} trials"), *_ends(stage.trials)]
     if stage.state not in AT_WORK and stage.objective is not None:

@@ -194,6 +194,7 @@ def _with_history(stage: StageStatus, rundir: RunDir, tries: list[Try], entry: S
     attempt = rundir.attempt(stage.key, newest.link, newest.attempt)
     work = read_work(attempt, remarks)
     used = sum(each.proven for each in entry.attempts)
+    so_far = _so_far(stage, rundir, tries, work) if stage.kind in _COMPARED else Work()
     return dataclasses.replace(
         stage,
         state=_state(newest, work),
@@ -210,9 +211,17 @@ def _with_history(stage: StageStatus, rundir: RunDir, tries: list[Try], entry: S
         cause=newest.cause,
         message=newest.message if newest.state in ("failed", "submitting") else "",
         work=work,
-        trials=work.trials,
-        objective=(work.objective if work.objective is not None else _objective(receipt)) if stage.kind in _COMPARED else None,
+        trials=so_far.trials,
+        objective=so_far.objective if so_far.objective is not None or stage.kind not in _COMPARED else _objective(receipt),
     )
+
+
+def _so_far(stage: StageStatus, rundir: RunDir, tries: list[Try], work: Work) -> Work:
+    """Return what tells trials and objective: the work at hand, or between two jobs that of the last one."""
+    if work.trials is not None or work.objective is not None:
+        return work
+    ended = [each for each in tries if each.state == "partial"]
+    return read_work(rundir.attempt(stage.key, ended[-1].link, ended[-1].attempt), []) if ended else work
 
 
 def _at_work(tries: list[Try]) -> Try | None:
