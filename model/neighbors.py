@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import vesin
 from ase.geometry import complete_cell
 from numpy.typing import NDArray
+
+from model.lean import without_torch
+
+with without_torch():
+    import vesin
 
 TIE = 1e-6
 """Å; distances that differ by less are a tie for the cap on neighbours, so that rounding decides nothing."""

@@ -9,6 +9,7 @@ import click
 
 from workflow import __version__
 from workflow.commands.datasets import datasets
+from workflow.commands.environment import env
 from workflow.commands.options import FILE, SITE, TARGET
 from workflow.commands.rehearsing import rehearse
 from workflow.commands.running import approve, cancel, logs, resume, run, status
@@ -141,7 +142,7 @@ def report(where: Where, target: Path | None, ro_crate: bool, into: Path | None)
     click.echo(f"wrote {write_report(where.folder, into, target if target and target.is_file() else None)}")
 
 
-for _each in (rehearse, sites, datasets, schema, complete):
+for _each in (rehearse, sites, env, datasets, schema, complete):
     campaign.add_command(_each)
 
 

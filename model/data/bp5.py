@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import adios2
+from model.lean import without_torch
+
+with without_torch():
+    import adios2
+
 
 # ADIOS2 2.12 ignores its own parameter `Profile` in BP5: it writes timings beside the data, where equal conversions
 # would differ, and for every folder read into /tmp, where nothing removes them. No reader needs them.

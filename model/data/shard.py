@@ -7,13 +7,16 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import adios2
 import numpy as np
 from numpy.typing import NDArray
 
 from model.data.block import ATOM_FIELDS, Block
 from model.data.bp5 import reading, writing
+from model.lean import without_torch
 from model.outcome import CampaignError, sync
+
+with without_torch():
+    import adios2
 
 _WRITTEN = ("numbers", "positions", "forces", "cell", "pbc", "energy", "stress", "charge", "spin", "identity", "target")
 _AS_UINT8 = ("pbc",)

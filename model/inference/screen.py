@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import adios2
 import numpy as np
-from adios2 import Stream
 from ase.symbols import Symbols
 from numpy.typing import NDArray
 
@@ -143,7 +143,7 @@ class Screening:
         self.ranks.barrier()
         return facts | counts | {"top": rows[:_SHOWN], "histogram": self._histogram(), "reused_shards": self.reused}
 
-    def _step(self, stream: Stream, start: int, stop: int) -> None:
+    def _step(self, stream: adios2.Stream, start: int, stop: int) -> None:
         if self._stop.asked():
             raise _Stopped
         with self.timers("read"):

@@ -30,6 +30,7 @@ from workflow.allocation.task import TaskRunner
 from workflow.batch import fence
 from workflow.batch.scheduler import JobInfo, this_job
 from workflow.campaign import stage_kind
+from workflow.environment import packed
 from workflow.errors import CampaignError
 from workflow.process import ProcessId
 from workflow.receipt import Receipt, read_receipt, write_receipt
@@ -149,6 +150,9 @@ class Agent:
         machinery = Machinery(self._site, self._setting, self._pool, self._deadline, kernel, self._staging, record)
         try:
             allocation = self._allocation = AgentAllocation(self._request, self._attempt, machinery, nodes)
+            if self._site.archive:
+                self._phase = "unpacking the environment"
+                self._staging.unpack(nodes, packed(Path(self._site.archive)))
             self._phase = "working"
             return stage_kind(self._request.kind).work(allocation)
         finally:

@@ -17,6 +17,7 @@ from typing import Any
 from model.outcome import write_bytes
 from model.registry import require
 from workflow.allocation import guard
+from workflow.allocation.unpacking import environment_folder
 from workflow.errors import SiteError
 from workflow.site import Node, Site
 
@@ -150,6 +151,8 @@ def setting_of(site: Site, local: str, job_id: str) -> Setting:
     """
     words = {"user": getpass.getuser(), "job": job_id, "local": local}
     always, across = (_filled(each, words) for each in (site.environment, site.environment_across))
+    if site.archive:  # the agent's own packages come after: the archive is not there yet when it is unpacked
+        always["PYTHONPATH"] = os.pathsep.join(filter(None, [environment_folder(local), os.environ.get("PYTHONPATH")]))
     return Setting(launcher(site.launcher), site.launcher_options, site.node, {**os.environ, **always}, across)
 
 

@@ -22,6 +22,7 @@ from workflow.allocation.deadline import Deadline
 from workflow.allocation.health import after, call_on_each
 from workflow.allocation.heartbeat import replace_json
 from workflow.allocation.launch import Setting
+from workflow.allocation.unpacking import environment_folder, unpack
 from workflow.errors import StageError
 from workflow.receipt import LOST, Output, digest
 
@@ -53,6 +54,7 @@ class Order:
         node_variable: Environment variable with the node's name; empty: the host name.
         outputs: Files to copy, paths relative to both folders.
         remove: Node-local folders to remove, with `{node}` likewise.
+        environment: Packed environment to unpack, by absolute path.
     """
 
     campaign: str
@@ -60,6 +62,7 @@ class Order:
     node_variable: str
     outputs: tuple[Output, ...] = ()
     remove: tuple[str, ...] = ()
+    environment: Output | None = None
 
 
 class Staging:
@@ -95,14 +98,31 @@ class Staging:
         if done and self._call is not None:
             write_json(self._call / STAGED, {**self.progress(), "elapsed_s": round(time.monotonic() - began, 3)})
             return Path(self.folder)
+        raise self._error()
+
+    def unpack(self, nodes: tuple[str, ...], archive: Output) -> None:
+        """Bring a packed environment to all nodes.
+
+        Args:
+            nodes: Where to.
+            archive: Absolute path, size and digest.
+
+        Raises:
+            StageInError: It is missing or wrong somewhere, or the allocation stops.
+        """
+        if not self._carry_out(Order(**self._common(), environment=archive), nodes, self._must_stop):
+            raise self._error()
+
+    def _error(self) -> StageInError:
+        """Return why not all nodes have what they should."""
         if self._must_stop():
             cause = Cause.PREEMPTED if self._deadline.is_cancelled or self._ended else Cause.WALLTIME
-            raise StageInError("the allocation stops before all files are on the nodes", str(self._call), "", cause)
+            return StageInError("the allocation stops before all files are on the nodes", str(self._call), "", cause)
         fault, is_lost = self._fault()
         if is_lost:
-            raise StageInError(fault, str(self._campaign), LOST, Cause.BAD_CONFIG)
+            return StageInError(fault, str(self._campaign), LOST, Cause.BAD_CONFIG)
         remedy = "See stderr.log there; space on the nodes may be short."
-        raise StageInError(f"stage-in failed: {fault}", str(self._call), remedy)
+        return StageInError(f"stage-in failed: {fault}", str(self._call), remedy)
 
     def end(self) -> None:
         """Give up what is being copied."""
@@ -110,7 +130,7 @@ class Staging:
 
     def clean(self, nodes: tuple[str, ...], older: Sequence[str]) -> None:
         """Remove the copies from all nodes, and what killed attempts may have left in the folders `older`."""
-        own = (self.folder,) if self._call else ()
+        own = (self.folder, str(Path(environment_folder(self.folder)).parent)) if self._call else ()
         if (own or older) and not self._carry_out(Order(**self._common(), remove=(*own, *older)), nodes, after(_CLEAN_S)):
             logger.warning("node-local copies were not removed everywhere; see %s", self._call)
 
@@ -155,11 +175,14 @@ class Staging:
 def main(argv: list[str]) -> int:
     """Do one node's part of an order."""
     fields, call = _reading(Path(argv[1])), Path(argv[2])
-    order = Order(**{**fields, "outputs": tuple(Output(**each) for each in fields["outputs"])})
+    packed = Output(**fields["environment"]) if fields["environment"] else None
+    order = Order(**{**fields, "outputs": tuple(Output(**each) for each in fields["outputs"]), "environment": packed})
     node = os.environ.get(order.node_variable, "") or socket.gethostname()
     try:
         for folder in order.remove:
             remove(Path(folder.replace("{node}", node)))
+        if order.environment:
+            unpack(order.environment, Path(environment_folder(order.folder)))
         copy(order, Path(order.folder.replace("{node}", node)), call / f"staged.{node}.json")
     except StageInError as error:
         write_json(call / f"fault.{node}.json", {"fault": error.what, "is_lost": error.cause is Cause.BAD_CONFIG})

@@ -16,12 +16,12 @@ _NODES = 2
 _WALLTIME = "00:10:00"
 
 
-def small_fields(campaign: Campaign, data: dict[str, list[str]]) -> dict[str, Any]:
+def small_fields(campaign: Campaign, data: dict[str, str]) -> dict[str, Any]:
     """Return the fields of a campaign file that is this one in miniature.
 
     Args:
         campaign: Resolved for this machine.
-        data: Files of each branch and source.
+        data: Folder with the files of each branch and source.
     """
     header = campaign.header
     return {
@@ -35,9 +35,9 @@ def small_fields(campaign: Campaign, data: dict[str, list[str]]) -> dict[str, An
     }
 
 
-def _source(source: BranchSource, files: list[str]) -> dict[str, Any]:
+def _source(source: BranchSource, folder: str) -> dict[str, Any]:
     kept = source.model_dump(mode="json", exclude={"path", "limit"}, exclude_defaults=True)
-    return {**kept, "path": files}
+    return {**kept, "path": folder}
 
 
 def _stages(campaign: Campaign) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -98,18 +97,18 @@ def _write_site(folder: Path) -> None:
     (folder / "sites" / "rehearsal.yaml").write_text(yaml.safe_dump(fields))
 
 
-def _write_data(campaign: Campaign, folder: Path) -> dict[str, list[str]]:
-    """Write a few made-up structures into the published container of each branch and source; return their files."""
+def _write_data(campaign: Campaign, folder: Path) -> dict[str, str]:
+    """Write a few made-up structures into the published container of each branch and source; return their folders."""
+    wanted = data_orders(campaign, folder / "data")
     orders = folder / "data" / "orders.json"
     orders.parent.mkdir()
-    write_json(orders, data_orders(campaign, folder / "data"))
+    write_json(orders, wanted)
     command = [sys.executable, "-m", "model.data.miniature.orders", str(orders)]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(folder))
     if done.returncode:
         what = f"no data to rehearse with: {done.stderr.strip()[-500:]}"
         raise StageError(what, str(orders), "Install the extras: pip install 'campaign[model,local]'.")
-    files: dict[str, list[str]] = json.loads(done.stdout.strip().splitlines()[-1])
-    return files
+    return {name: order["folder"] for name, order in wanted.items()}
 
 
 def _run(campaign: Campaign, folder: Path) -> str | None:
