@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +11,12 @@ import pytest
 import yaml
 from conftest import Command
 from slurm.cluster import Cluster
-from slurm.world import environment, frames
+from slurm.world import environment, frames, wait
 
-from model.outcome import read_outcome
-from workflow.receipt import read_receipt
-from workflow.rundir import RunDir
+from model.outcome import Cause, read_outcome
+from workflow.journal import read_events
+from workflow.receipt import Receipt, read_receipt
+from workflow.rundir import AttemptDir, RunDir
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(500)]
 
@@ -51,15 +54,70 @@ TRAIN = {
 }
 
 
-def test_a_training_on_two_nodes_with_two_ranks_each(frontier: Command) -> None:
-    frontier("run", write(frontier.folder, {"train": TRAIN}), "--plain", timeout=400)
-    folder = RunDir(frontier.folder / "runs" / "pair")
-    receipt = read_receipt(folder.stage_receipt("train"))
+def folder_of(command: Command) -> RunDir:
+    return RunDir(command.folder / "runs" / "pair")
+
+
+def receipt_of(command: Command, stage: str) -> Receipt:
+    receipt = read_receipt(folder_of(command).stage_receipt(stage))
     assert receipt is not None
     assert receipt.status == "done", receipt.message
-    (task,) = [path for path in folder.attempt("train", 1, 1).tasks.iterdir() if path.name.startswith("train")]
-    outcome = read_outcome(task)
-    assert outcome is not None
-    assert outcome.world_size == 4
-    assert len(set(outcome.hosts)) == 2
-    assert set(outcome.hosts) <= {f"n{number}" for number in range(1, 9)}
+    return receipt
+
+
+def epochs(attempt: AttemptDir) -> int:
+    """Return how many epochs an attempt's training has ended."""
+    return sum(len(path.read_text().splitlines()) for path in attempt.tasks.glob("*/metrics.jsonl"))
+
+
+def job_of(attempt: AttemptDir) -> str:
+    return str(json.loads(attempt.start.read_text())["job_id"])
+
+
+def require_four_ranks_on_two_nodes(attempt: AttemptDir) -> None:
+    outcomes = [read_outcome(path) for path in attempt.tasks.glob("train*")]
+    assert outcomes
+    for outcome in outcomes:
+        assert outcome is not None
+        assert outcome.world_size == 4
+        assert len(set(outcome.hosts)) == 2
+        assert set(outcome.hosts) <= {f"n{number}" for number in range(1, 9)}
+
+
+def test_a_training_on_two_nodes_with_two_ranks_each(frontier: Command) -> None:
+    frontier("run", write(frontier.folder, {"train": TRAIN}), "--plain", timeout=400)
+    assert receipt_of(frontier, "train").result["epochs"] == 3
+    require_four_ranks_on_two_nodes(folder_of(frontier).attempt("train", 1, 1))
+
+
+def test_a_job_that_somebody_cancels_is_replaced_and_its_training_goes_on(frontier: Command, slurm: Cluster) -> None:
+    driver = frontier.start("run", write(frontier.folder, {"train": {**TRAIN, "epochs": 40}}), "--plain")
+    first = folder_of(frontier).attempt("train", 1, 1)
+    wait(lambda: epochs(first) >= 1, 200)
+    slurm.run("scancel", job_of(first))
+    assert driver.wait(300) == 0, (frontier.folder / "driver.log").read_text()[-2000:]
+    done = receipt_of(frontier, "train")
+    again = folder_of(frontier).attempt("train", done.link, done.attempt)
+    assert again != first
+    assert done.result["epochs"] == 40
+    assert epochs(first) + epochs(again) < 44
+    settled = [event for event in read_events(folder_of(frontier)) if event["event"] == "settled" and event["stage"] == "train"]
+    assert [event["cause"] for event in settled] in ([Cause.PREEMPTED, None], [Cause.SCHEDULER, None]), settled
+    jobs = slurm.run("sacct", "-XPn", "-S", "now-1days", "-o", "JobName,State,WorkDir").splitlines()
+    ours = [line.split("|")[1].split()[0] for line in jobs if str(first.root.parents[1]) in line]
+    assert sorted(ours) == ["CANCELLED", "COMPLETED"]
+
+
+def test_a_driver_that_is_killed_finds_its_job_again(frontier: Command, slurm: Cluster) -> None:
+    file = write(frontier.folder, {"train": {**TRAIN, "epochs": 40}})
+    driver = frontier.start("run", file, "--plain")
+    first = folder_of(frontier).attempt("train", 1, 1)
+    wait(lambda: epochs(first) >= 1, 200)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    frontier("run", file, "--plain", timeout=300)
+    assert receipt_of(frontier, "train").attempt == 1
+    events = read_events(folder_of(frontier))
+    assert [event["event"] for event in events if event["event"] == "intent" and event["stage"] == "train"] == ["intent"]
+    jobs = slurm.run("sacct", "-XPn", "-S", "now-1days", "-o", "JobID,WorkDir").splitlines()
+    assert len([line for line in jobs if str(frontier.folder) in line]) == 2  # one for each stage

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import yaml
+
 from slurm.cluster import Cluster
 from workflow.batch.scheduler import JobRow, JobSpec, Scheduler, directives
-from workflow.site import Site
+from workflow.site import Site, merge
 
 OVERLAY = Path(__file__).with_name("frontier.yaml")
 
 
-def home_of(folder: Path) -> Path:
-    """Write the overlay as a user would; give the folder for `XDG_CONFIG_HOME`."""
+def home_of(folder: Path, **changes: dict[str, object]) -> Path:
+    """Write the overlay as a user would, with further `changes` by section; give the folder for `XDG_CONFIG_HOME`."""
     sites = folder / "config" / "campaign" / "sites"
     sites.mkdir(parents=True)
-    shutil.copy(OVERLAY, sites / "frontier.yaml")
+    (sites / "frontier.yaml").write_text(yaml.safe_dump(merge(yaml.safe_load(OVERLAY.read_text()), changes)))
     return folder / "config"
 
 
-def environment(cluster: Cluster, folder: Path) -> dict[str, str]:
+def environment(cluster: Cluster, folder: Path, **changes: dict[str, object]) -> dict[str, str]:
     """Return the environment in which the `campaign` command meets the cluster as Frontier."""
     root = Path(__file__).parents[2]
-    own = {"XDG_CONFIG_HOME": str(home_of(folder)), "PYTHONPATH": f"{root}:{root / 'tests'}", "OMP_NUM_THREADS": "1"}
+    own = {"XDG_CONFIG_HOME": str(home_of(folder, **changes)), "PYTHONPATH": f"{root}:{root / 'tests'}", "OMP_NUM_THREADS": "1"}
     return {**os.environ, **cluster.environment, **own}
 
 
