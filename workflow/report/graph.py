@@ -24,7 +24,7 @@ def draw_graph(stages: Sequence[StageStatus]) -> str:
     height = 2 * _MARGIN + tallest * (_HEIGHT + _GAP_Y) - _GAP_Y
     edges = [_edge(places[need], places[key]) for key, needs in _shown_needs(stages).items() for need in needs]
     boxes = [_box(stage, *places[stage.key]) for stage in stages]
-    head = f'<svg class="graph" viewBox="0 0 {width} {height}" style="max-width:{width}px;min-width:{round(0.8 * width)}px">'
+    head = f'<svg class="graph" viewBox="0 0 {width} {height}" style="max-width:{width}px;min-width:{round(0.72 * width)}px">'
     return "".join([head, *edges, *boxes, "</svg>"])
 
 

@@ -61,6 +61,8 @@ def stages_table(facts: Facts) -> Table:
             number(each.planned_node_hours),
         )
         rows.append((each.key, each.kind, each.state, *sizes, note))
+    if not any(row[-1] for row in rows):
+        return Table("Stages", columns[:-1], tuple(row[:-1] for row in rows))
     return Table("Stages", columns, tuple(rows))
 
 
