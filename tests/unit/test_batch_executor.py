@@ -35,6 +35,7 @@ class Scripted(Scheduler):
         self.accepts_all_the_same = False
         self.queries = 0
         self.is_silent = False
+        self.is_without_accounting = False
 
     def submit(self, spec: JobSpec) -> str:
         fault = self.faults.pop(0) if self.faults else None
@@ -49,7 +50,7 @@ class Scripted(Scheduler):
         self.queries += 1
         if self.is_silent:
             raise SchedulerError("slurmctld is away")
-        return Snapshot(tuple(self.rows.values()))
+        return Snapshot(tuple(self.rows.values()), not self.is_without_accounting)
 
     def cancel(self, job_id: str) -> None:
         self.put(job_id, JobState.CANCELLED)
@@ -259,3 +260,23 @@ def test_a_batch_system_that_does_not_answer_is_told_once_and_again_when_it_does
     assert world.names().count("scheduler_answers") == 1
     world.finish(job, "1")
     assert future.result(20).status is Status.DONE
+
+
+def test_without_accounting_neither_absence_nor_end_is_proven_and_what_is_seen_counts(world: World) -> None:
+    gone, ended = world.job("a"), world.job("b")
+    futures = [world.app(job) for job in (gone, ended)]
+    world.wait(lambda: world.names().count("submitted") == 2)
+    world.scheduler.is_without_accounting = True
+    rows = dict(world.scheduler.rows)
+    (first,) = [job_id for job_id, row in rows.items() if row.token == gone.spec.token]
+    (second,) = [job_id for job_id in rows if job_id != first]
+    del world.scheduler.rows[first]
+    world.scheduler.put(second, JobState.FAILED, 3)
+    seen = world.scheduler.queries
+    world.wait(lambda: world.scheduler.queries > seen + 40)
+    assert not {"settled", "revoked"} & set(world.names())
+    assert "accounting does not answer" in str(world.journal.events[-1])
+    world.scheduler.rows[first] = rows[first]
+    world.scheduler.is_without_accounting = False
+    assert futures[1].result(20).cause is not None
+    assert not futures[0].done()
