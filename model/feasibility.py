@@ -5,7 +5,8 @@ training step, forward, forces, backward and AdamW. Each backbone's `step_words`
 (186 in all, 0.6–340 MB; hidden 16–360, 1–5 layers, 32–1,024 atoms, 1–45 edges an atom; FP64, FP32, BF16). Over those
 the median error is 2 % (6 % in BF16), 95 % lie within 12 %, the worst is −15 % at 6 MB. SchNet and PNAEq have 220 each: the
 median is 2 % (SchNet 8 % too much in BF16), 95 % lie within 12 %; one layer over 40 atoms, where weights are nearly all,
-is 21 % short. `tests/unit/test_feasibility.py` measures others. Libraries, the interpreter and what an allocator wastes are not in it: judge with a margin.
+is 21 % short. `tests/unit/test_feasibility.py` measures others. Libraries, the interpreter and what an allocator wastes are
+not in it: judge with a margin.
 """
 
 from __future__ import annotations
