@@ -215,6 +215,30 @@ def test_what_runs_is_asked_first_then_ended_and_confirmed_by_accounting() -> No
     assert action.settled is not None and (action.settled.cause, action.settled.message) == (None, "cancelled")
 
 
+def test_a_running_job_whose_agent_fell_silent_is_ended() -> None:
+    story = Story(RUNNING)
+    runs = seen(job(JobState.RUNNING), fenced=True, start_job="7", beat=5)
+    assert [story.look(runs, s).kind for s in (0, 59)] == [Kind.WAIT, Kind.WAIT]
+    assert story.look(replace(runs, beat=6), 0).kind is Kind.WAIT
+    assert [story.look(replace(runs, beat=6), s).kind for s in (59, 1, 60, 30)] == [
+        Kind.WAIT,
+        Kind.CANCEL,
+        Kind.WAIT,
+        Kind.CANCEL,
+    ]
+    ended = replace(runs, rows=(job(JobState.CANCELLED),), beat=6)
+    story.look(ended)
+    action = story.look(ended, 60)
+    assert action.settled is not None and action.settled.cause is Cause.NODE_FAILURE
+
+
+@pytest.mark.parametrize("facts", [{"beat": None}, {"start_job": None}], ids=["heartbeat", "start file"])
+def test_what_cannot_be_read_is_no_silence(facts: dict[str, None]) -> None:
+    story = Story(RUNNING)
+    runs = seen(job(JobState.RUNNING), **{"fenced": True, "start_job": "7", "beat": 5, **facts})
+    assert {story.look(runs, s).kind for s in (0, 61, 600, 6000)} == {Kind.WAIT}
+
+
 @pytest.mark.parametrize(
     ("state", "code", "started", "cause"),
     [

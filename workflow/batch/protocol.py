@@ -182,6 +182,8 @@ def _by_accounting(s: Sight) -> Action:
     row = s.final
     assert row is not None
     cause, message = judge(row, started=s.seen.start_job is not None)
+    if row.state is JobState.CANCELLED and s.attempt.asked_at is not None and s.is_silent():
+        cause, message = Cause.NODE_FAILURE, "its agent fell silent, and its job was ended"
     evidence = {"by": "accounting", "job_id": row.job_id, "state": row.state.value, "exit": row.exit, "reason": row.reason}
     if s.attempt.cancel:
         return _settle(s, Settled(Status.FAILED, None, "cancelled", None, evidence, row.node_hours))
@@ -211,6 +213,12 @@ def _is_ready(s: Sight) -> bool:
 def _never_ends(s: Sight) -> bool:
     """Only seen ending, and its agent silent for long: ranks without a heartbeat have ended themselves."""
     return bool(s.live) and all(r.state is JobState.ENDING for r in s.live) and s.is_silent(s.attempt.windows.grace_s)
+
+
+def _has_fallen_silent(s: Sight) -> bool:
+    """Running, with an agent that was seen and counts no more: a job may outlive its first node, and all its ranks."""
+    runs = any(r.state is JobState.RUNNING for r in s.live[:1])
+    return runs and s.seen.start_job is not None and s.seen.beat is not None and s.is_silent(s.attempt.windows.ttl_s)
 
 
 _WAIT = _do(Kind.WAIT)
@@ -254,6 +262,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         "unwanted; does not stop", lambda s: s.attempt.cancel and bool(s.live) and s.may_ask, _ask(Kind.CANCEL, lambda s: s.live)
     ),
+    Row("running; silent for long", lambda s: _has_fallen_silent(s) and s.may_ask, _ask(Kind.CANCEL, lambda s: s.live)),
     Row("held", lambda s: any(r.state is JobState.HELD for r in s.live[:1]), _WAIT),
     Row("queued", lambda s: any(r.state is JobState.QUEUED for r in s.live[:1]), _WAIT),
     Row("running", lambda s: any(r.state is JobState.RUNNING for r in s.live[:1]), _WAIT),
