@@ -44,7 +44,7 @@ def graph(facts: Facts) -> Section:
         return Section("graph", "Stages")
     caption = (
         "What waits for what, from left to right; needs that another need implies are left out. The sign tells the state: "
-        "✓ done, ▶ at work, ✗ failed or cancelled, ‖ held, ○ waiting."
+        "✓ done, ▶ queued or at work, ✗ failed or cancelled, ‖ held, ○ waiting."
     )
     needs = "; ".join(f"{each.key} ({each.state})" + (f" after {', '.join(each.needs)}" if each.needs else "") for each in stages)
     origin = campaign_origin(facts, *_JOURNAL)
