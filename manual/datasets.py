@@ -17,13 +17,21 @@ _ROLES = {"pretraining": "To train on", "finetuning": "To fine-tune on", "contai
 def page() -> str:
     """Return the page as Markdown."""
     sets = all_datasets()
-    head = "| name | title | structures | level of theory | energy is | licence |\n|---|---|---|---|---|---|\n"
+    head = "| name | title | structures | level of theory | label | licence |\n|---|---|---|---|---|---|\n"
     parts = [INTRODUCTION]
     for role, title in _ROLES.items():
         chosen = [each for each in sets if each.facts["role"] == role]
         if chosen:
             parts.append(f"## {title}\n\n{head}" + "\n".join(map(_row, chosen)) + "\n")
     return "\n".join([*parts, "## Each of them\n", *map(_section, sets)])
+
+
+def label(one: DataSet) -> str:
+    """Return what the set labels: the kind of its energy, or a scalar or class in the energy's place."""
+    facts = one.facts
+    if facts["energy_kind"] != "none":
+        return f"{facts['energy_kind']} energy"
+    return ", ".join(filter(None, (facts["target"], facts["units"].get("target"))))
 
 
 def _row(one: DataSet) -> str:
@@ -34,7 +42,7 @@ def _row(one: DataSet) -> str:
         facts["title"],
         count,
         facts["level_of_theory"],
-        facts["energy_kind"],
+        label(one),
         facts["licence"],
     ]
     return "| " + " | ".join(cells) + " |"

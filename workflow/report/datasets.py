@@ -123,7 +123,7 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("level of theory", facts["level_of_theory"]),
         ("published units", units),
         ("energy is", facts["energy_kind"]),
-        ("target", facts["target"] or ""),
+        ("target", ", ".join(filter(None, (facts["target"], facts["units"].get("target"))))),
         ("licence", facts["licence"]),
         ("cite", facts["citation"]),
         ("published at", facts["url"]),
