@@ -22,11 +22,13 @@ from torch import Tensor
 
 from model.config import ModelSpec, Owner, Precision, Splits
 from model.data.references import References
-from model.multitask import MultiTaskModel, Statistics
+from model.data.targets import Target
+from model.multitask import MultiTaskModel
 from model.outcome import CampaignError, read_json, sync, write_bytes, write_json
 from model.owner import require_commit
 from model.parallel import Ranks
 from model.precision import apply
+from model.prediction import Statistics
 
 FORMAT = 1
 META_FILE = "meta.json"
@@ -71,7 +73,7 @@ class Meta:
         """Return JSON values; `from_json` is the inverse, bit for bit."""
         return vars(self) | {
             "spec": self.spec.model_dump(mode="json"),
-            "statistics": vars(self.statistics),
+            "statistics": vars(self.statistics) | {"targets": {n: t.to_json() for n, t in self.statistics.targets.items()}},
             "references": {name: r.to_json() if r else None for name, r in self.references.items()},
             "splits": self.splits.model_dump(mode="json"),
         }
@@ -79,7 +81,9 @@ class Meta:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Meta:
         """Rebuild what `to_json` gave."""
-        statistics = fields["statistics"] | {"energy_scale": tuple(fields["statistics"]["energy_scale"])}
+        statistics = fields["statistics"]
+        targets = {name: Target.from_json(target) for name, target in statistics.get("targets", {}).items()}
+        statistics = statistics | {"energy_scale": tuple(statistics["energy_scale"]), "targets": targets}
         changed = {
             "spec": ModelSpec.model_validate(fields["spec"]),
             "branches": tuple(fields["branches"]),

@@ -82,9 +82,9 @@ class ModelSpec(Strict):
 
 
 class LossSpec(Strict):
-    """Weights of the loss: mean over structures of ΔE/N and mean over components of ΔF."""
+    """Weights of the loss: mean over structures of ΔE/N and mean over components of ΔF; a scalar or class has weight 1."""
 
-    kind: Literal["mae", "mse", "huber"] = Field("mae", description="Form of the penalty.")
+    kind: Literal["mae", "mse", "huber"] = Field("mae", description="Form of the penalty; of a class always cross-entropy.")
     energy: float = Field(1.0, ge=0, description="Weight of the energy-per-atom term (eV/atom).")
     forces: float = Field(10.0, ge=0, description="Weight of the force term (eV/Å).")
 

@@ -27,6 +27,8 @@ class AtomGraph:
         spin: Multiplicity, (num_graphs,) int64, `UNLABELLED` where not stated.
         energy: Label: *residual* energy after the branch's per-element references, eV, (num_graphs,); NaN where missing.
         forces: Label: eV/Å, (num_atoms, 3); NaN where missing.
+        target: Label of a branch that predicts no energy, (num_graphs,): a scalar as spreads about the training split's mean,
+            or a class as 0 and 1; NaN where missing, None where no branch of the batch has one.
     """
 
     numbers: Tensor
@@ -41,6 +43,7 @@ class AtomGraph:
     spin: Tensor
     energy: Tensor
     forces: Tensor
+    target: Tensor | None = None
 
     @property
     def num_graphs(self) -> int:
@@ -59,4 +62,5 @@ class AtomGraph:
 
     def to(self, device: torch.device | str) -> AtomGraph:
         """Return a copy on a device."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})

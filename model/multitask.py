@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -13,60 +13,17 @@ from torch import Tensor, nn
 from model import registry
 from model.backbones import base
 from model.config import ModelSpec
+from model.data.targets import Target
 from model.graph import AtomGraph
-from model.layers.head import Head, split_by_branch
+from model.layers.head import Head, TargetHead, split_by_branch
 from model.layers.initial import initialize
 from model.layers.radial import soft_lengths
 from model.outcome import CampaignError
+from model.prediction import Blend, Prediction, Statistics
 
 SHARED = "shared"
 """Name of the one head of a model with `heads: shared`."""
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Numbers of the training split by which the network works at unit scale.
-
-    Attributes:
-        average_neighbors: Mean number of neighbours of an atom.
-        energy_scale: For each branch, the energy in eV/atom that a head's unit stands for. A good choice is the RMS force
-            of the branch in eV/Å times 1 Å, because forces are most of the labels.
-        force_scale: eV/Å that a force head's unit stands for.
-        neighbor_means: Means over atoms of what the backbone's `neighbor_statistics` give, by name.
-    """
-
-    average_neighbors: float
-    energy_scale: tuple[float, ...]
-    force_scale: float = 1.0
-    neighbor_means: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says about a batch.
-
-    Attributes:
-        energy: Residual energy after the branch's references, eV, (num_graphs,).
-        forces: eV/Å, (num_atoms, 3).
-    """
-
-    energy: Tensor
-    forces: Tensor
-
-
-@dataclass(frozen=True)
-class Blend:
-    """What all branches say about a batch, and their weighted mean.
-
-    Attributes:
-        branches: Residual energy by each branch, eV, (num_branches, num_graphs).
-        energy: Σ_b w_b E_b, eV, (num_graphs,).
-        forces: −dΣ_b w_b E_b/dx, eV/Å, (num_atoms, 3).
-    """
-
-    branches: Tensor
-    energy: Tensor
-    forces: Tensor
+_ENERGY, _SCALAR, _CLASS = range(3)
 
 
 @dataclass(frozen=True)
@@ -89,22 +46,25 @@ class MultiTaskModel(nn.Module):
         seed: Seed of the first weights.
 
     Raises:
-        CampaignError: The backbone is unknown or its options are wrong, or a branch name cannot name a module.
+        CampaignError: The backbone is unknown or its options are wrong, or a branch name cannot name a module; or a branch
+            predicts a target, and one head shall serve all.
     """
 
     def __init__(self, spec: ModelSpec, branches: tuple[str, ...], statistics: Statistics, *, seed: int = 0) -> None:
         super().__init__()
         self.spec, self.seed = spec, seed
         self.branches: tuple[str, ...] = ()
-        self._scale = 1.0
+        self._scale, self._targets = 1.0, statistics.targets
         self.backbone = make_backbone(spec, base.Neighborhood(statistics.average_neighbors, statistics.neighbor_means))
         self.heads = nn.ModuleDict()
         if spec.heads == "shared":
             self.heads[SHARED] = Head(spec, self.backbone.width)
         self.energy_scale: Tensor
         self.force_scale: Tensor
+        self.kind: Tensor
         self.register_buffer("energy_scale", torch.ones(0, dtype=torch.float64))
         self.register_buffer("force_scale", torch.tensor(statistics.force_scale, dtype=torch.float64))
+        self.register_buffer("kind", torch.zeros(0, dtype=torch.int64), persistent=False)
         for name, scale in zip(branches, statistics.energy_scale, strict=True):
             self._append(name, scale)
         initialize(self, seed)
@@ -132,25 +92,37 @@ class MultiTaskModel(nn.Module):
             groups[f"head:{head}"] = [(f"heads.{head}.{name}", value) for name, value in module.named_parameters()]
         return groups
 
-    def predict(self, graph: AtomGraph, *, training: bool) -> Prediction:
-        """Return energies by each structure's own branch, and forces.
+    @property
+    def targets(self) -> dict[str, Target]:
+        """Return what those branches predict that predict no energy."""
+        return {name: self._targets[name] for name in self.branches if name in self._targets}
+
+    def predict(self, graph: AtomGraph, *, training: bool, forces: bool = True) -> Prediction:
+        """Return what each structure's own branch predicts.
 
         Args:
             graph: The batch.
             training: Keep the result differentiable in the parameters, forces included.
+            forces: Whether forces are wanted: without, they are NaN, and their gradient is not taken.
         """
-        if self.spec.forces == "head":
-            with torch.set_grad_enabled(training):
-                encoded = self._encode(graph)
-                return Prediction(self._own_energy(encoded), self._head_forces(encoded))
-        with torch.enable_grad():
-            encoded = self._encode(_at_leaf(graph))
+        forces = forces and len(self.targets) < len(self.branches)
+        by_gradient = forces and self.spec.forces == "gradient"
+        with torch.set_grad_enabled(training or by_gradient):
+            encoded = self._encode(_at_leaf(graph) if by_gradient else graph)
             energy = self._own_energy(encoded)
-            forces = _forces(energy, encoded.graph.positions, training)
-        return Prediction(energy if training else energy.detach(), forces)
+            if by_gradient:
+                found = _forces(energy, encoded.graph.positions, training)
+            else:
+                found = self._head_forces(encoded) if forces else torch.full_like(graph.positions, torch.nan)
+            prediction = Prediction(energy if training else energy.detach(), found)
+            return self._with_targets(prediction, encoded) if self.targets else prediction
 
     def all_branches(self, graph: AtomGraph) -> Tensor:
-        """Return the energy of every structure by every branch, eV, (num_branches, num_graphs), by one backbone pass."""
+        """Return the energy of every structure by every branch, eV, (num_branches, num_graphs), by one backbone pass.
+
+        Raises:
+            CampaignError: A branch predicts no energy.
+        """
         return self._all_energies(self._encode(graph))
 
     def blend(self, graph: AtomGraph, weights: Tensor) -> Blend:
@@ -163,7 +135,7 @@ class MultiTaskModel(nn.Module):
             weights: w_b of each structure, (num_graphs, num_branches).
 
         Raises:
-            CampaignError: The model's forces come from heads, which have no common energy.
+            CampaignError: The model's forces come from heads, which have no common energy, or a branch predicts no energy.
         """
         if self.spec.forces == "head":
             raise CampaignError("blended forces need `forces: gradient`", "model.forces", "Train with gradient forces to screen.")
@@ -191,11 +163,29 @@ class MultiTaskModel(nn.Module):
         rows, owner = self._readout_rows(encoded)
         graph = encoded.graph
         energy = rows.new_zeros(graph.num_graphs)
-        for name, index in self._by_head(graph.branch[owner]):
+        for name, index in self._by_head(graph.branch[owner], self._energy_heads):
             energy = energy.index_add(0, owner[index], self._head(name).energy(rows[index]).squeeze(-1))
         return energy * self.energy_scale[graph.branch]
 
+    def _with_targets(self, prediction: Prediction, encoded: Encoded) -> Prediction:
+        """Return a prediction with the targets of the branches that have one, and without energies and forces of theirs."""
+        graph, kind = encoded.graph, self.kind[encoded.graph.branch]
+        pooled = base.gather_sum(encoded.features, graph.graph, graph.num_graphs) / graph.num_atoms.unsqueeze(1)
+        target, owner = pooled.new_zeros(graph.num_graphs), torch.arange(graph.num_graphs, device=pooled.device)
+        for name, index in self._by_head(graph.branch, set(self.targets)):
+            target = target.index_add(0, owner[index], cast(TargetHead, self.heads[name])(pooled[index]))
+        is_target = kind != _ENERGY
+        return Prediction(
+            energy=torch.where(is_target, torch.nan, prediction.energy),
+            forces=torch.where(is_target[graph.graph].unsqueeze(1), torch.nan, prediction.forces),
+            target=torch.where(is_target, target, torch.nan),
+            is_class=kind == _CLASS,
+        )
+
     def _all_energies(self, encoded: Encoded) -> Tensor:
+        if self.targets:
+            what = f"branches that predict no energy: {', '.join(self.targets)}"
+            raise CampaignError(what, "branches", "Take a model whose branches all predict energies.")
         rows, owner = self._readout_rows(encoded)
         heads = [SHARED] if self.spec.heads == "shared" else list(self.branches)
         raw = torch.cat([self._head(name).energy(rows) for name in heads], -1)
@@ -206,7 +196,7 @@ class MultiTaskModel(nn.Module):
         graph, features = encoded.graph, encoded.features
         receiver = graph.edge_index[1]
         forces = features.new_zeros(features.shape[0], 3)
-        for name, index in self._by_head(graph.branch[graph.graph[receiver]]):
+        for name, index in self._by_head(graph.branch[graph.graph[receiver]], self._energy_heads):
             edges = graph.edge_index[:, index]
             head = self._head(name).forces
             if head is not None:
@@ -216,10 +206,15 @@ class MultiTaskModel(nn.Module):
     def _head(self, name: str) -> Head:
         return cast(Head, self.heads[name])
 
-    def _by_head(self, branch: Tensor) -> list[tuple[str, Tensor | slice]]:
+    @property
+    def _energy_heads(self) -> set[str]:
+        return set(self.heads) - set(self._targets)
+
+    def _by_head(self, branch: Tensor, wanted: set[str]) -> list[tuple[str, Tensor | slice]]:
         if self.spec.heads == "shared":
             return [(SHARED, slice(None))]
-        return [(self.branches[index], rows) for index, rows in split_by_branch(branch, len(self.branches))]
+        rows = [(self.branches[index], rows) for index, rows in split_by_branch(branch, len(self.branches))]
+        return [(name, index) for name, index in rows if name in wanted]
 
     def _append(self, name: str, energy_scale: float) -> None:
         if name in self.branches:
@@ -227,16 +222,21 @@ class MultiTaskModel(nn.Module):
         shared = self.spec.heads == "shared"
         if shared and name == SHARED:
             raise CampaignError(f"'{name}' is the name of the one head", "branches", "Give the branch another name.")
+        if shared and name in self._targets:
+            raise CampaignError(f"'{name}' predicts no energy", "model.heads", "Give each branch a head of its own.")
         if shared and self.branches and energy_scale != self._scale:
             raise CampaignError("one head for all branches needs one energy scale", "model.heads", "Give every branch the same.")
         if not shared:
             self._add_head(name)
         self.branches, self._scale = (*self.branches, name), energy_scale
         self.energy_scale = torch.cat([self.energy_scale, self.energy_scale.new_tensor([energy_scale])])
+        target = self._targets.get(name)
+        kind = _ENERGY if target is None else _CLASS if target.kind == "class" else _SCALAR
+        self.kind = torch.cat([self.kind, self.kind.new_tensor([kind])])
 
     def _add_head(self, name: str) -> None:
         try:
-            self.heads[name] = Head(self.spec, self.backbone.width)
+            self.heads[name] = (TargetHead if name in self._targets else Head)(self.spec, self.backbone.width)
         except (KeyError, TypeError) as error:
             raise CampaignError(f"a branch cannot be called '{name}'", "branches", "Use letters, digits and '_'.") from error
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.data.block import Block, Edges
 from model.data.references import References
+from model.data.targets import Target
 from model.graph import AtomGraph
 from model.neighbors import neighbor_list
 
@@ -43,7 +44,7 @@ def collate(
     blocks: Sequence[tuple[int, Block]],
     cutoff: float,
     max_neighbors: int | None,
-    references: Sequence[References | None],
+    references: Sequence[References | Target | None],
     dtype: torch.dtype,
 ) -> AtomGraph:
     """Return one graph of all structures, in the order given; energies become residuals.
@@ -53,13 +54,15 @@ def collate(
             and cap are used, otherwise they are made here.
         cutoff: Å.
         max_neighbors: Cap on neighbours, or None.
-        references: Reference energies of each branch, by branch index; without, energies stay as they are.
-        dtype: Floating type of the graph. Residuals are formed in float64 before they are cast.
+        references: Reference energies of each branch, by branch index; without, energies stay as they are. A branch with a
+            target instead has that label alone.
+        dtype: Floating type of the graph. Residuals and targets are formed in float64 before they are cast.
     """
     parts = [block for _, block in blocks]
     sizes = _join([b.num_atoms for b in parts], np.int64, ())
     edge_index, shifts = _edges(parts, cutoff, max_neighbors)
-    energy = _join([b.energy - _reference(references[k], b) for k, b in blocks], np.float64, ())
+    labels = [_labels(references[k], b) for k, b in blocks]
+    has_target = any(isinstance(references[k], Target) for k, _ in blocks)
     return AtomGraph(
         numbers=_tensor(_join([b.numbers for b in parts], np.int64, ())),
         positions=_tensor(_join([b.positions for b in parts], np.float64, (3,)), dtype),
@@ -71,8 +74,9 @@ def collate(
         branch=_tensor(np.repeat(np.array([k for k, _ in blocks], np.int64), [len(b) for b in parts])),
         charge=_tensor(_join([b.charge for b in parts], np.int64, ())),
         spin=_tensor(_join([b.spin for b in parts], np.int64, ())),
-        energy=_tensor(energy, dtype),
-        forces=_tensor(_join([b.forces for b in parts], np.float64, (3,)), dtype),
+        energy=_tensor(_join([energy for energy, _, _ in labels], np.float64, ()), dtype),
+        forces=_tensor(_join([forces for _, forces, _ in labels], np.float64, (3,)), dtype),
+        target=_tensor(_join([target for _, _, target in labels], np.float64, ()), dtype) if has_target else None,
     )
 
 
@@ -94,8 +98,13 @@ def _edges_of(block: Block, cutoff: float, cap: int | None) -> Edges:
     return build_edges(block, cutoff, cap)
 
 
-def _reference(references: References | None, block: Block) -> NDArray[np.float64] | float:
-    return 0.0 if references is None else references.of(block.numbers, block.offsets)
+def _labels(known: References | Target | None, block: Block) -> tuple[NDArray, NDArray, NDArray]:
+    """Return residual energies, forces and targets of one branch's structures; NaN for those that it does not predict."""
+    if isinstance(known, Target):
+        nothing = np.full(len(block), np.nan)
+        return nothing, np.full_like(block.forces, np.nan), known.normalize(block.target)
+    reference = 0.0 if known is None else known.of(block.numbers, block.offsets)
+    return block.energy - reference, block.forces, np.full(len(block), np.nan)
 
 
 def _join(arrays: Sequence[NDArray], dtype: type, shape: tuple[int, ...]) -> NDArray:

@@ -12,6 +12,7 @@ from model.data import references as reference_energies
 from model.data.block import Block, concatenate, pack
 from model.data.references import References
 from model.data.shard import file_hash, file_sizes, read_shard
+from model.data.targets import Kind
 from model.outcome import CampaignError, read_json
 
 FORMAT = 2
@@ -86,6 +87,12 @@ class Store:
     def references(self) -> References | None:
         """Return the reference energies of the convert stage's training split; None without energies."""
         return reference_energies.read(self.folder / REFERENCES)
+
+    @property
+    def target(self) -> tuple[Kind, str] | None:
+        """Return kind and unit of the target that the source labels; None where it labels energies."""
+        kind = self.manifest["source"].get("target")
+        return (kind, str(self.manifest["units"].get("target", ""))) if kind in ("scalar", "class") else None
 
     def read(self, start: int, stop: int) -> Block:
         """Return structures `start` to `stop` as one block, in the order of the source.

@@ -29,7 +29,7 @@ class ModelCalculator(Calculator):  # type: ignore[misc]  # ASE ships no types
         precision: Arithmetic; fp64 makes forces smooth enough for optimizers and dynamics.
 
     Raises:
-        CampaignError: There is no such checkpoint or branch, or forces come from a head of their own.
+        CampaignError: There is no such checkpoint or branch, it predicts no energy, or forces come from a head of their own.
     """
 
     implemented_properties = ("energy", "free_energy", "forces", "stress")
@@ -44,6 +44,9 @@ class ModelCalculator(Calculator):  # type: ignore[misc]  # ASE ships no types
                 "forces of this model are no derivative of its energy", "forces", "Train with `forces: gradient`."
             )
         self.branch = self.predictor.branch(branch or self.predictor.branches[0])
+        if targets := self.predictor.model.targets:
+            what = f"branches that predict no energy: {', '.join(targets)}"
+            raise CampaignError(what, "checkpoint", "Take a model whose branches all predict energies.")
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what changed since the last calculation; ASE itself does not look at charge and spin in `info`."""

@@ -18,9 +18,10 @@ from model.config import Precision
 from model.data.block import Block
 from model.data.loader import collate
 from model.graph import AtomGraph
-from model.multitask import Blend, MultiTaskModel
+from model.multitask import MultiTaskModel
 from model.outcome import CampaignError
 from model.precision import POLICIES
+from model.prediction import Blend
 
 _NUMBERS = 256
 
@@ -34,11 +35,14 @@ class Predicted:
             not know an element.
         residual: Residual energy, eV, (n,).
         forces: eV/Å, (num_atoms, 3).
+        target: What a branch predicts that predicts no energy, whose energies and forces are NaN, (n,): a scalar in the unit
+            of the checkpoint's `Target`, or the probability of class 1; None for other branches.
     """
 
     energy: NDArray[np.float64]
     residual: NDArray[np.float64]
     forces: NDArray[np.float64]
+    target: NDArray[np.float64] | None = None
 
 
 class Predictor:
@@ -116,6 +120,10 @@ class Predictor:
         parts = [self.model.predict(graph, training=False) for graph in graphs]
         residual = _join([part.energy for part in parts], (0,))
         forces = _join([part.forces for part in parts], (0, 3))
+        target = self.meta.statistics.targets.get(branch)
+        if target is not None:
+            outputs = _join([part.target for part in parts if part.target is not None], (0,))
+            return Predicted(residual, residual, forces, target.restore(outputs))
         return Predicted(residual + self.references(block)[:, index] if len(block) else residual, residual, forces)
 
     def all_branches(self, block: Block) -> NDArray[np.float64]:

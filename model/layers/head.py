@@ -1,4 +1,4 @@
-"""Heads: what reads energies, and where asked for forces, from the features of atoms."""
+"""Heads: what reads energies, and where asked for forces, from the features of atoms; or a target from those of a structure."""
 
 from __future__ import annotations
 
@@ -26,6 +26,30 @@ class Head(nn.Module):
         super().__init__()
         self.energy = MLP([width, *spec.widths, 1])
         self.forces = ForceHead(width, spec.head_hidden, spec.cutoff) if spec.forces == "head" else None
+
+
+class TargetHead(nn.Module):
+    """What a branch has of its own that predicts a scalar or a class.
+
+    A structure's features are the mean over its atoms, whatever the readout of energies: so are intensive quantities.
+
+    Args:
+        spec: The model's options.
+        width: Features of an atom.
+    """
+
+    def __init__(self, spec: ModelSpec, width: int) -> None:
+        super().__init__()
+        self.target = MLP([width, *spec.widths, 1])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return one number for each structure, (n,).
+
+        Args:
+            features: Mean over a structure's atoms, (n, width).
+        """
+        output: Tensor = self.target(features).squeeze(-1)
+        return output
 
 
 class ForceHead(nn.Module):

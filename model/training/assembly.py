@@ -13,10 +13,11 @@ from model import checkpoint
 from model.config import TrainConfig
 from model.device import MemoryLimit, device_of
 from model.mesh import Mesh
-from model.multitask import MultiTaskModel, Statistics
+from model.multitask import MultiTaskModel
 from model.outcome import CampaignError
 from model.parallel import Ranks
 from model.precision import POLICIES, apply
+from model.prediction import Statistics
 from model.registry import backbone_options
 from model.training import branches
 from model.training.batches import Batches
@@ -90,7 +91,7 @@ def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
     data = branches.load(config, ranks, [each for each in meta.references.values() if each] if meta else [])
     resumed = checkpoint.read_meta(config.resume) if config.resume else None
     if resumed:  # it keeps the references and scales it began with: `init`, which may have settled them, is not given again
-        data = branches.as_settled(data, resumed.references, resumed.state["scales"])
+        data = branches.as_settled(data, resumed.references, resumed.statistics.targets, resumed.state["scales"])
     statistics = statistics_of(config, data, resumed or meta)
     model = _model(config, data, statistics)
     notes = _copy_weights(model, start.checkpoint, meta, config) if start.checkpoint and meta else ()
@@ -109,7 +110,7 @@ def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
         buckets=buckets,
         optimizer=Optimizer(config.optimizer, buckets),
         batches=batches,
-        loss=Loss(config.loss, [config.branches[data.names[b]].weight for b in sorted(data.own)]),
+        loss=_loss(config, data),
         memory=memory,
         device=device,
         frozen=start.frozen,
@@ -134,12 +135,12 @@ def statistics_of(config: TrainConfig, data: Data, meta: checkpoint.Meta | None)
         forces = [s.scales.rms_force for s in data.summaries if s.scales.rms_force]
         force_scale = sum(forces) / len(forces) if forces else 1.0
         count, means = _neighbors(data.summaries)
-        return Statistics(count, tuple(scales), force_scale, means)
+        return Statistics(count, tuple(scales), force_scale, means, data.targets)
     known = dict(zip(meta.branches, meta.statistics.energy_scale, strict=True))
     if config.model.heads == "shared":
         known = dict.fromkeys(data.names, meta.statistics.energy_scale[0])
     chosen = tuple(known.get(name, scale) for name, scale in zip(data.names, scales, strict=True))
-    return replace(meta.statistics, energy_scale=chosen)
+    return replace(meta.statistics, energy_scale=chosen, targets=data.targets)
 
 
 def _neighbors(summaries: Sequence[Summary]) -> tuple[float, dict[str, float]]:
@@ -164,9 +165,16 @@ def _model(config: TrainConfig, data: Data, statistics: Statistics) -> MultiTask
     return model
 
 
+def _loss(config: TrainConfig, data: Data) -> Loss:
+    own = sorted(data.own)
+    weights = [config.branches[data.names[b]].weight for b in own]
+    return Loss(config.loss, weights, [data.summaries[b].target is not None for b in own])
+
+
 def _copy_weights(model: MultiTaskModel, folder: Path, meta: checkpoint.Meta, config: TrainConfig) -> tuple[str, ...]:
     """Start from a checkpoint's weights; branches that it lacks keep fresh heads. Says what did not match."""
     _require_fitting(meta, config, folder)
+    _require_same_kinds(meta, model, folder)
     groups = model.parameter_groups()
     present = [group for group in groups if group in meta.files]
     stored = checkpoint.load_groups(folder, meta, [BACKBONE, *(g for g in present if g != BACKBONE)])
@@ -205,6 +213,15 @@ def _require_fitting(meta: checkpoint.Meta, config: TrainConfig, folder: Path) -
     if meta.splits != config.splits:
         what = f"splits {config.splits} are not those of {folder} ({meta.splits})"
         raise CampaignError(what, "splits", "Use the same: under others, what it has trained on counts as unseen.")
+
+
+def _require_same_kinds(meta: checkpoint.Meta, model: MultiTaskModel, folder: Path) -> None:
+    """Refuse a branch that goes by the name of one which predicted something else: its head means nothing here."""
+    for name in set(meta.branches) & set(model.branches):
+        there, here = (found[name].kind if name in found else "energy" for found in (meta.statistics.targets, model.targets))
+        if there != here:
+            what = f"{name} predicts a {here} here and a {there} in the checkpoint".replace("a energy", "an energy")
+            raise CampaignError(what, str(folder), "Give the task another name.")
 
 
 def _buckets(model: MultiTaskModel, data: Data, mesh: Mesh, frozen: tuple[str, ...]) -> Buckets:

@@ -38,7 +38,7 @@ class Batches:
         self.sampler = Sampler(sizes, shares, config.batch, config.seed, config.fraction)
         self._train_costs = {b: cost_of(branch.train) for b, branch in data.own.items()}
         self._validation = self._validation_parts()
-        self._references = [data.own[b].summary.references for b in sorted(data.own)]
+        self._labelled_by = [data.own[b].summary.labelled_by for b in sorted(data.own)]
 
     def graph(self, epoch: int, step: int) -> AtomGraph | None:
         """Return this rank's part of a training batch; None where it has none."""
@@ -84,7 +84,7 @@ class Batches:
             return None
         local = {b: k for k, b in enumerate(sorted(self._data.own))}
         blocks = [(local[b], self._block(self._data.own[b], split).take(part[b])) for b in sorted(part)]
-        graph = collate(blocks, self._spec.cutoff, self._spec.max_neighbors, self._references, self._dtype)
+        graph = collate(blocks, self._spec.cutoff, self._spec.max_neighbors, self._labelled_by, self._dtype)
         return graph.to(self._device)
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import BranchSpec, ModelSpec, Splits, TrainConfig
+from model.config import BranchSpec, FinetuneConfig, ModelSpec, Splits, TrainConfig
 from model.data import references as reference_energies
 from model.data import splits as splitting
+from model.data import targets as scalars_and_classes
 from model.data.block import ATOM_FIELDS, STRUCTURE_FIELDS, Block
 from model.data.loader import with_edges
 from model.data.references import Moments, References
 from model.data.store import Store
+from model.data.targets import Target
 from model.outcome import CampaignError
 from model.parallel import Ranks
 from model.training.layout import Layout, branch_parallel, data_parallel
@@ -44,6 +46,7 @@ class Summary:
         references: Per-element energies fitted on the training split; None without energies.
         scales: Spreads of its labels on the training split.
         fingerprint: Hash of the whole branch's physics.
+        target: What it predicts instead of energies and forces, as its training split knows it; None for energies.
     """
 
     num_train: int
@@ -54,6 +57,12 @@ class Summary:
     references: References | None
     scales: Scales
     fingerprint: str
+    target: Target | None = None
+
+    @property
+    def labelled_by(self) -> References | Target | None:
+        """Return what labels are counted from: references of energies, or a target's mean and spread."""
+        return self.references if self.target is None else self.target
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,12 @@ class Data:
     own: dict[int, BranchData]
     summaries: tuple[Summary, ...]
 
+    @property
+    def targets(self) -> dict[str, Target]:
+        """Return what those branches predict that predict no energy."""
+        pairs = zip(self.names, self.summaries, strict=True)
+        return {name: summary.target for name, summary in pairs if summary.target is not None}
+
 
 def load(config: TrainConfig, ranks: Ranks, near: Sequence[References] = ()) -> Data:
     """Read this rank's branches and exchange the summaries.
@@ -97,21 +112,30 @@ def load(config: TrainConfig, ranks: Ranks, near: Sequence[References] = ()) -> 
         near: References of the model that it starts from: they settle what its own data leave open.
 
     Raises:
-        CampaignError: A store is missing or damaged, or a branch has nothing to train on.
+        CampaignError: A store is missing or damaged, or a branch has nothing to train on, or no energies to pre-train on.
     """
     names = tuple(config.branches)
     layout = _layout(config, ranks)
     mine = layout.branches_of(ranks.rank)
+    if not isinstance(config, FinetuneConfig):
+        _require_energies(config.branches[names[b]] for b in mine)
     own = {b: load_branch(config.branches[names[b]], config.model, config.splits, near) for b in mine}
     shared = ranks.allgather({b: data.summary for b, data in own.items() if layout.holders[b][0] == ranks.rank})
     merged = {b: summary for part in shared for b, summary in part.items()}
     return Data(names, layout, own, tuple(merged[b] for b in range(len(names))))
 
 
-def as_settled(data: Data, references: Mapping[str, References | None], scales: Mapping[str, Mapping[str, Any]]) -> Data:
-    """Return the data with the references and scales that a checkpoint has for each branch it knows."""
+def as_settled(
+    data: Data,
+    references: Mapping[str, References | None],
+    targets: Mapping[str, Target],
+    scales: Mapping[str, Mapping[str, Any]],
+) -> Data:
+    """Return the data with the references, targets and scales that a checkpoint has for each branch it knows."""
     summaries = tuple(
-        replace(summary, references=references[name], scales=Scales(**scales[name])) if name in references else summary
+        replace(summary, references=references[name], target=targets.get(name), scales=Scales(**scales[name]))
+        if name in references
+        else summary
         for name, summary in zip(data.names, data.summaries, strict=True)
     )
     own = {b: replace(branch, summary=summaries[b]) for b, branch in data.own.items()}
@@ -133,11 +157,12 @@ def load_branch(spec: BranchSpec, model: ModelSpec, splits: Splits, near: Sequen
     )
     if len(train) == 0:
         raise CampaignError("no structure in the training split", str(spec.store), "Convert more data, or change `splits`.")
-    if not (np.isfinite(train.energy).any() or np.isfinite(train.forces).any()):
+    target = None if store.target is None else scalars_and_classes.fit(train, store.target, splits, str(spec.store))
+    if target is None and not (np.isfinite(train.energy).any() or np.isfinite(train.forces).any()):
         raise CampaignError("neither energies nor forces in the training split", str(spec.store), "Give a branch with labels.")
-    references = references_of(store, block, splits, near)
-    summary = replace(_summarize(train, len(validation), references), neighbor_sums=neighbor_sums(train, model))
-    return BranchData(train, validation, replace(summary, fingerprint=fingerprint(block)))
+    summary = _summarize(train, len(validation), target or references_of(store, block, splits, near))
+    summary = replace(summary, neighbor_sums=neighbor_sums(train, model), fingerprint=fingerprint(block))
+    return BranchData(train, validation, summary)
 
 
 def references_of(store: Store, block: Block, splits: Splits, near: Sequence[References] = ()) -> References | None:
@@ -173,6 +198,22 @@ def read_split(folder: Path, splits: Splits, split: str) -> Block:
     return block.take(splitting.split(block.identity, splits) == splitting.NAMES.index(split))
 
 
+def num_labelled(folder: Path, splits: Splits, split: str) -> int:
+    """Return how many structures of a split have what their store labels: an energy or forces, or a target."""
+    block = read_split(folder, splits, split)
+    if Store.open(folder).target is not None:
+        return int(np.isfinite(block.target).sum())
+    has_forces = np.isfinite(block.forces[block.offsets[:-1]]).any(1)
+    return int((np.isfinite(block.energy) | has_forces).sum())
+
+
+def _require_energies(specs: Iterable[BranchSpec]) -> None:
+    for spec in specs:
+        if (target := Store.open(spec.store).target) is not None:
+            remedy = "Fine-tune on it; a model that is pre-trained predicts energies."
+            raise CampaignError(f"labelled by a {target[0]}, not by energies", str(spec.store), remedy)
+
+
 def _layout(config: TrainConfig, ranks: Ranks) -> Layout:
     if config.layout == "data":
         return data_parallel(len(config.branches), ranks.size)
@@ -202,16 +243,23 @@ def _spread(references: References | None) -> float | None:
     return references.sigma_energy if references and references.sigma_energy > _SMALLEST_SPREAD else None
 
 
-def _summarize(train: Block, num_validation: int, references: References | None) -> Summary:
+def _scales(train: Block, known: References | Target | None) -> Scales:
+    if isinstance(known, Target):
+        return Scales(None, None, known.spread if known.kind == "scalar" else None)
     moments = Moments.of(train)
     rms = (moments.force_sum / moments.force_count) ** 0.5 if moments.force_count else None
+    return Scales(_spread(known), rms)
+
+
+def _summarize(train: Block, num_validation: int, known: References | Target | None) -> Summary:
     return Summary(
         num_train=len(train),
         num_validation=num_validation,
         num_atoms=len(train.numbers),
         num_edges=int(train.edges.offsets[-1]) if train.edges else 0,
         neighbor_sums={},
-        references=references,
-        scales=Scales(_spread(references), rms),
+        references=known if isinstance(known, References) else None,
+        scales=_scales(train, known),
         fingerprint="",
+        target=known if isinstance(known, Target) else None,
     )

@@ -20,6 +20,7 @@ from model.data.block import Block
 from model.data.loader import collate
 from model.data.references import References
 from model.data.sampling import divide
+from model.data.store import Store
 from model.device import device_of
 from model.faults import Diverged
 from model.graph import AtomGraph
@@ -30,8 +31,9 @@ from model.precision import POLICIES, apply
 from model.progress import Progress
 from model.training.branches import read_split
 from model.training.loss import Deviations
-from model.training.metrics import Scales, error_sums, is_finite, metrics_of, objective_of
+from model.training.metrics import Scales, error_sums, is_finite, objective_of
 from model.training.parity import Parity
+from model.training.scores import Scores, metrics_by_branch
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,19 @@ def measure(question: Question, task: Task, ranks: Ranks, progress: Progress, pa
     meta = checkpoint.read_meta(question.checkpoint)
     _require_comparable(question, meta)
     model = _model(question, meta, task).to(device_of(task, ranks))
-    own, batches = range(len(meta.branches)), itertools.count(1)
+    own, batches, scores = range(len(meta.branches)), itertools.count(1), Scores(meta.branches, meta.statistics.targets)
     progress.begin(f"evaluate {question.split}", 0, "batches")
 
     def see(deviations: Deviations) -> None:
         parity.see(deviations)
+        scores.see(deviations)
         progress.update("evaluate", next(batches), 0, "batches")
 
     part = _Part(question, meta, task, ranks)
     sums = error_sums(model, part.graphs(parity), own, len(own), see)
     total = torch.stack(ranks.allgather(sums)).sum(0)
-    metrics = {name: metrics_of(total[meta.branches.index(name)]) for name in question.branches}
+    every = metrics_by_branch(meta.branches, total, scores.metrics(meta.statistics.targets, ranks))
+    metrics = {name: every[name] for name in question.branches}
     if not is_finite(metrics):
         raise Diverged(f"errors of {question.checkpoint} are not finite")
     return {
@@ -118,6 +122,16 @@ def _require_comparable(question: Question, meta: Meta) -> None:
     if question.splits != meta.splits:
         what = f"splits {question.splits} are not the training's ({meta.splits})"
         raise CampaignError(what, "splits", "Use the training's: under others, training data counts as unseen.")
+    for name, spec in question.branches.items():
+        target = meta.statistics.targets.get(name)
+        there, here = Store.open(spec.store).target, None if target is None else (target.kind, target.unit)
+        if there != here:
+            what = f"labelled by {_told(there)}, and branch '{name}' predicts {_told(here)}"
+            raise CampaignError(what, str(spec.store), "Give the store of what it was trained on.")
+
+
+def _told(target: tuple[str, str] | None) -> str:
+    return "energies" if target is None else f"a {target[0]}" + (f" in {target[1]}" if target[1] else "")
 
 
 def _model(question: Question, meta: Meta, task: Task) -> MultiTaskModel:
@@ -129,7 +143,7 @@ def _model(question: Question, meta: Meta, task: Task) -> MultiTaskModel:
 
 
 class _Part:
-    """This rank's part of a split, with residuals after the references that the model was trained with.
+    """This rank's part of a split, with residuals after the references that the model was trained with, or targets.
 
     Attributes:
         unknown: By branch, the structures of all ranks whose energy has no residual for want of a reference.
@@ -143,19 +157,20 @@ class _Part:
     def graphs(self, parity: Parity) -> Iterator[AtomGraph]:
         """Yield the batches; announce each to `parity`, and count into `unknown`."""
         question, meta = self._question, self._meta
-        references = [meta.references[name] for name in meta.branches]
+        targets = meta.statistics.targets
+        labelled_by = [targets.get(name) or meta.references[name] for name in meta.branches]
         for name, spec in question.branches.items():
             block = read_split(spec.store, question.splits, question.split)
             branch = meta.branches.index(name)
-            if count := _num_unknown(references[branch], block):
+            if count := _num_unknown(meta.references[name], block):
                 self.unknown[name] = count
             everything = {0: np.arange(len(block))}
             own = divide(everything, {0: block.num_atoms}, self._ranks.size)[self._ranks.rank].get(0, np.arange(0))
             for start in range(0, len(own), question.batch):
                 places = own[start : start + question.batch]
                 piece = [(branch, block.take(places))]
-                parity.expect(name, places, len(block))
-                graph = collate(piece, meta.spec.cutoff, meta.spec.max_neighbors, references, self._dtype)
+                parity.expect(name, places, len(block), targets.get(name))
+                graph = collate(piece, meta.spec.cutoff, meta.spec.max_neighbors, labelled_by, self._dtype)
                 yield graph.to(self._device)
 
 

@@ -9,7 +9,7 @@ from model.config import FinetuneConfig
 from model.outcome import CampaignError, Outcome, Status
 from model.parallel import Ranks
 from model.training.assembly import BACKBONE, Start
-from model.training.branches import read_split
+from model.training.branches import num_labelled
 from model.training.evaluate import Question, measure
 from model.training.parity import Parity
 from model.training.trainer import BEST, progress_of, train
@@ -19,7 +19,8 @@ def run(config: FinetuneConfig, folder: Path, ranks: Ranks) -> Outcome:
     """Train on the task, then test the epoch that was best on validation.
 
     Per-element references are fitted on the task's own training split; the task's head is new unless the
-    checkpoint has a branch of the same name.
+    checkpoint has a branch of the same name. What the task's store labels settles what is predicted: energies and forces,
+    or a scalar or class by a head that reads the mean of a structure's atoms.
     """
     start, progress = start_of(config), progress_of(config, folder, ranks)
     if not ranks.bcast(_can_validate(config) if ranks.is_first else None):
@@ -36,8 +37,8 @@ def run(config: FinetuneConfig, folder: Path, ranks: Ranks) -> Outcome:
 
 
 def _can_validate(config: FinetuneConfig) -> bool:
-    """Say whether any structure is there to choose an epoch by: before the training, not after it."""
-    return any(len(read_split(spec.store, config.splits, "validation")) for spec in config.branches.values())
+    """Say whether any label is there to choose an epoch by: before the training, not after it."""
+    return any(num_labelled(spec.store, config.splits, "validation") for spec in config.branches.values())
 
 
 def start_of(config: FinetuneConfig) -> Start:

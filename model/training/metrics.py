@@ -25,10 +25,12 @@ class Scales:
     Attributes:
         sigma_energy: Spread of the residual energy per atom, eV/atom; None without energies.
         rms_force: RMS force component, eV/Å; None without forces.
+        sigma_target: Spread of a scalar, in its unit; None without one.
     """
 
     sigma_energy: float | None
     rms_force: float | None
+    sigma_target: float | None = None
 
 
 def error_sums(
@@ -45,7 +47,8 @@ def error_sums(
     """
     sums = torch.zeros(num_branches, COLUMNS, dtype=torch.float64)
     for graph in graphs:
-        deviations = Deviations(model.predict(graph, training=False), graph)
+        has_forces = bool(torch.isfinite(graph.forces).any())
+        deviations = Deviations(model.predict(graph, training=False, forces=has_forces), graph)
         sums[list(own)] += _sums_of(deviations, graph, len(own)).cpu()
         see(deviations)
     return sums
@@ -74,23 +77,33 @@ def metrics_of(row: Tensor) -> dict[str, Any]:
 def objective_of(metrics: Mapping[str, Mapping[str, Any]], scales: Mapping[str, Scales]) -> float | None:
     """Return the mean over branches of ½(E-MAE/σ_E + F-MAE/σ_F); a branch with one kind of label counts by that one alone.
 
-    None where no branch has a label to compare with; not finite where the model is not.
+    A scalar counts by MAE/σ, a class by 1 − ROC-AUC; on labels of one class, which have no such curve, by the share of wrong
+    answers. None where no branch has a label to compare with; not finite where the model is not.
     """
-    terms = []
-    for branch, values in metrics.items():
-        pairs = (
-            (values["energy_mae_mev_per_atom"], scales[branch].sigma_energy),
-            (values["force_mae_mev_per_angstrom"], scales[branch].rms_force),
-        )
-        ratios = [error / (_MILLI * scale) for error, scale in pairs if error is not None and scale]
-        if ratios:
-            terms.append(sum(ratios) / len(ratios))
+    terms = [term for branch, values in metrics.items() if (term := _term(values, scales[branch])) is not None]
     return sum(terms) / len(terms) if terms else None
 
 
 def is_finite(metrics: Mapping[str, Mapping[str, Any]]) -> bool:
     """Say whether every metric that has labels is a finite number."""
-    return all(math.isfinite(value) for values in metrics.values() for value in values.values() if value is not None)
+    numbers = (value for values in metrics.values() for value in values.values() if isinstance(value, int | float))
+    return all(math.isfinite(value) for value in numbers)
+
+
+def _term(values: Mapping[str, Any], scales: Scales) -> float | None:
+    """Return one branch's part of the objective."""
+    if values.get("kind") == "class":
+        score = values["accuracy"] if values["roc_auc"] is None else values["roc_auc"]
+        return None if score is None else 1.0 - score
+    if values.get("kind") == "scalar":
+        error, scale = values["target_mae"], scales.sigma_target
+        return None if error is None or scale is None else error / scale
+    pairs = (
+        (values["energy_mae_mev_per_atom"], scales.sigma_energy),
+        (values["force_mae_mev_per_angstrom"], scales.rms_force),
+    )
+    ratios = [error / (_MILLI * scale) for error, scale in pairs if error is not None and scale]
+    return sum(ratios) / len(ratios) if ratios else None
 
 
 def _sums_of(deviations: Deviations, graph: AtomGraph, num_branches: int) -> Tensor:

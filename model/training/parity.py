@@ -1,8 +1,12 @@
-"""A bounded sample of predictions beside their labels, for parity plots: the same whatever the number of ranks."""
+"""A bounded sample of predictions beside their labels, for parity plots: the same whatever the number of ranks.
+
+Energies and force components; of a branch that predicts no energy its `targets` in their unit, or the `probabilities` of class 1.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import Owner
+from model.data.targets import Target
 from model.outcome import write_json
 from model.owner import require_commit
 from model.parallel import Ranks
@@ -31,16 +36,22 @@ class Parity:
 
     def __init__(self, split: str) -> None:
         self._split, self._branch, self._ordinals, self._room = split, "", np.zeros(0, np.int64), 1
+        self._target: Target | None = None
+        self._scalars: dict[str, str] = {}
         self._rows: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
 
-    def expect(self, branch: str, places: NDArray[np.int64], total: int) -> None:
+    def expect(self, branch: str, places: NDArray[np.int64], total: int, target: Target | None = None) -> None:
         """Say what the graph holds that comes next.
 
         Args:
             branch: Its branch.
             places: Places of its structures in the split, (num_graphs,).
             total: Structures of the split.
+            target: What the branch predicts instead of energies and forces.
         """
+        self._target = target
+        if target is not None and target.kind == "scalar":
+            self._scalars[branch] = target.unit
         kept = min(MOST, total)
         ordinals = places * kept // total
         is_kept = (places + 1) * kept // total > ordinals
@@ -48,6 +59,12 @@ class Parity:
 
     def see(self, deviations: Deviations) -> None:
         """Take in the graph that was announced."""
+        if self._target is None:
+            self._see_energies_and_forces(deviations)
+        else:
+            self._see_targets(deviations, self._target)
+
+    def _see_energies_and_forces(self, deviations: Deviations) -> None:
         graph = deviations.graph
         energies = _pairs(graph.energy / graph.num_atoms, deviations.energy)
         forces = _pairs(graph.forces, deviations.forces)
@@ -59,16 +76,27 @@ class Parity:
             count = min(len(own), self._room)
             self._keep("forces", ordinal, own[(np.arange(count) * len(own) // count + ordinal) % len(own)])
 
+    def _see_targets(self, deviations: Deviations, target: Target) -> None:
+        pairs = deviations.targets().cpu().numpy()
+        pairs[:, 1] = target.restore(pairs[:, 1])
+        if target.kind == "scalar":
+            pairs[:, 0] = target.restore(pairs[:, 0])
+        for structure in np.flatnonzero(self._ordinals >= 0):
+            kind = "targets" if target.kind == "scalar" else "probabilities"
+            self._keep(kind, int(self._ordinals[structure]), pairs[structure : structure + 1])
+
     def write(self, folder: Path, ranks: Ranks, owner: Owner | None) -> str:
         """Join all ranks' samples; rank 0 writes them. Returns the file's name."""
-        gathered = ranks.allgather({key: np.concatenate(rows) for key, rows in self._rows.items()})
+        told = ranks.allgather((self._scalars, {key: np.concatenate(rows) for key, rows in self._rows.items()}))
         if ranks.is_first:
             require_commit(owner)
+            gathered, scalars = [rows for _, rows in told], {name: unit for units, _ in told for name, unit in units.items()}
+            units: dict[str, Any] = _UNITS | ({"targets": scalars} if scalars else {})
             branches: dict[str, dict[str, list[list[float]]]] = {}
             for branch, kind in dict.fromkeys(key for part in gathered for key in part):
                 rows = np.concatenate([part[branch, kind] for part in gathered if (branch, kind) in part])
                 branches.setdefault(branch, {})[kind] = _in_order(rows)
-            write_json(folder / PARITY_FILE, {"split": self._split, "units": _UNITS, "branches": branches})
+            write_json(folder / PARITY_FILE, {"split": self._split, "units": units, "branches": branches})
         ranks.barrier()
         return PARITY_FILE
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from model.config import Owner
+from model.data.targets import Target
 from model.outcome import write_bytes
 from model.owner import may_commit
+from model.training.branches import Data
 
 METRICS_FILE = "metrics.jsonl"
 STEPS_FILE = "steps.log"
@@ -34,22 +36,31 @@ class StepsLog:
             os.close(self._file)
 
 
-def train_metrics(names: Sequence[str], sums: Sequence[float], counts: Sequence[float]) -> dict[str, Any]:
+def train_metrics(data: Data, sums: Sequence[float], counts: Sequence[float]) -> dict[str, Any]:
     """Return the mean errors of an epoch's steps by branch, each as it was before its step, and the mean loss.
 
     Args:
-        names: Branches.
-        sums: Loss, then Σ|ΔE/N| in eV/atom and Σ|ΔF| in eV/Å of each branch.
-        counts: Steps, then energies and force components of each branch.
+        data: The branches.
+        sums: Loss, then Σ|ΔE/N| in eV/atom (or of scalars in spreads, or of cross-entropies) and Σ|ΔF| in eV/Å of each branch.
+        counts: Steps, then energies (or targets) and force components of each branch.
     """
+    count = len(data.names)
     means: list[float | None] = [s / n if n else None for s, n in zip(sums, counts, strict=True)]
-    milli = [None if m is None else 1000.0 * m for m in means[1:]]
-    energies, forces = milli[: len(names)], milli[len(names) :]
+    structures, forces = means[1 : 1 + count], means[1 + count :]
     train: dict[str, Any] = {
-        name: {"energy_mae_mev_per_atom": energy, "force_mae_mev_per_angstrom": force}
-        for name, energy, force in zip(names, energies, forces, strict=True)
+        name: _branch_metrics(structure, force, data.targets.get(name))
+        for name, structure, force in zip(data.names, structures, forces, strict=True)
     }
     return train | {"loss": means[0]}
+
+
+def _branch_metrics(structure: float | None, force: float | None, target: Target | None) -> dict[str, Any]:
+    if target is None:
+        energy, force = (None if mean is None else 1000.0 * mean for mean in (structure, force))
+        return {"energy_mae_mev_per_atom": energy, "force_mae_mev_per_angstrom": force}
+    if target.kind == "class":
+        return {"kind": "class", "cross_entropy": structure}
+    return {"kind": "scalar", "unit": target.unit, "target_mae": None if structure is None else target.spread * structure}
 
 
 def write_metrics(folder: Path, history: Sequence[dict[str, Any]], owner: Owner | None) -> None:

@@ -174,11 +174,12 @@ class Trainer:
             return sums, None
         own = list(self._parts.own)
         with self._timers("forward"):
-            deviations = Deviations(self._parts.model.predict(graph, training=True), graph)
+            deviations = Deviations(self._parts.model.predict(graph, training=True, forces=bool(counts[1].any())), graph)
             loss = self._parts.loss(deviations, counts[:, own].to(self._parts.device))
         with self._timers("backward"):
             torch.autograd.backward(loss)
-        errors = deviations.sums(deviations.energy.detach().abs(), deviations.forces.detach().abs(), len(own))
+        structures, forces = deviations.of_structures(torch.abs).detach(), deviations.forces.detach().abs()
+        errors = deviations.sums(structures, forces, len(own))
         sums[0] = loss.detach()
         sums[1:].view(2, -1)[:, own] = errors.to(sums.dtype)
         return sums, deviations.not_finite()
@@ -234,7 +235,7 @@ class Trainer:
                 "step": standing.updates,
                 "t": round(self._elapsed(), 3),
                 "learning_rate": self._learning_rate(),
-                "train": records.train_metrics(self._parts.data.names, standing.sums, standing.counts),
+                "train": records.train_metrics(self._parts.data, standing.sums, standing.counts),
                 "validation": metrics,
                 "objective": standing.objective,
                 "structures_per_s": round(self._rate(), 2),

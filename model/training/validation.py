@@ -12,7 +12,8 @@ from model.faults import Diverged
 from model.owner import StopFlag
 from model.training.assembly import Assembly
 from model.training.loss import Deviations
-from model.training.metrics import COLUMNS, error_sums, is_finite, metrics_of, objective_of
+from model.training.metrics import COLUMNS, error_sums, is_finite, objective_of
+from model.training.scores import Scores, metrics_by_branch
 
 _LOOK_EVERY = 8
 """Batches between two looks at the stop flag."""
@@ -66,17 +67,23 @@ class Validation:
             Diverged: A metric is not finite.
         """
         looks = _Looks(self._looks, lambda: self._look(stop), tell)
-        names, own = self._parts.data.names, self._parts.own
+        names, own, targets = self._parts.data.names, self._parts.own, self._parts.statistics.targets
+        scores = Scores(self._parts.model.branches, targets)
+
+        def see(deviations: Deviations) -> None:
+            scores.see(deviations)
+            looks.see(deviations)
+
         sums = torch.zeros(len(names), COLUMNS, dtype=torch.float64)
         averaged = self._parts.config.optimizer.ema is not None
         with self._parts.optimizer.averaged() if averaged else nullcontext():
             try:
-                sums += error_sums(self._parts.model, self._parts.batches.validation(), own, len(names), looks.see)
+                sums += error_sums(self._parts.model, self._parts.batches.validation(), own, len(names), see)
                 looks.finish()
             except _Stopped:
                 return None
         sums = self._parts.mesh.sum_(sums.to(self._parts.device)).cpu()
-        metrics = {name: metrics_of(row) for name, row in zip(names, sums, strict=True)}
+        metrics = metrics_by_branch(names, sums, scores.metrics(targets, self._parts.ranks))
         if not is_finite(metrics):
             raise Diverged(f"validation errors not finite: {sorted(b for b in names if not is_finite({b: metrics[b]}))}")
         return metrics
