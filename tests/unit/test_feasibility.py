@@ -91,7 +91,7 @@ def measure(spec: ModelSpec, branches: int, batch: tuple[int, int], name: str) -
     _step(model, optimizer, _graph((8, 16), branches, precision.POLICIES[name].dtype))
     optimizer.zero_grad(set_to_none=True)
     graph = _graph(batch, branches, precision.POLICIES[name].dtype)
-    held += sum(t.numel() * t.element_size() for t in vars(graph).values())
+    held += sum(t.numel() * t.element_size() for t in vars(graph).values() if t is not None)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         _step(model, optimizer, graph)
     live = peak = 0
