@@ -22,6 +22,8 @@ from workflow.plan import make_plan
 from workflow.site import Site
 from workflow.validation import nearest, validate
 
+_QUICKSTART = "quickstart-data"
+
 
 @dataclass
 class CheckReport:
@@ -126,10 +128,16 @@ def _check_files(draft: Draft, key: tuple[str, str], source: BranchSource, campa
         return
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
-        remedy = f"Put the data there, or give the right folder under `paths:` in {overlay}."
+        remedy = _made_here(missing) or f"Put the data there, or give the right folder under `paths:` in {overlay}."
         report.problems.append(ConfigError(f"no such file: {', '.join(missing)}", where, remedy))
     elif source.reader in readers():
         _count_files(paths, source, where, report, key[1])
+
+
+def _made_here(missing: list[str]) -> str:
+    """Say how to make data that the templates name; empty for others."""
+    folders = dict.fromkeys(path.partition(_QUICKSTART)[0] + _QUICKSTART for path in missing if _QUICKSTART in Path(path).parts)
+    return f"Make it, in seconds: python -m model.data.quickstart {next(iter(folders))}" if folders else ""
 
 
 def _count_files(paths: tuple[Path, ...], source: BranchSource, where: str, report: CheckReport, name: str) -> None:

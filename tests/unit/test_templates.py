@@ -79,3 +79,9 @@ def test_a_copy_differs_from_what_ships_in_its_paths_only(home: Path) -> None:
         copy = yaml.safe_load(write_template(name, home / "copy.yaml", force=True).read_text())
         text = (ROOT / "campaigns" / f"{name}.yaml").read_text().replace('"../', '"')
         assert copy == yaml.safe_load(text)
+
+
+def test_missing_data_of_a_template_is_answered_with_how_to_make_it(home: Path) -> None:
+    run("init", "screen")
+    text = run("check", "screen.yaml", "--no-models", code=2).stderr
+    assert f"  Make it, in seconds: python -m model.data.quickstart {home / 'quickstart-data'}\n" in text
