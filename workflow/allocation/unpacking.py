@@ -45,6 +45,8 @@ def unpack(archive: Output, folder: Path) -> bool:
             tar.extractall(part, filter="data")
         (part / _MARK).write_text(archive.sha256)
         _put(part, folder, archive)
+    except tarfile.TarError as error:
+        raise StageError(f"the packed environment cannot be unpacked: {error}", archive.path, "Build it anew.") from error
     finally:
         copy.unlink(missing_ok=True)
         shutil.rmtree(part, ignore_errors=True)

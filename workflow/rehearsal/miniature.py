@@ -9,8 +9,8 @@ from workflow.campaign import BranchSource, Campaign, stage_kind
 from workflow.site import merge
 from workflow.stages.base import StageSpec
 
-STRUCTURES = 24
-SPLITS = {"validation": 0.2, "test": 0.2}
+STRUCTURES = 20
+SPLITS = {"validation": 0.25, "test": 0.25}
 """Shares that leave something in each split of a few structures."""
 _NODES = 2
 _WALLTIME = "00:10:00"

@@ -104,14 +104,14 @@ class Kind(Stage):
         return [("each trial", "train", spec.trial.nodes)]
 
     def miniature(self, spec: HpoSpec) -> dict[str, Any]:
-        """Return two trials of two epochs, of the smallest models of the space."""
+        """Return two trials of two short epochs, of the smallest models of the space."""
         return {
             "evaluations": 2,
-            "trial": {"nodes": 1, "epochs": 2, "fraction": 1.0},
+            "trial": {"nodes": 1, "epochs": 2, "fraction": 0.25},
             "keep": min(spec.keep, 2),
             "initial": [],
             "space": smallest(spec.backbone, spec.space),
-            "training": {"batch": 8},
+            "training": {"batch": 16},
         }
 
     def reads(self, spec: HpoSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002

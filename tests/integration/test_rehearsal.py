@@ -1,0 +1,110 @@
+"""A campaign in miniature: every stage runs on made-up data in published containers, and a killed job resumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+from workflow.draft import load_campaign
+from workflow.rehearsal.evidence import proofs
+from workflow.rehearsal.miniature import small_fields
+
+CAMPAIGN = """\
+name: big
+site: frontier
+budget: {node_hours: 100000}
+branches:
+  ions: {reader: omol25, path: "{data}/omol25", options: {subset: charged_nonsinglet}}
+  crystals: {reader: extxyz, path: "{data}/crystals", options: {id: id}}
+sources:
+  pool: {reader: extxyz, path: "{data}/pool", limit: 1000000, options: {id: id}}
+stages:
+  data: {kind: convert, nodes: 16, walltime: "02:00"}
+  search:
+    kind: hpo
+    needs: [data]
+    nodes: 1032
+    spares: 8
+    walltime: "06:00"
+    evaluations: 200
+    trial: {nodes: 256, epochs: 20, fraction: 0.1}
+    space:
+      layers: {low: 2, high: 6}
+      hidden: {low: 100, high: 1000, log: true}
+      learning_rate: {low: 0.0001, high: 0.01, log: true}
+    variants: {painn: {backbone: painn}}
+  best: {kind: promote, needs: [search], per: backbone, top: 2}
+  train: {kind: train, each: best, nodes: 2056, spares: 8, walltime: "12:00", links: 3, epochs: 100}
+  lead: {kind: promote, needs: [train]}
+  screen: {kind: screen, needs: [lead], nodes: 9300, candidates: pool, top: 10000}
+"""
+
+
+def test_a_campaign_of_a_thousand_nodes_is_rehearsed_here(campaign: Command, tmp_path: Path) -> None:
+    (tmp_path / "big.yaml").write_text(CAMPAIGN)
+    done = campaign("rehearse", "big.yaml", "--into", tmp_path / "r", timeout=550)
+    result = json.loads((tmp_path / "r" / "rehearsal.json").read_text())
+    assert all(proof["holds"] for proof in result["proofs"]), done.stdout
+    what = {proof["what"]: proof["seen"] for proof in result["proofs"]}
+    assert what["a killed job resumed from its checkpoint"].startswith("train/1: job 1 was killed")
+    assert [row["key"] for row in result["rows"]] == ["data", "search/painn", "best", "train/1", "train/2", "lead", "screen"]
+    assert "yes every stage done" in done.stdout
+    assert not any((tmp_path / "r" / "node-local").rglob("*.bp"))
+
+
+def test_what_was_not_shown_is_told(tmp_path: Path, campaign: Command) -> None:
+    (tmp_path / "one.yaml").write_text(
+        'name: one\nsources: {a: {reader: extxyz, path: "{data}/a"}}\nstages: {data: {kind: convert}}\n'
+    )
+    done = campaign("rehearse", "one.yaml", "--into", tmp_path / "r", check=False)
+    assert done.returncode == 1, done.stderr
+    assert (
+        "yes every stage done" in done.stdout and "NO  a killed job resumed from its checkpoint: no job was killed" in done.stdout
+    )
+    assert [each.holds for each in proofs(tmp_path / "r" / "run", "data")] == [True, False]
+
+
+def test_nothing_of_somebody_else_is_overwritten(tmp_path: Path, campaign: Command) -> None:
+    (tmp_path / "big.yaml").write_text(CAMPAIGN)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    done = campaign("rehearse", "big.yaml", "--into", tmp_path / "mine", check=False)
+    assert done.returncode == 2 and "something else lies there" in done.stderr
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_a_wrong_file_is_told_before_anything_is_made(tmp_path: Path, campaign: Command) -> None:
+    (tmp_path / "big.yaml").write_text(CAMPAIGN.replace("evaluations", "evaluatoins"))
+    done = campaign("rehearse", "big.yaml", "--into", tmp_path / "r", check=False)
+    assert done.returncode == 2 and "evaluatoins" in done.stderr and not (tmp_path / "r").exists()
+
+
+def test_the_small_campaign_keeps_what_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers, their options, backbones, the names in the space and the graph stay; sizes shrink."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    sc26 = load_campaign(Path(__file__).parents[2] / "campaigns" / "sc26.yaml", "local")
+    names = [*sc26.header.branches, *sc26.header.sources]
+    fields = small_fields(sc26, dict.fromkeys(names, "x"))
+    for name, branch in sc26.header.branches.items():
+        assert (fields["branches"][name]["reader"], fields["branches"][name].get("options", {})) == (
+            branch.reader,
+            branch.options,
+        )
+    searches = fields["stages"]["search"]["variants"]
+    for name, spec in sc26.stages.items():
+        if name.startswith("search/"):
+            small = searches[name.partition("/")[2]]
+            assert set(small["space"]) == set(spec.space) and small["backbone"] == spec.backbone
+            assert small["evaluations"] == 2
+    assert fields["stages"]["finetune"]["task"] == list(sc26.stages["finetune"].task)
+    assert set(fields["stages"]) == {name.partition("/")[0] for name in sc26.stages}
+
+
+@pytest.mark.slow
+def test_the_reference_campaign_is_rehearsed(campaign: Command, tmp_path: Path) -> None:
+    file = Path(__file__).parents[2] / "campaigns" / "sc26.yaml"
+    campaign("rehearse", file, "--into", tmp_path / "r", timeout=580)
+    assert all(proof["holds"] for proof in json.loads((tmp_path / "r" / "rehearsal.json").read_text())["proofs"])
