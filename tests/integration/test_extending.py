@@ -69,7 +69,7 @@ def python(copy: Path, *args: str, cwd: Path | None = None) -> subprocess.Comple
     return done
 
 
-@pytest.mark.parametrize("page", CONTRACTS)
+@pytest.mark.parametrize("page", ["stage", *(pytest.param(page, marks=pytest.mark.slow) for page in ("reader", "backbone"))])
 def test_it_keeps_the_contract_of_its_kind(page: str, copy: Path) -> None:
     install(page, copy)
     name, tests = CONTRACTS[page]
