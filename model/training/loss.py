@@ -36,6 +36,8 @@ class Deviations:
         self.energy = torch.where(self.has_energy, energy / graph.num_atoms, 0.0)
         self.forces = torch.where(self.has_forces, forces, 0.0)
         self._outputs = prediction.target
+        self.scalar: Tensor | None
+        self.cross_entropy: Tensor | None
         self.scalar, self.cross_entropy = _of_targets(prediction, graph)
 
     def of_structures(self, penalty: Callable[[Tensor], Tensor]) -> Tensor:

@@ -212,6 +212,13 @@ def test_a_screening_that_ranks_nothing_says_why(home: Path, capsys: pytest.Capt
     assert "screen: nothing is ranked; 5 candidates hold elements" in capsys.readouterr().out
 
 
+def test_results_are_printed_as_tables(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole(home / "c")
+    print_results(home / "c")
+    told = capsys.readouterr().out
+    assert "Errors of train/1 on test" in told and "Errors of tune, on the test split" in told and "scarce" in told
+
+
 def test_following_a_log_ends_with_the_receipt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = MadeCampaign(tmp_path / "c")
     made.begin("data")

@@ -230,6 +230,29 @@ def test_fine_tuning_compares_strategies_in_a_table(tmp_path: Path) -> None:
     assert json.loads((tmp_path / table).read_text()) == result.result["table"]
 
 
+def test_tasks_of_every_kind_stand_in_one_table(tmp_path: Path) -> None:
+    """Metrics as `model.training.scores` gives them, beside those of energies."""
+    found = {
+        "task": {"energy_mae_mev_per_atom": 3.0, "num_energies": 7},
+        "emt": {"kind": "scalar", "unit": "eV/atom", "target_mae": 0.1, "target_mean_baseline": 0.4, "num_targets": 5},
+        "gfn1": {"kind": "class", "roc_auc": 0.9, "accuracy": 0.8, "majority_accuracy": 0.6, "num_targets": 9},
+    }
+
+    def behaviour(name: str, config: Any, folder: Path) -> Outcome:
+        outcome = trained(folder, config, 0.25)
+        (task,) = config.branches
+        outcome.result["test"] = {task: found[task]}
+        return outcome
+
+    spec = {"task": list(found), "needs": ["best"], "strategies": ["unfrozen"]}
+    made = FakeAllocation(request(tmp_path, "tune", "finetune", spec, **given(tmp_path)), tmp_path, behaviour, num_nodes=3)
+    result = run(made)
+    assert result.status is Status.DONE
+    rows = {row["task"]: row for row in result.result["table"]}
+    assert {task: row["kind"] for task, row in rows.items()} == {"task": "energy", "emt": "scalar", "gfn1": "class"}
+    assert all(row.items() >= found[task].items() and row["split"] == "test" for task, row in rows.items())
+
+
 def test_fine_tuning_goes_on_with_what_is_left(tmp_path: Path) -> None:
     spec = {"task": "task", "needs": ["best"], "epochs": 4, "strategies": ["frozen", "unfrozen"]}
     short = lambda n, c, f: trained(f, c, 0.5, epochs=4 if c.strategy == "frozen" else 1)  # noqa: E731

@@ -69,6 +69,7 @@ _SCALAR: tuple[Column, ...] = (
     (">RMSE", _with("target_rmse", counted="num_targets")),
     (">MAE of the mean", _with("target_mean_baseline", counted="num_targets")),
     (">MAE of the composition", _with("target_composition_baseline", counted="num_targets")),
+    (">largest error", _with("target_max_error", counted="num_targets")),
 )
 _CLASS: tuple[Column, ...] = (
     (">ROC-AUC", _plain("roc_auc", "num_targets")),

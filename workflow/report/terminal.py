@@ -13,6 +13,7 @@ from workflow.check import CheckReport
 from workflow.report import tables
 from workflow.report.facts import gather
 from workflow.report.fault import tell_problem
+from workflow.report.finetuned import finetuning_tables
 
 _WIDEST = 6  # columns that eighty characters hold
 
@@ -40,7 +41,8 @@ def print_results(folder: Path, console: Console | None = None) -> None:
             for split, metrics in tables.splits_of(stage.result).items():
                 _print_table(console, tables.errors_table(f"Errors of {stage.key} on {split}", metrics))
         if stage.result.get("table"):
-            _print_table(console, tables.finetuning_table(stage))
+            for table in finetuning_tables(stage):
+                _print_table(console, table)
         if stage.result.get("top"):
             _print_table(console, tables.ranking_table(stage), most=5)
         elif stage.result.get("flagged"):

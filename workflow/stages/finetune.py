@@ -132,16 +132,18 @@ def _result(
 
 def _row(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
     task, strategy = run
+    metrics = facts.get("test", facts.get("metrics", {})).get(task, {})
     return {
         "task": task,
         "strategy": strategy,
+        "kind": "energy",
         "objective": facts.get("objective"),
         "epochs": facts.get("epochs"),
         "seconds_to_best": facts.get("seconds_to_best"),
         "split": "test" if "test" in facts else "validation",
         "parameters": facts.get("parameters"),
         "checkpoints": facts.get("checkpoints"),
-        **facts.get("test", facts.get("metrics", {})).get(task, {}),
+        **metrics,
     }
 
 
