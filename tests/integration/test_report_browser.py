@@ -14,10 +14,14 @@ from workflow.report.html import write_report
 from workflow.templates import write_template
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: pip install -e '.[dev]'")
 
 SHOTS = Path(__file__).parents[2] / "build" / "report"
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
+    pytest.mark.xdist_group("browser"),
+]
 
 FIGURES = """() => [...document.querySelectorAll('figure')].map(figure => {
   const svg = figure.querySelector('svg'), box = svg.getBoundingClientRect()
@@ -138,6 +142,17 @@ def test_landmarks_headings_and_tables_are_named(opened: Any) -> None:
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
     tables = page.evaluate(TABLES)
     assert len(tables) > 10 and all(caption and columns and rows for caption, columns, rows in tables)
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("whole", "light"), ("whole", "dark"), ("half", "light"), ("not begun", "dark")])
+def test_nothing_keeps_a_reader_out(opened: Any, name: str, scheme: str) -> None:
+    """WCAG 2.2 AA and best practice, as far as a program can tell, with everything unfolded."""
+    page = opened(name, 1280, scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    found = axe.Axe().run(page, options={"runOnly": rules}).response
+    assert len(found["passes"]) > 20
+    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
