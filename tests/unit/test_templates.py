@@ -50,6 +50,13 @@ def test_it_is_checked_and_planned_where_it_was_written(name: str) -> None:
         assert not make_plan(load_campaign(Path(f"{name}.yaml"), "local")).beyond_budget()
 
 
+@pytest.mark.parametrize("site", ["local", "frontier", "aurora", "perlmutter"])
+@pytest.mark.parametrize("name", [name for name in EXPLAINED if name != "quickstart"])  # whose jobs last seconds on purpose
+def test_every_site_takes_it(name: str, site: str) -> None:
+    run("init", name)
+    run("plan", f"{name}.yaml", "--site", site)
+
+
 @pytest.mark.parametrize("name", EXPLAINED)
 def test_every_key_is_explained_somewhere_in_the_file(name: str) -> None:
     """A comment stands on the line of a key or of what holds it; one place is enough."""
