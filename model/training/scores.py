@@ -89,6 +89,7 @@ def scores_of(rows: Values, target: Target) -> dict[str, Any]:
     return scalar_scores(target.restore(labels), target.restore(outputs), composition, target)
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def scalar_scores(labels: Values, predictions: Values, composition: Values, target: Target) -> dict[str, Any]:
     """Return errors in the scalar's unit, beside the mean errors of two guesses made from the training split.
 
@@ -111,6 +112,7 @@ def scalar_scores(labels: Values, predictions: Values, composition: Values, targ
     }
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def class_scores(labels: Values, log_odds: Values, share: float) -> dict[str, Any]:
     """Return scores of telling class 1 from class 0, beside those of always answering the training split's majority.
 
@@ -148,7 +150,7 @@ def roc_auc(labels: Values, scores: Values) -> float | None:
         return math.nan
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - 0.5 * (counts - 1)
-    above = math.fsum(ranks[place[labels == 1.0]].tolist()) - 0.5 * positives * (positives + 1)
+    above = float(ranks[place[labels == 1.0]].sum()) - 0.5 * positives * (positives + 1)
     return above / (positives * negatives)
 
 
@@ -159,5 +161,5 @@ def f1(labels: Values, answers: NDArray[np.bool_]) -> float | None:
 
 
 def _mean(values: NDArray) -> float | None:
-    """Return the mean, the same in whatever order the values come."""
-    return math.fsum(values.tolist()) / len(values) if len(values) else None
+    """Return the mean, the same in whatever order the values come; not finite where one of them is not."""
+    return float(np.sort(values).sum()) / len(values) if len(values) else None
