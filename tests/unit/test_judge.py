@@ -21,7 +21,7 @@ DONE = Outcome(Status.DONE, world_size=4, hosts=("a", "b"))
         ({"code": 11}, Cause.BUG),
         ({"code": 134}, Cause.BUG),
         ({"code": 1}, Cause.BUG),
-        ({"code": 0}, Cause.BUG),
+        ({"code": 0}, Cause.LAUNCHER),
         ({"code": 0, "began": False}, Cause.LAUNCHER),
         ({"code": 255, "began": False}, Cause.LAUNCHER),
         ({"code": 143}, Cause.LAUNCHER),

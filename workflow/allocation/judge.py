@@ -100,7 +100,8 @@ def _died(ending: Ending) -> Verdict:
     if not ending.began:
         return _failed(Cause.LAUNCHER, f"exit code {ending.code} before the command had begun; see stderr.log")
     if ending.code == 0:
-        return _failed(Cause.BUG, "exit code 0 but no outcome")
+        # Our commands leave an outcome before they end well; a launcher that has lost the node of all ranks may say 0 too.
+        return _failed(Cause.LAUNCHER, "exit code 0 but no outcome: the launcher lost its ranks")
     return _failed(Cause.BUG, f"exit code {ending.code} and no outcome; see stderr.log")
 
 
