@@ -1,4 +1,4 @@
-"""`python -m model check`: build a model once without memory, to see that its options fit together."""
+"""`python -m model check`: build a model once without memory, to see that its options fit together, and how large it is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from model.config import ModelSpec
+from model.feasibility import large_structure_gb
 from model.multitask import MultiTaskModel, unit_statistics
 from model.outcome import CampaignError
 
@@ -22,7 +23,8 @@ def run(path: Path) -> int:
         0, or 1 where it cannot be built; then the JSON has `what` and `remedy` instead.
     """
     try:
-        facts = {"parameters": num_parameters(ModelSpec.model_validate(yaml.safe_load(path.read_text())))}
+        spec = ModelSpec.model_validate(yaml.safe_load(path.read_text()))
+        facts = {"parameters": num_parameters(spec), "large_structure_gb": large_structure_gb(spec)}
     except (CampaignError, ValidationError, yaml.YAMLError, OSError) as error:
         what, remedy = (error.what, error.remedy) if isinstance(error, CampaignError) else (str(error), "")
         sys.stdout.write(json.dumps({"what": what, "remedy": remedy}) + "\n")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model.feasibility import LARGE
 from model.registry import reader, readers
 from workflow.allocation.launch import launcher
 from workflow.batch.scheduler import options_of, scheduler_kinds
@@ -19,6 +20,7 @@ from workflow.errors import CampaignError, ConfigError, SiteError
 from workflow.graph import direct_needs, in_order
 from workflow.model_check import built_models
 from workflow.plan import make_plan
+from workflow.search.feasibility import MARGIN
 from workflow.site import Site
 from workflow.validation import nearest, validate
 
@@ -218,13 +220,21 @@ def _check_models(draft: Draft, campaign: Campaign, report: CheckReport) -> None
     for name, facts in built.items():
         if "parameters" in facts:
             report.found.append(f"model of {name}: {facts['parameters']:,} parameters with one branch")
-        else:
+        what, remedy = _model_fault(facts, campaign.site)
+        if what:
             stage = name.partition(",")[0]
-            report.problems.append(
-                draft.document.fault(
-                    f"the model cannot be built: {facts['what']}", place(draft.document, stage, ()), facts["remedy"]
-                )
-            )
+            report.problems.append(draft.document.fault(what, place(draft.document, stage, ()), remedy))
+
+
+def _model_fault(facts: dict[str, Any], site: Site) -> tuple[str, str]:
+    """Return what is wrong with a model and its remedy; empty where a device can train it on one large structure."""
+    if "what" in facts:
+        return f"the model cannot be built: {facts['what']}", facts["remedy"]
+    need, there = MARGIN * facts["large_structure_gb"], site.node.device_memory_gb
+    if need <= there:
+        return "", ""
+    what = f"one structure of {LARGE} atoms needs about {need:.1f} GB, margin included; a device of {site.name} has {there:g} GB"
+    return f"the model is too large to train: {what}", "Take fewer features, layers or degrees, or a shorter cutoff."
 
 
 def _in_file_order(problems: list[CampaignError]) -> list[CampaignError]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from model.config import ModelSpec
+from model.feasibility import large_structure_gb
 from workflow.check import check_campaign
 
 FRAME = 'Properties=species:S:1:pos:R:3:forces:R:3 energy=-1.0 pbc="F F F"'
@@ -232,3 +234,17 @@ def filled(text: str, file: Path) -> str:
     for name, names in known.items():
         text = text.replace(f"{{{name}}}", ", ".join(names))
     return text.replace("{folder}", str(file.parent))
+
+
+def test_a_model_that_no_device_holds_is_refused_by_number(file: Path) -> None:
+    space = "space: {hidden: 1000, layers: 6, max_ell: 3, node_max_ell: 3, correlation: 3}"
+    file.write_text(GOOD.replace("backbone: painn", f"backbone: mace\n    {space}"))
+    (problem,) = check_campaign(file).problems
+    options = {"name": "mace", "hidden": 1000, "layers": 6, "max_ell": 3, "node_max_ell": 3, "correlation": 3}
+    need = 1.2 * large_structure_gb(ModelSpec(backbone=options))
+    assert f"one structure of 200 atoms needs about {need:.1f} GB, margin included; a device of local has 4 GB" in str(problem)
+    assert "stages.find" in str(problem)
+    file.write_text(GOOD.replace("backbone: painn", f"backbone: mace\n    {space.replace('1000', '32').replace('6', '2')}"))
+    report = check_campaign(file)
+    assert not report.problems
+    assert any(line.startswith("model of find:") for line in report.found)

@@ -6,10 +6,8 @@ import math
 from typing import Any
 
 from model.config import TrainConfig
-from model.feasibility import Batch, num_parameters, peak_memory_gb
+from model.feasibility import Batch, neighbors, num_parameters, peak_memory_gb
 
-_ATOMS_PER_A3 = 0.1
-"""Dense matter: copper has 0.085 atoms in a cubic Å, carbon's diamond 0.18, organic molecules and oxides about 0.1."""
 MARGIN = 1.2
 """By how much the estimate may err, and the largest batch exceed the mean one, without running out."""
 
@@ -29,8 +27,9 @@ def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) 
         size = facts[name]["atoms"] / max(1, facts[name]["structures"])
         part = structures * share[name] / (sum(share.values()) or 1) * size
         atoms += part
-        edges += part * _neighbors(config, size)
-        triplets += part * _neighbors(config, size) ** 2
+        near = neighbors(config.model, size)
+        edges += part * near
+        triplets += part * near**2
     return Batch(math.ceil(atoms), math.ceil(edges), math.ceil(triplets))
 
 
@@ -48,8 +47,3 @@ def needed_gb(config: TrainConfig, batch: Batch) -> float:
     step = peak_memory_gb(config.model, len(config.branches), batch, config.precision)
     average = num_parameters(config.model, len(config.branches)) * (8 if config.precision == "fp64" else 4) / 1e9
     return step + (average if config.optimizer.ema else 0.0)
-
-
-def _neighbors(config: TrainConfig, atoms: float) -> float:
-    sphere = 4 / 3 * math.pi * config.model.cutoff**3 * _ATOMS_PER_A3
-    return min(sphere, atoms - 1, config.model.max_neighbors or math.inf)
