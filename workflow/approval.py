@@ -109,9 +109,9 @@ class Books:
         if len(held) > 1:
             names = ", ".join(each.key for each in held)
             raise ConfigError(f"{len(held)} of stage '{stage}' are held", "--node-hours", f"Name one of them: {names}.")
-        least = self.total + held[0].node_hours - (held[0].jobs - 1) * held[0].job_node_hours
+        least = self.total + held[0].job_node_hours - budget.room(self._budget, self._ledger, held[0].key)
         if total < least:
-            raise ConfigError(f"{total:g} leaves '{held[0].key}' held", "--node-hours", f"Its next job takes {least:g}.")
+            raise ConfigError(f"{total:g} leaves '{held[0].key}' held", "--node-hours", f"Its next job needs {least:g} in all.")
         self._leave(held[0].key, total - self.total)
 
     def held_of(self, stage: str) -> list[Held]:

@@ -124,7 +124,7 @@ def test_a_raise_for_one_stage_is_its_own(home: Path) -> None:
         (1.5, None, "1.5 is not more than the 1.5 node-hours approved now"),
         (float("inf"), None, "is not more than"),
         (float("nan"), None, "is not more than"),
-        (3.0, "big", "3 leaves 'big' held"),
+        (1.9, "big", "1.9 leaves 'big' held"),
         (9.0, "free", "stage 'free' waits for no approval"),
         (9.0, "bigg", "no stage 'bigg'"),
     ],
