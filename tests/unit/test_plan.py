@@ -17,6 +17,15 @@ QUEUES = [
     {"name": "debug", "min_nodes": 1, "max_nodes": 16, "max_walltime_h": 1, "source": "manual, debug"},
     {"name": "prod", "min_nodes": 256, "max_nodes": 1024, "max_walltime_h": 6, "source": "manual, prod"},
     {"name": "big", "min_nodes": 1025, "max_nodes": 4000, "max_walltime_h": 24, "source": "manual, big"},
+    {
+        "name": "scaling",
+        "min_nodes": 2,
+        "max_nodes": 300,
+        "max_walltime_h": 1,
+        "asked_for": True,
+        "chains": False,
+        "source": "manual, scaling",
+    },
 ]
 
 
@@ -55,13 +64,21 @@ def test_the_first_queue_that_takes_a_job_is_named(world: Path) -> None:
     ("keys", "rule", "source", "block"),
     [
         ({"nodes": 100, "walltime": "00:30"},
-         "no queue takes 100 nodes (debug 1-16, prod 256-1024, big 1025-4000)", "manual, debug; manual, prod; manual, big",
+         "no queue takes 100 nodes (debug 1-16, prod 256-1024, big 1025-4000); `queue: scaling` does, for 01:00:00",
+         "manual, debug; manual, prod; manual, big",
          "on: {far: {nodes: 256}}"),
         ({"nodes": 12, "walltime": "03:00"},
          "03:00:00 asked, the longest job of 12 nodes is 01:00:00 (queue debug)", "manual, debug",
          "on: {far: {walltime: '01:00:00', links: 3}}"),
         ({"nodes": 3500, "walltime": "01:00"}, "3500 nodes asked, far has 3000", "site file of far",
          "on: {far: {nodes: 3000, links: 2}}"),
+        ({"nodes": 100, "walltime": "00:30", "links": 3, "queue": "scaling"},
+         "a chain of 3 jobs asked, queue scaling takes no chains", "manual, scaling", "on: {far: {links: 1}}"),
+        ({"nodes": 100, "walltime": "00:30", "queue": "scalng"},
+         "no queue 'scalng' (debug, prod, big, scaling)", "site file of far", "on: {far: {nodes: 256, queue: null}}"),
+        ({"nodes": 100, "walltime": "02:00", "queue": "scaling"},
+         "02:00:00 asked, the longest job of 100 nodes is 01:00:00 (queue scaling)", "manual, scaling",
+         "on: {far: {walltime: '01:00:00'}}"),
         ({"nodes": 4, "spares": 4, "walltime": "00:30"}, "4 spare of 4 nodes leave none to work on",
          "spares are part of a job's nodes", "on: {far: {spares: 3}}"),
     ],
@@ -103,3 +120,44 @@ def test_stages_beyond_the_budget_are_named(world: Path) -> None:
     made = make_plan(load_campaign(world / "c.yaml"))
     assert made.node_hours == 20
     assert made.beyond_budget() == ["b"]
+
+
+def test_a_queue_on_request_is_taken_only_where_it_is_named(world: Path) -> None:
+    assert plan(world, nodes=300, walltime="00:30").stages[0].queue == "prod"
+    assert plan(world, nodes=100, walltime="00:30", queue="scaling").stages[0].queue == "scaling"
+
+
+def test_a_job_shorter_than_the_shortest_is_refused(world: Path) -> None:
+    far = yaml.safe_load((world / "far.yaml").read_text())
+    far["queues"] = [{**QUEUES[1], "min_walltime_h": 0.0833}]
+    (world / "far.yaml").write_text(yaml.safe_dump(far))
+    (refusal,) = plan(world, nodes=300, walltime="00:02").stages[0].refusals
+    assert refusal.rule == "00:02:00 asked, the shortest job of 300 nodes is 00:05:00 (queue prod)"
+    assert refusal.fits == {"walltime": "00:05:00"}
+
+
+def test_what_a_stage_stages_and_fits_is_planned(world: Path) -> None:
+    keys = {
+        "kind": "hpo",
+        "nodes": 1024,
+        "spares": 24,
+        "walltime": "06:00",
+        "links": 2,
+        "evaluations": 30,
+        "trial": {"nodes": 250},
+    }
+    stage = plan(world, **keys).stages[0]
+    assert (stage.slots, stage.trial_s, stage.devices, stage.ranks) == (4, 2 * 6 * 3600 / 8, 8192, 8000)
+    assert (stage.reads, stage.staged_bytes) == (("a",), None)  # nobody knows how much an extxyz file holds
+    small = plan(world, **{**keys, "trial": {"nodes": 1001}}).stages[0]
+    assert small.refusals[0].key == "trial" and small.refusals[0].fits == {"trial": {"nodes": 1000}}
+
+
+def test_parts_of_a_published_set_are_counted_once(world: Path) -> None:
+    parts = {name: {"reader": "omol25", "path": "o", "options": {"subset": name}} for name in ("neutral_singlet", "rest")}
+    limited = {"m": {"reader": "mptrj", "path": "m", "limit": 1000}, "x": {"reader": "extxyz", "path": "x"}}
+    fields = {"name": "p", "site": "far", "branches": {**parts, **limited}, "stages": {"data": {"kind": "convert"}}}
+    (world / "c.yaml").write_text(yaml.safe_dump({**fields, "paper": {"title": "t", "structures": 5e8}}))
+    made = make_plan(load_campaign(world / "c.yaml"))
+    assert (made.data.branches, made.data.unique, made.data.unknown) == (4, 101_666_280 + 1000, ("x",))
+    assert made.paper is not None and made.paper.structures == 5e8
