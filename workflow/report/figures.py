@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 INK, FAINT = "#010203", "#040506"
 MOST_COLORS = 8
 COLORS = tuple(f"#0a0b{number:02x}" for number in range(MOST_COLORS))
-"""Stand-ins that the page replaces by its own variables: `--ink`, `--faint`, `--c0` to `--c7`."""
+"""Stand-ins that the page replaces by its own variables: `--ink`, `--faint`, `--c0` to `--c7`, which every eye tells apart."""
 DONE, FAILED, RUNNING, PARTIAL, NEUTRAL = (COLORS[number] for number in (2, 1, 0, 4, 7))
 MARKERS, DASHES = "osD^vP*X", ("-", "--", "-.", ":")
 _COORDINATE = re.compile(r"(\d\.\d\d)\d+")
