@@ -23,7 +23,7 @@ from workflow.draft import load_campaign
 from workflow.journal import Journal
 from workflow.ledger import Ledger
 from workflow.receipt import Receipt, write_receipt
-from workflow.report.facts import fold_trials
+from workflow.report.trials import fold_trials
 from workflow.resolved import write_resolved
 from workflow.rundir import AttemptDir, RunDir
 from workflow.search.trials import DONE, FAILED, INTERRUPTED
