@@ -69,6 +69,7 @@ def test_stages_of_the_only_campaign_here(here: Path) -> None:
     half(here / "runs" / "gfm")
     assert offered(here, "campaign logs tr") == ["train/1", "train/2"]
     assert "painn" in offered(here, "campaign cancel ")
+    assert offered(here, "campaign approve eg") == ["egnn"]
 
 
 def test_stages_of_the_campaign_that_is_named(here: Path) -> None:
