@@ -269,6 +269,24 @@ def test_force_head(backbone):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
+def test_it_learns_a_pair_potential(backbone):
+    """In forty steps, errors of forces fall far below the forces themselves."""
+    model = make(backbone).requires_grad_(True)
+    graph = graph_of([molecule(seed=seed) for seed in range(4)], CUTOFF)
+    places = graph.positions.clone().requires_grad_(True)
+    lengths = graph.with_(positions=places).edge_vectors().norm(dim=-1)
+    wells = ((1 - torch.exp(1.4 - lengths)).square() - 1) * (1 - lengths / CUTOFF).square()
+    forces = -torch.autograd.grad(wells.sum(), places)[0]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(40):
+        loss = (model.predict(graph, training=True).forces - forces).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.4 * float(forces.abs().mean())
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_config_is_known_without_torch(backbone):
     """What a login node reads is what the full import gives."""
     imported = importlib.import_module(f"model.backbones.{backbone}").Config
