@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from workflow import completion
 from workflow.face import examples
@@ -57,6 +56,8 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _options(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    import yaml
+
     found: dict[str, Any] = {}
     for each in given:
         key, equals, value = each.partition("=")
