@@ -214,14 +214,14 @@ def _lines(branch: Branch, first: str, rest: str, width: int) -> Iterator[Text]:
 
 
 def _packed(branch: Branch, width: int, below: int) -> list[Text]:
-    lines = [branch.head.copy()]
+    lines = [Text().append_text(branch.head)]  # the style of the first fact is not that of the line
     for number, fact in enumerate(branch.facts):
         between = branch.gap if number == 0 else " · "
         room = width if len(lines) == 1 else below
         if lines[-1].cell_len + len(between) + fact.cell_len <= room:
             lines[-1].append(between, "dim").append_text(fact)
         else:
-            lines.append(fact.copy())
+            lines.append(Text().append_text(fact))
     return lines
 
 
