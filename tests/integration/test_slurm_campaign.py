@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import Command
 from slurm.cluster import Cluster
-from slurm.world import environment, frames, wait
+from slurm.world import environment, wait, write_campaign
 
 from model.outcome import Cause, read_outcome
 from workflow.journal import read_events
@@ -32,17 +32,6 @@ def frontier(slurm: Cluster, tmp_path: Path) -> Iterator[Command]:
         process.wait()
 
 
-def write(folder: Path, stages: dict[str, dict[str, object]]) -> Path:
-    for name in ("a", "b"):
-        (folder / f"{name}.xyz").write_text(frames(48))
-    branches = {name: {"reader": "extxyz", "path": f"{name}.xyz", "options": {"identity": "molecule"}} for name in ("a", "b")}
-    data = {"kind": "convert", "nodes": 1, "walltime": "00:10:00"}
-    file = folder / "pair.yaml"
-    fields = {"name": "pair", "site": "frontier", "branches": branches, "stages": {"data": data, **stages}}
-    file.write_text(yaml.safe_dump(fields, sort_keys=False))
-    return file
-
-
 TRAIN = {
     "kind": "train",
     "needs": ["data"],
@@ -50,7 +39,7 @@ TRAIN = {
     "walltime": "00:10:00",
     "epochs": 3,
     "backbone": {"name": "egnn", "hidden": 8, "layers": 1},
-    "training": {"batch": 16, "layout": "branch"},
+    "training": {"batch": 16, "layout": "branch", "checkpoint_every_s": 2},
 }
 
 
@@ -63,11 +52,6 @@ def receipt_of(command: Command, stage: str) -> Receipt:
     assert receipt is not None
     assert receipt.status == "done", receipt.message
     return receipt
-
-
-def epochs(attempt: AttemptDir) -> int:
-    """Return how many epochs an attempt's training has ended."""
-    return sum(len(path.read_text().splitlines()) for path in attempt.tasks.glob("*/metrics.jsonl"))
 
 
 def job_of(attempt: AttemptDir) -> str:
@@ -85,22 +69,23 @@ def require_four_ranks_on_two_nodes(attempt: AttemptDir) -> None:
 
 
 def test_a_training_on_two_nodes_with_two_ranks_each(frontier: Command) -> None:
-    frontier("run", write(frontier.folder, {"train": TRAIN}), "--plain", timeout=400)
+    frontier("run", write_campaign(frontier.folder, {"train": TRAIN}), "--plain", timeout=400)
     assert receipt_of(frontier, "train").result["epochs"] == 3
     require_four_ranks_on_two_nodes(folder_of(frontier).attempt("train", 1, 1))
 
 
 def test_a_job_that_somebody_cancels_is_replaced_and_its_training_goes_on(frontier: Command, slurm: Cluster) -> None:
-    driver = frontier.start("run", write(frontier.folder, {"train": {**TRAIN, "epochs": 40}}), "--plain")
+    driver = frontier.start("run", write_campaign(frontier.folder, {"train": {**TRAIN, "epochs": 40}}), "--plain")
     first = folder_of(frontier).attempt("train", 1, 1)
-    wait(lambda: epochs(first) >= 1, 200)
+    last = first.tasks / "train" / "checkpoints" / "last"
+    wait((last / "meta.json").exists, 200)
     slurm.run("scancel", job_of(first))
     assert driver.wait(300) == 0, (frontier.folder / "driver.log").read_text()[-2000:]
     done = receipt_of(frontier, "train")
     again = folder_of(frontier).attempt("train", done.link, done.attempt)
     assert again != first
     assert done.result["epochs"] == 40
-    assert epochs(first) + epochs(again) < 44
+    assert yaml.safe_load((again.tasks / "train" / "config.yaml").read_text())["resume"] == str(last)
     settled = [event for event in read_events(folder_of(frontier)) if event["event"] == "settled" and event["stage"] == "train"]
     assert [event["cause"] for event in settled] in ([Cause.PREEMPTED, None], [Cause.SCHEDULER, None]), settled
     jobs = slurm.run("sacct", "-XPn", "-S", "now-1days", "-o", "JobName,State,WorkDir").splitlines()
@@ -109,10 +94,10 @@ def test_a_job_that_somebody_cancels_is_replaced_and_its_training_goes_on(fronti
 
 
 def test_a_driver_that_is_killed_finds_its_job_again(frontier: Command, slurm: Cluster) -> None:
-    file = write(frontier.folder, {"train": {**TRAIN, "epochs": 40}})
+    file = write_campaign(frontier.folder, {"train": {**TRAIN, "epochs": 40}})
     driver = frontier.start("run", file, "--plain")
     first = folder_of(frontier).attempt("train", 1, 1)
-    wait(lambda: epochs(first) >= 1, 200)
+    wait((first.tasks / "train" / "metrics.jsonl").exists, 200)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     frontier("run", file, "--plain", timeout=300)

@@ -79,6 +79,18 @@ def with_queue(site: Site, options: Mapping[str, str]) -> Site:
     return site.model_copy(update={"queues": (queue,)})
 
 
+def write_campaign(folder: Path, stages: dict[str, dict[str, object]]) -> Path:
+    """Write a campaign of two small branches, their conversion and `stages`; give its file."""
+    for name in ("a", "b"):
+        (folder / f"{name}.xyz").write_text(frames(48))
+    branches = {name: {"reader": "extxyz", "path": f"{name}.xyz", "options": {"identity": "molecule"}} for name in ("a", "b")}
+    data = {"kind": "convert", "nodes": 1, "walltime": "00:10:00"}
+    file = folder / "pair.yaml"
+    fields = {"name": "pair", "site": "frontier", "branches": branches, "stages": {"data": data, **stages}}
+    file.write_text(yaml.safe_dump(fields, sort_keys=False))
+    return file
+
+
 def frames(count: int) -> str:
     """Return hydrogen molecules of different lengths, each a molecule of its own for the splits."""
     header = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:forces:R:3 energy={} pbc="F F F" molecule=m{}'
