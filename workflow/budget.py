@@ -6,12 +6,31 @@ beside it, which no other stage can use up.
 
 from __future__ import annotations
 
-from workflow.campaign import Budget
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
 from workflow.chain import most_links
 from workflow.ledger import Ledger, StageEntry
-from workflow.stages.base import StageSpec
+
+if TYPE_CHECKING:  # `campaign status` asks for the total only, and answers without pydantic
+    from workflow.stages.base import StageSpec
 
 _ROUNDING = 1e-9
+
+
+class Budget(Protocol):
+    """Whatever says how many node-hours a campaign may use."""
+
+    @property
+    def node_hours(self) -> float:
+        """Node-hours of all jobs together."""
+
+
+@dataclass(frozen=True)
+class NodeHours:
+    """A budget as a plain number of node-hours."""
+
+    node_hours: float
 
 
 def approved(budget: Budget | None, ledger: Ledger) -> float | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from model.outcome import Cause, Status
 from workflow.ledger import AttemptEntry, StageEntry
-from workflow.stages.base import StageSpec
+
+if TYPE_CHECKING:
+    from workflow.stages.base import StageSpec
 
 _TOKEN_LETTERS = 13
 

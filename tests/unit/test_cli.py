@@ -92,7 +92,7 @@ def test_check_tells_all_and_ends_with_two(home: Path) -> None:
 
 def test_plan_prints_the_table_and_the_total() -> None:
     text = run("plan", "my.yaml").output
-    assert "train  train" in text
+    assert "\ntrain  " in text
     assert "at most 12.5 node-hours when no link is repeated; no budget is set" in text
     fields = json.loads(run("plan", "my.yaml", "--json").output)
     assert (fields["node_hours"], fields["stages"][1]["queue"]) == (12.5, "local")

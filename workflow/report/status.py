@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workflow.budget import approved
-from workflow.campaign import Budget
+from workflow.budget import NodeHours, approved
 from workflow.errors import CampaignError
 from workflow.journal import is_driven, read_events
 from workflow.ledger import Ledger, StageEntry
@@ -144,7 +143,7 @@ def read_status(folder: Path, file: Path | None = None) -> CampaignStatus:
         reserved_node_hours=sum(stage.reserved_node_hours for stage in stages),
         planned_node_hours=sum(stage.planned_node_hours for stage in stages),
         budget=planned.budget,
-        approved=approved(Budget(node_hours=planned.budget), ledger) if planned.budget else None,
+        approved=approved(NodeHours(planned.budget), ledger) if planned.budget else None,
         events=len(events),
         remarks=tuple(remarks),
     )
