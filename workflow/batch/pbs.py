@@ -144,7 +144,7 @@ def _end_time(site: Site, job_id: str) -> float:
     for left in reversed(range(_TRIES)):
         try:
             answer = ask(["qstat", "-f", "-F", "json", job_id], site.scheduler.command_timeout_s)
-            job = next(iter(_parsed(answer.out).values()), {}) if answer.code == 0 else {}
+            job: dict[str, Any] = next(iter(_parsed(answer.out).values()), {}) if answer.code == 0 else {}
         except SchedulerError:
             job = {}
         began, walltime = _time(job.get("stime")), _seconds(job.get("Resource_List", {}).get("walltime"))
