@@ -126,6 +126,18 @@ def test_tables_have_captions_units_and_the_numbers(text: str) -> None:
     assert "2,364 structures scored by residual_per_atom, 13 flagged and not ranked" in text
 
 
+def test_what_a_stage_says_of_itself_is_told(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path)
+    made.begin("painn")
+    made.end("painn", "done", result={"trials": trials(3)}, message="the links ran out after 3 of 9 trials")
+    made.begin("train/1")
+    made.metrics("train/1", "train", 3)
+    made.end("train/1", "done", result={}, message="the links ran out at epoch 3 of 9; not tested: no time was left")
+    text = write_report(tmp_path, None).read_text()
+    assert "The links ran out after 3 of 9 trials." in text
+    assert "The links ran out at epoch 3 of 9; not tested: no time was left." in text
+
+
 def test_a_blend_that_is_worse_than_the_plain_mean_says_so(text: str) -> None:
     assert "worse than the plain mean of the branches on the labels of emt (22.5 against 21 meV/atom)" in text
     assert "still better over all branches (12.83 against 21 meV/atom)" in text

@@ -30,6 +30,7 @@ class StageFacts:
         spec: Its keys in the file, resolved for the site.
         history: Its attempts.
         result: What its receipt says, or the newest attempt's; empty before.
+        message: What that receipt adds in a sentence.
         outputs: Files that the receipt vouches for.
         trials: A search's trials, from the receipt or, before it stands, from the record.
         curves: Validation lines of its trainings, by task.
@@ -43,6 +44,7 @@ class StageFacts:
     spec: dict[str, Any] = field(default_factory=dict)
     history: History = field(default_factory=History)
     result: dict[str, Any] = field(default_factory=dict)
+    message: str = ""
     outputs: tuple[Line, ...] = ()
     trials: tuple[Line, ...] = ()
     curves: dict[str, list[Line]] = field(default_factory=dict)
@@ -125,6 +127,7 @@ def _stage(rundir: RunDir, status: StageStatus, planned: Planned, history: Histo
         spec=planned.stages.get(status.key, {}).get("spec", {}),
         history=history,
         result=result,
+        message=str(receipt.get("message") or ""),
         outputs=outputs,
         trials=joined(result.get("trials") or (), recorded),
         curves=_curves(attempts) if status.kind in ("train", "finetune") else {},

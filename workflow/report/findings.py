@@ -105,7 +105,10 @@ def _search(facts: Facts, stage: StageFacts) -> list[Block]:
     svg = search_plots.trajectory(f"search {stage.key}", stage.trials)
     origin = stage_origin(facts, stage, _receipt(stage), "record.jsonl of its attempts")
     picture = Picture(title, alternative, svg, told, origin)
-    return [Block(title=_titled(stage), picture=picture), Block(table=tables.trials_table(stage), folded=True)]
+    return [
+        Block(title=_titled(stage), warning=_remark(stage), picture=picture),
+        Block(table=tables.trials_table(stage), folded=True),
+    ]
 
 
 def _pareto(facts: Facts, found: list[StageFacts]) -> Picture | None:
@@ -134,7 +137,8 @@ def _pareto(facts: Facts, found: list[StageFacts]) -> Picture | None:
 
 
 def _training(facts: Facts, stage: StageFacts) -> list[Block]:
-    blocks, splits = list[Block](), tables.splits_of(stage.result)
+    remark, splits = _remark(stage), tables.splits_of(stage.result)
+    blocks = [Block(title=_titled(stage), warning=remark)] if remark else []
     for task, lines in stage.curves.items():
         if lines:
             blocks.append(_curves(facts, stage, task, lines))
@@ -156,7 +160,10 @@ def _curves(facts: Facts, stage: StageFacts, task: str, lines: list[Line]) -> Bl
     origin = stage_origin(facts, stage, f"metrics.jsonl of {stage.key}'s task {task}")
     title = f"Validation errors of {_titled(stage)}"
     caption = f"{told} Horizontal lines, dashed: what knows nothing."
-    return Block(title=_titled(stage), picture=Picture(title, f"Curves over epochs. At the end: {ends}.", svg, caption, origin))
+    return Block(
+        title="" if _remark(stage) else _titled(stage),
+        picture=Picture(title, f"Curves over epochs. At the end: {ends}.", svg, caption, origin),
+    )
 
 
 def _parity(facts: Facts, stage: StageFacts, name: str, sample: dict[str, Any], metrics: dict[str, Any]) -> Block:
@@ -228,6 +235,12 @@ def _trials_text(stage: StageFacts) -> str:
     stopped = sum(row.get("status") == "stopped" for row in stage.trials)
     early = f" {stopped} stopped early (their objective is that of fewer epochs);" if stopped else ""
     return f"{len(stage.trials)} trials: {done} done;{early} failed: {failed}; {resumed} interrupted and resumed."
+
+
+def _remark(stage: StageFacts) -> str:
+    """Return what a stage that is done says of itself: links that ran out, a test for which no time was left."""
+    message = stage.message
+    return f"{message[0].upper()}{message[1:]}." if message and stage.status.state == "done" else ""
 
 
 def _backbone(stage: StageFacts) -> str:
