@@ -55,16 +55,20 @@ def test_a_campaign_of_a_thousand_nodes_is_rehearsed_here(campaign: Command, tmp
     assert not any((tmp_path / "r" / "node-local").rglob("*.bp"))
 
 
+def test_a_campaign_of_data_alone_is_rehearsed(tmp_path: Path, campaign: Command) -> None:
+    (tmp_path / "one.yaml").write_text(
+        'name: one\nsources: {a: {reader: extxyz, path: "{data}/a"}}\nstages: {data: {kind: convert}}\n'
+    )
+    done = campaign("rehearse", "one.yaml", "--into", tmp_path / "r")
+    assert "yes every stage done" in done.stdout and "yes a killed job's work was taken up: data: job 1 was killed" in done.stdout
+
+
 def test_what_was_not_shown_is_told(tmp_path: Path, campaign: Command) -> None:
     (tmp_path / "one.yaml").write_text(
         'name: one\nsources: {a: {reader: extxyz, path: "{data}/a"}}\nstages: {data: {kind: convert}}\n'
     )
-    done = campaign("rehearse", "one.yaml", "--into", tmp_path / "r", check=False)
-    assert done.returncode == 1, done.stderr
-    assert (
-        "yes every stage done" in done.stdout and "NO  a killed job resumed from its checkpoint: no job was killed" in done.stdout
-    )
-    assert [each.holds for each in proofs(tmp_path / "r" / "run", "data")] == [True, False]
+    campaign("rehearse", "one.yaml", "--into", tmp_path / "r")
+    assert [each.holds for each in proofs(tmp_path / "r" / "run", None)] == [True, False]
 
 
 def test_nothing_of_somebody_else_is_overwritten(tmp_path: Path, campaign: Command) -> None:

@@ -123,11 +123,20 @@ def _kill(folder: Path, ledger: Ledger, killed: str | None) -> Proof:
     what = "a killed job resumed from its checkpoint"
     if killed is None:
         return Proof(what, False, "no job was killed")
+    if not any(True for each in RunDir(folder).attempts(killed) for _ in each.tasks.glob("*/checkpoints")):
+        return _done_again(ledger, killed)
     attempts = sorted((each for each in ledger.stage(killed).attempts if each.started), key=lambda a: (a.link, a.number))
     resumed = next((each for each in attempts[1:] if _resumes(folder, killed, each)), None)
     if resumed is None:
         return Proof(what, False, f"{killed}: no later job went on from a checkpoint")
     return Proof(what, True, f"{killed}: job 1 was killed, link {resumed.link}, attempt {resumed.number} went on")
+
+
+def _done_again(ledger: Ledger, killed: str) -> Proof:
+    """Return that another job took up the work of one without checkpoints, whose finished shards count."""
+    later = [each for each in ledger.stage(killed).attempts if each.started][1:]
+    seen = f"{killed}: job 1 was killed, {len(later)} more took up its work"
+    return Proof("a killed job's work was taken up", bool(later) and ledger.stage(killed).state == "done", seen)
 
 
 def _resumes(folder: Path, key: str, attempt: AttemptEntry) -> bool:

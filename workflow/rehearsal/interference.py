@@ -22,6 +22,7 @@ class Interference(threading.Thread):
         folder: The campaign's folder.
         key: Stage instance.
         checkpoints: Pattern, below an attempt's tasks, of what must stand before a job is disturbed.
+        warns: Whether the next job is to end early too; there must be links enough.
 
     Attributes:
         key: As given.
@@ -29,17 +30,17 @@ class Interference(threading.Thread):
         warned: Whether that of the next one was told that its time is up.
     """
 
-    def __init__(self, folder: Path, key: str, checkpoints: str = "*/checkpoints/last") -> None:
+    def __init__(self, folder: Path, key: str, checkpoints: str, *, warns: bool) -> None:
         super().__init__(name="interference", daemon=True)
         self.key, self.killed, self.warned = key, False, False
-        self._rundir, self._checkpoints = RunDir(folder), checkpoints
+        self._rundir, self._checkpoints, self._warns = RunDir(folder), checkpoints, warns
         self._over = threading.Event()
 
     def run(self) -> None:
         """Wait for the moments, one after the other."""
         first = self._rundir.attempt(self.key, 1, 1)
         self.killed = self._disturb(first, signal.SIGKILL)
-        if self.killed and (following := self._started_after(first)) is not None:
+        if self.killed and self._warns and (following := self._started_after(first)) is not None:
             self.warned = self._disturb(following, signal.SIGUSR1)
 
     def end(self) -> None:

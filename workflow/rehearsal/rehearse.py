@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from model.outcome import write_json
-from workflow.campaign import Campaign
+from workflow.campaign import Campaign, Instance
 from workflow.draft import draft_campaign
 from workflow.errors import ConfigError, StageError
 from workflow.rehearsal.evidence import Proof, Row, proofs, rows
@@ -23,8 +23,16 @@ from workflow.site import packaged
 
 FILE = "rehearsal.yaml"
 RESULT = "rehearsal.json"
-_DISTURBED = ("train", "hpo", "finetune")
-"""Kinds whose first job may be killed, in the order of preference."""
+_CHECKPOINT, _ANY_WORK = "*/checkpoints/last", "*/progress.json"
+_DISTURBED = {
+    "train": _CHECKPOINT,
+    "hpo": _CHECKPOINT,
+    "finetune": _CHECKPOINT,
+    "screen": _ANY_WORK,
+    "blend": _ANY_WORK,
+    "convert": _ANY_WORK,
+}
+"""Kinds whose first job may be killed, in the order of preference, and what must stand below its tasks before."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +121,8 @@ def _write_data(campaign: Campaign, folder: Path) -> dict[str, str]:
 
 def _run(campaign: Campaign, folder: Path) -> str | None:
     """Run the small campaign to its end; return the stage whose job was killed."""
-    key = _disturbed(campaign)
-    interference = Interference(folder / "run", key) if key else None
+    disturbed = _disturbed(campaign)
+    interference = _interference(folder / "run", disturbed) if disturbed else None
     if interference:
         interference.start()
     command = [sys.executable, "-m", "workflow", "run", str(folder / FILE), "--plain"]
@@ -134,12 +142,18 @@ def _run(campaign: Campaign, folder: Path) -> str | None:
     return interference.key if interference and interference.killed else None
 
 
-def _disturbed(campaign: Campaign) -> str | None:
+def _interference(folder: Path, disturbed: Instance) -> Interference:
+    """Return what kills a job of an instance; a training, which has links enough, is also told that its time is up."""
+    kind = disturbed.spec.kind
+    return Interference(folder, disturbed.key, _DISTURBED[kind], warns=kind == "train")
+
+
+def _disturbed(campaign: Campaign) -> Instance | None:
     """Return the stage instance whose job will be killed."""
     for kind in _DISTURBED:
         for instance in campaign.instances():
             if instance.spec.kind == kind:
-                return instance.key
+                return instance
     return None
 
 

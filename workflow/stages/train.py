@@ -82,7 +82,7 @@ class Kind(Stage):
 
     def miniature(self, spec: TrainSpec) -> dict[str, Any]:  # noqa: ARG002
         """Return a few epochs with checkpoints every second; one link may be killed, one end early, one finish."""
-        return {"links": 3, "epochs": 8, "suffices": None, "training": {"batch": 16, "checkpoint_every_s": 1.0}}
+        return {"links": 3, "epochs": 4, "suffices": None, "training": {"batch": 16, "checkpoint_every_s": 1.0}}
 
     def reads(self, spec: TrainSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
         """Return all branches."""
