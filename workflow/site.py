@@ -51,6 +51,11 @@ class Node(Strict):
     local_gb: float | None = Field(
         None, gt=0, description="Room in the node-local folder, GB; data beyond it are read where they lie."
     )
+    broadcast_mb: float | None = Field(
+        None,
+        ge=0,
+        description="Files of so many MB and more are sent to all nodes at once, where the launcher can; none: no file.",
+    )
     backend: str = Field("gloo", description="torch.distributed backend.")
     address_suffix: str = Field("", description="What to add to a node's name for its address on the fast network.")
     bind: tuple[str, ...] = Field((), description="CPU cores of each rank of a full node, in local order, such as `1-8`.")

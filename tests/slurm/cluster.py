@@ -114,6 +114,11 @@ class Cluster:
         """Return the process id of a daemon, or of what holds a node."""
         return self._daemons[name].pid
 
+    def inside(self, node: str) -> int:
+        """Return the process id, on this host, of a node's first process."""
+        (first,) = Path(f"/proc/{self.pid(node)}/task/{self.pid(node)}/children").read_text().split()
+        return int(first)
+
     def freeze(self, name: str) -> None:
         """Let a daemon stand still."""
         os.kill(self.pid(name), signal.SIGSTOP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -80,8 +80,18 @@ def call_on_each(
     placement = setting.placement(nodes, 1, folder, beside=True)
     try:
         write_hosts(placement)
-        process = start(setting.launcher.argv(placement, command), folder, setting.environment_on(nodes), 1.0)
+        call = setting.launcher.argv(placement, command)
     except (OSError, CampaignError) as error:
+        logger.warning("not started: %s", error)
+        return False
+    return call_once(call, folder, setting.environment_on(nodes), give_up)
+
+
+def call_once(call: Sequence[str], folder: Path, environment: Mapping[str, str], give_up: Callable[[], bool]) -> bool:
+    """Run a call in a folder that stands; say whether it ended well before `give_up` said so."""
+    try:
+        process = start(call, folder, environment, 1.0)
+    except OSError as error:
         logger.warning("not started: %s", error)
         return False
     return _ends_well(process, give_up)

@@ -76,6 +76,7 @@ class Launcher:
         section: Options repeated with the command for each node, joined by `:`; empty: the command stands once.
         node_variable: Environment variable by which a rank learns its node's name; empty: its host name is that.
         killed_codes: Exit codes that say a rank was killed by signal 9, as the kernel does when memory runs out.
+        broadcast: Command that sends the file `{source}` to `{target}` on all nodes of the allocation; empty: there is none.
     """
 
     program: str
@@ -83,6 +84,7 @@ class Launcher:
     section: tuple[str, ...] = ()
     node_variable: str = ""
     killed_codes: frozenset[int] = frozenset({137})
+    broadcast: tuple[str, ...] = ()
 
     def argv(self, placement: Placement, command: Sequence[str]) -> list[str]:
         """Return the whole call.
@@ -99,6 +101,10 @@ class Launcher:
             return [*head, *command]
         sections = [[*_fill(self.section, placement.words(node)), *command] for node in placement.nodes]
         return head + [word for number, section in enumerate(sections) for word in ([":"] if number else []) + section]
+
+    def sending(self, source: str, target: str) -> list[str]:
+        """Return the call that sends a file to all nodes; empty where the launcher has none."""
+        return [word.format(source=source, target=target) for word in self.broadcast]
 
     def _program(self) -> str:
         beside = Path(sys.executable).with_name(self.program)
@@ -186,6 +192,7 @@ LAUNCHERS = {
             "--kill-on-bad-exit=1",
             "--nodelist={hosts}",
         ),
+        broadcast=("sbcast", "--force", "--preserve", "{source}", "{target}"),
     ),
     # HPE PALS, the mpiexec of Aurora; devices are chosen by the program from its local rank.
     "pals": Launcher(

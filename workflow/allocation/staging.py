@@ -11,7 +11,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -19,10 +19,10 @@ from typing import Any
 
 from model.outcome import CampaignError, Cause, read_json, write_json
 from workflow.allocation.deadline import Deadline
-from workflow.allocation.health import after, call_on_each
+from workflow.allocation.health import after, call_on_each, call_once
 from workflow.allocation.heartbeat import replace_json
 from workflow.allocation.launch import Setting
-from workflow.allocation.unpacking import environment_folder, unpack
+from workflow.allocation.unpacking import environment_folder, sent_archive, unpack
 from workflow.errors import StageError
 from workflow.receipt import LOST, Output, digest
 
@@ -55,6 +55,7 @@ class Order:
         outputs: Files to copy, paths relative to both folders.
         remove: Node-local folders to remove, with `{node}` likewise.
         environment: Packed environment to unpack, by absolute path.
+        make: Node-local folders to make.
     """
 
     campaign: str
@@ -63,6 +64,7 @@ class Order:
     outputs: tuple[Output, ...] = ()
     remove: tuple[str, ...] = ()
     environment: Output | None = None
+    make: tuple[str, ...] = ()
 
 
 class Staging:
@@ -94,6 +96,7 @@ class Staging:
         """
         self._planned = {"files": len(outputs), "bytes": sum(each.size for each in outputs), "nodes": len(nodes)}
         began = time.monotonic()
+        self._send(nodes, {str(self._campaign / each.path): (f"{self.folder}/{each.path}", each.size) for each in outputs})
         done = self._carry_out(Order(**self._common(), outputs=tuple(outputs)), nodes, self._must_stop)
         if done and self._call is not None:
             write_json(self._call / STAGED, {**self.progress(), "elapsed_s": round(time.monotonic() - began, 3)})
@@ -110,8 +113,35 @@ class Staging:
         Raises:
             StageInError: It is missing or wrong somewhere, or the allocation stops.
         """
+        self._send(nodes, {archive.path: (str(sent_archive(Path(environment_folder(self.folder)))), archive.size)})
         if not self._carry_out(Order(**self._common(), environment=archive), nodes, self._must_stop):
             raise self._error()
+
+    def _send(self, nodes: tuple[str, ...], files: Mapping[str, tuple[str, int]]) -> None:
+        """Send large files to all nodes at once, so that not every node reads them from the parallel file system.
+
+        Nothing rests on it: a broadcast that fails may leave parts of files on some nodes (Frontier User Guide), so each
+        node checks what it has by digest afterwards, and copies what is wrong itself.
+
+        Args:
+            nodes: Nodes to make folders on; a broadcast goes to all of the allocation.
+            files: Target and size in bytes, by source.
+        """
+        least, launcher = self._setting.node.broadcast_mb, self._setting.launcher
+        large = {source: target for source, (target, size) in files.items() if least is not None and size >= least * 1e6}
+        if not large or not launcher.broadcast or launcher.node_variable:
+            return
+        folders = tuple(sorted({str(Path(target).parent) for target in large.values()}))
+        if not self._carry_out(Order(**self._common(), make=folders), nodes, self._must_stop):
+            return
+        sent = 0
+        for source, target in large.items():
+            log = self._logs / f"broadcast-{next(self._numbers)}"
+            log.mkdir()
+            sent += call_once(launcher.sending(source, target), log, self._setting.environment_on(nodes), self._must_stop)
+        self._planned = {**self._planned, "broadcast_files": sent}
+        if sent < len(large):
+            logger.warning("%d of %d broadcasts failed; nodes copy for themselves", len(large) - sent, len(large))
 
     def _error(self) -> StageInError:
         """Return why not all nodes have what they should."""
@@ -181,6 +211,8 @@ def main(argv: list[str]) -> int:
     try:
         for folder in order.remove:
             remove(Path(folder.replace("{node}", node)))
+        for folder in order.make:
+            Path(folder).mkdir(parents=True, exist_ok=True)
         if order.environment:
             unpack(order.environment, Path(environment_folder(order.folder)))
         copy(order, Path(order.folder.replace("{node}", node)), call / f"staged.{node}.json")

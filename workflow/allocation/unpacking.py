@@ -38,9 +38,7 @@ def unpack(archive: Output, folder: Path) -> bool:
     folder.parent.mkdir(parents=True, exist_ok=True)
     copy, part = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tar", "part"))
     try:
-        shutil.copyfile(archive.path, copy)
-        if copy.stat().st_size != archive.size or digest(copy) != archive.sha256:
-            raise StageError("the copy of the packed environment is not the one that was built", archive.path, "Build it anew.")
+        _bring(archive, sent_archive(folder), copy)
         with tarfile.open(copy) as tar:
             tar.extractall(part, filter="data")
         (part / _MARK).write_text(archive.sha256)
@@ -51,6 +49,26 @@ def unpack(archive: Output, folder: Path) -> bool:
         copy.unlink(missing_ok=True)
         shutil.rmtree(part, ignore_errors=True)
     return True
+
+
+def sent_archive(folder: Path) -> Path:
+    """Return where a broadcast leaves the archive on a node."""
+    return folder.with_name(f"{folder.name}.tar")
+
+
+def _bring(archive: Output, sent: Path, copy: Path) -> None:
+    """Take what a broadcast has left, if it is whole; else copy the archive."""
+    if sent.is_file():
+        sent.rename(copy)
+        if _is_right(copy, archive):
+            return
+    shutil.copyfile(archive.path, copy)
+    if not _is_right(copy, archive):
+        raise StageError("the copy of the packed environment is not the one that was built", archive.path, "Build it anew.")
+
+
+def _is_right(copy: Path, archive: Output) -> bool:
+    return copy.stat().st_size == archive.size and digest(copy) == archive.sha256
 
 
 def _put(part: Path, folder: Path, archive: Output) -> None:
