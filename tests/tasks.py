@@ -38,11 +38,21 @@ def scalar_store(folder: Path, name: str, structures: list[Atoms], label: Label 
     return _store(folder, name, "jdft2d", matbench(folder / "matbench_jdft2d.json.gz", "exfoliation_en", structures, values))
 
 
-def class_store(folder: Path, name: str, structures: list[Atoms], label: Label = lambda atoms: density(atoms) > 0.4) -> Path:
-    """Convert crystals with a class; returns the store."""
+def is_wide(atoms: Atoms) -> bool:
+    """Return a class that a model can learn and composition does not tell."""
+    return density(atoms) > 0.4
+
+
+def class_source(folder: Path, structures: list[Atoms], label: Label = is_wide) -> list[Path]:
+    """Write crystals with a class; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     values = [bool(label(atoms)) for atoms in structures]
-    return _store(folder, name, "is_metal", matbench(folder / "matbench_mp_is_metal.json.gz", "is_metal", structures, values))
+    return matbench(folder / "matbench_mp_is_metal.json.gz", "is_metal", structures, values)
+
+
+def class_store(folder: Path, name: str, structures: list[Atoms], label: Label = is_wide) -> Path:
+    """Convert crystals with a class; returns the store."""
+    return _store(folder, name, "is_metal", class_source(folder, structures, label))
 
 
 def _crystal(rng: np.random.Generator) -> Atoms:

@@ -14,6 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.io import write
+from tasks import class_source, crystals
 
 from workflow.receipt import Receipt, read_receipt
 from workflow.request import Request, write_request
@@ -92,17 +93,20 @@ class StageWorld:
 
 
 def make_world(folder: Path) -> StageWorld:
-    """Make two small data sets and one further source."""
-    sources = {}
+    """Make two small data sets and two further sources, the second one labelled by a class."""
+    sources: dict[str, dict[str, Any]] = {}
     for number, (name, elements, count) in enumerate(
         [("noble", ("Cu", "Ag"), 60), ("mixed", ("Cu", "Al"), 60), ("task", ("Cu", "Al"), 40)]
     ):
         path = folder / f"{name}.xyz"
         _write_clusters(path, elements, count, np.random.default_rng(number))
         sources[name] = {"reader": "extxyz", "path": [str(path)], "options": {"identity": "identity"}}
+    paths = [str(path) for path in class_source(folder, crystals(40))]
+    sources["wide"] = {"reader": "matbench_is_metal", "path": paths, "options": {}}
     campaign = folder / "campaign"
     campaign.mkdir()
-    return StageWorld(campaign, {name: sources[name] for name in ("noble", "mixed")}, {"task": sources["task"]})
+    parts = [{name: sources[name] for name in names} for names in (("noble", "mixed"), ("task", "wide"))]
+    return StageWorld(campaign, *parts)
 
 
 def as_json(receipt: Receipt) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_a_search_stopped_and_killed_is_promoted_and_trained_further(world: Stag
 def _convert(world: StageWorld) -> None:
     receipt = world.run("data", "convert")
     assert receipt.status is Status.DONE, as_json(receipt)
-    assert {each.role for each in receipt.outputs} == {"store:noble", "store:mixed", "store:task"}
+    assert {each.role for each in receipt.outputs} == {"store:noble", "store:mixed", "store:task", "store:wide"}
     assert receipt.result["branches"]["noble"]["structures"] == 60
 
 
@@ -166,13 +166,18 @@ def _trained_further(world: StageWorld) -> None:
 
 
 def _fine_tuned(world: StageWorld) -> None:
-    receipt = world.run(
-        "tune", "finetune", needs=["train"], task="task", epochs=2, training={"batch": 8}, strategies=["scratch", "unfrozen"]
-    )
+    """Two tasks, one of energies and forces and one of classes, two ways each."""
+    keys: dict[str, Any] = {"task": ["task", "wide"], "strategies": ["scratch", "unfrozen"], "training": {"batch": 8}}
+    receipt = world.run("tune", "finetune", needs=["train"], epochs=2, **keys)
     assert receipt.status is Status.DONE, as_json(receipt)
-    rows = {each["strategy"]: each for each in receipt.result["table"]}
-    assert set(rows) == {"scratch", "unfrozen"} and all(each["force_mae_mev_per_angstrom"] > 0 for each in rows.values())
-    assert {each.role for each in receipt.outputs} == {"table", "checkpoint:scratch", "checkpoint:unfrozen"}
+    rows = {(each["task"], each["strategy"]): each for each in receipt.result["table"]}
+    assert set(rows) == {(task, strategy) for task in keys["task"] for strategy in keys["strategies"]}
+    for strategy in keys["strategies"]:
+        energy, wide = rows["task", strategy], rows["wide", strategy]
+        assert energy["kind"] == "energy" and energy["force_mae_mev_per_angstrom"] > 0
+        assert wide["kind"] == "class" and 0 <= wide["roc_auc"] <= 1 and wide["num_targets"] == wide["num_structures"] > 0
+    roles = {f"{what}:{task}:{strategy}" for what in ("checkpoint", "parity") for task, strategy in rows}
+    assert {each.role for each in receipt.outputs} == {"table", *roles}
     assert Path(world.campaign / next(each.path for each in receipt.outputs if each.role == "table")).is_file()
 
 
