@@ -12,6 +12,7 @@ import yaml
 from workflow.errors import CampaignError, ConfigError
 
 Key = tuple[str, ...]
+_PLAIN = tuple(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float"))
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,14 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain scalars as in YAML 1.2: PyYAML's 1.1 reads `on` as true, 06:00 as 360 and 1e-3 as text."""
+    """Plain scalars as in YAML 1.2: PyYAML's 1.1 reads `on` as true, 06:00 as 360 and 1e-3 as text. Keys are text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Take keys as they are written: `1` is a name as good as `one`, and `01` another."""
+        if isinstance(node, yaml.MappingNode):
+            self.flatten_mapping(node)
+            node.value = [(_as_text(key), value) for key, value in node.value]
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -59,6 +67,12 @@ for _tag, _pattern, _first in (
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value.replace("_", "")))
+
+
+def _as_text(key: yaml.Node) -> yaml.Node:
+    if key.tag not in _PLAIN:
+        return key
+    return yaml.ScalarNode("tag:yaml.org,2002:str", key.value, key.start_mark, key.end_mark)
 
 
 def read_document(path: Path, missing: str, *, may_be_empty: bool = False) -> Document:

@@ -20,6 +20,7 @@ from workflow.validation import Fault, nearest, validate
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _NAMING = "Use letters, digits, - and _; begin with a letter or digit."
 _SIZES = {"nodes", "devices"}
+_OF_ALL_SITES = ("kind", "on", "variants")
 _OF_A_JOB = ("nodes", "devices", "spares", "walltime", "links", "attempts", "queue")
 
 
@@ -207,7 +208,7 @@ def _on_site(kind: Stage, fields: dict[str, Any], site: str) -> tuple[StageSpec 
     base = {key: value for key, value in fields.items() if not (key in _SIZES and over.keys() & _SIZES)}
     here = merge(base, over)
     spec, wrong = validate(kind.Spec, {**here, "kind": fields["kind"]})
-    wrong += [Fault(f"a site cannot change '{key}'", (key,), "Take it out here.") for key in ("kind", "on") if key in over]
+    wrong += [Fault(f"a site cannot change '{key}'", (key,), "Take it out here.") for key in _OF_ALL_SITES if key in over]
     if kind.on_login:
         remedy = f"Take it out: a stage of kind {fields['kind']} is seconds of work on the login node."
         wrong += [Fault(f"'{key}' is for batch jobs", (key,), remedy) for key in _OF_A_JOB if here.get(key) is not None]

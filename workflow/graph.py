@@ -72,13 +72,14 @@ def graph_faults(document: Document, stages: dict[str, StageSpec]) -> list[Confi
 
 
 def _shared_folders(document: Document, stages: dict[str, StageSpec]) -> list[ConfigError]:
-    """Find stages whose folder would be that of one of the instances of another: `train-1` and `train/1`."""
-    fans = {name for name, spec in stages.items() if spec.each}
-    fixed = {name.replace("/", "-"): name for name in stages if "/" in name}
+    """Find stages whose folder would be another's: `train-1` and `train/1`, `a-b/c` and `a/b-c`."""
+    flat = {name: name.replace("/", "-") for name in stages}
+    fans = {flat[name]: name for name, spec in stages.items() if spec.each}
+    holders = {flat[name]: name for name in sorted(stages, key=lambda each: "/" in each)}
     faults = []
     for name in stages:
-        fan, _, number = name.rpartition("-")
-        other = f"{fan}/{number}" if fan in fans and number.isdigit() else fixed.get(name, name)
+        fan, _, number = flat[name].rpartition("-")
+        other = f"{fans[fan]}/{number}" if fan in fans and number.isdigit() else holders[flat[name]]
         if other != name:
             what = f"'{name}' would share a folder with '{other}'"
             faults.append(document.fault(what, key_of(name), "Give it another name."))
@@ -94,6 +95,11 @@ def _need_faults(
         for key, need in asked
         if need not in known
     ]
+    if spec.each in known and (parts := parts_of(spec.each, list(stages))) != [spec.each]:
+        remedy = f"Name one of them: {', '.join(parts)}."
+        faults.append(
+            document.fault(f"'{spec.each}' has variants, of which each selects models", (*key_of(name), "each"), remedy)
+        )
     if spec.each in stages and stages[str(spec.each)].kind != "promote":
         promotes = ", ".join(each for each, other in stages.items() if other.kind == "promote") or "none here"
         remedy = f"Name a stage of kind promote ({promotes})."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from workflow.site import Limit, Site
@@ -45,15 +46,29 @@ def rounds(site: Site, wanted: list[Wanted]) -> list[Round]:
         site: Its limits bound how many jobs gain priority, run or stand in the queue at once.
         wanted: All jobs, needed ones before those that need them.
     """
-    left, done, result = list(wanted), set[str](), []
-    while left:
-        ready = [job for job in left if all(need in done for need in job.needs)]
+    place = {job.name: number for number, job in enumerate(wanted)}
+    waits = {job.name: set(job.needs) for job in wanted}
+    follow: dict[str, list[Wanted]] = {}
+    for job in wanted:
+        for need in waits[job.name]:
+            follow.setdefault(need, []).append(job)
+    ready, result = [job for job in wanted if not job.needs], []
+    while ready:
         chosen, reason = _allowed(site, ready)
-        held = tuple(job.name for job in ready if job not in chosen)
-        result.append(Round(tuple(job.name for job in chosen), held, reason if held else ""))
-        done |= {job.name for job in chosen}
-        left = [job for job in left if job not in chosen]
+        names = dict.fromkeys(job.name for job in chosen)
+        held = [job for job in ready if job.name not in names]
+        result.append(Round(tuple(names), tuple(job.name for job in held), reason if held else ""))
+        ready = sorted([*held, *_freed(names, waits, follow)], key=lambda job: place[job.name])
     return result
+
+
+def _freed(done: Iterable[str], waits: dict[str, set[str]], follow: dict[str, list[Wanted]]) -> Iterator[Wanted]:
+    """Yield the jobs that now wait for none, and strike out what they no longer wait for."""
+    for name in done:
+        for job in follow.get(name, ()):
+            waits[job.name].discard(name)
+            if not waits[job.name]:
+                yield job
 
 
 def _allowed(site: Site, ready: list[Wanted]) -> tuple[list[Wanted], str]:

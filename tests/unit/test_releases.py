@@ -48,3 +48,8 @@ def test_every_job_is_let_go_once_and_after_what_it_needs(monkeypatch: pytest.Mo
     order = [name for each in found for name in each.jobs]
     assert sorted(order) == sorted(job.name for job in (*chain, *WANTED))
     assert [name for name in order if name[0] == "c"] == ["c0", "c1", "c2", "c3"]
+
+
+def test_a_chain_of_many_jobs_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    chain = [Wanted(f"c{i}", "q", (f"c{i - 1}",) if i else ()) for i in range(50_000)]
+    assert [each.jobs for each in rounds(site(monkeypatch, tmp_path), chain)] == [(job.name,) for job in chain]

@@ -94,3 +94,53 @@ def test_sites_change_variants_too(tmp_path: Path) -> None:
     fields["stages"]["search"]["on"] = {"local": {"links": 3}}
     spec = load(tmp_path, yaml.safe_dump(fields).replace("'on':", "on:")).stages["search/one"]
     assert (spec.evaluations, spec.links) == (9, 3)
+
+
+def test_names_that_look_like_numbers_are_taken_as_written(tmp_path: Path) -> None:
+    text = GOOD.replace("one: {backbone: painn}", "1: {backbone: painn}\n      01: {backbone: mace}")
+    assert [name for name in load(tmp_path, text).stages if name[0] == "s"] == [
+        "search/1",
+        "search/01",
+        "search/two",
+        "search/three",
+    ]
+    found = faults(tmp_path, "one: {backbone: painn}", "1: {kind: train}")
+    assert any("c.yaml:12: stages.search.variants.1.kind: a variant cannot change 'kind'" in each for each in found)
+
+
+def test_each_takes_one_of_several_promotions(tmp_path: Path) -> None:
+    fan = "best: {kind: promote, needs: [search], variants: {a: {top: 1}, b: {top: 2}}}"
+    text = GOOD.replace("best: {kind: promote, needs: [search], per: backbone, groups: 1}", fan)
+    (tmp_path / "c.yaml").write_text(text)
+    found = [str(each) for each in draft_campaign(tmp_path / "c.yaml").faults]
+    assert len(found) == 1
+    assert "stages.train.each: 'best' has variants, of which each selects models" in found[0]
+    assert "best/a, best/b" in found[0]
+    named = load(tmp_path, text.replace("each: best", "each: best/b")).instances()
+    assert [each.key for each in named][-2:] == ["train/1", "train/2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("search-one: {kind: convert}", "'search-one' would share a folder with 'search/one'"),
+        (
+            "search-o: {kind: convert, variants: {ne: {}}}\n  search: {kind: convert, variants: {o-ne: {}}}",
+            "would share a folder",
+        ),
+        ("x: {kind: train, variants: {1: {each: best}, 1-1: {needs: [best]}}}", "'x/1-1' would share a folder with 'x/1/1'"),
+    ],
+)
+def test_no_two_stages_share_a_folder(name: str, other: str, tmp_path: Path) -> None:
+    text = GOOD.replace("  train: {", f"  {name}\n  train: {{")
+    if "o-ne" in name:
+        text = text.replace("\n  search:\n", "\n  searches:\n").replace("needs: [search]", "needs: [searches]")
+    (tmp_path / "c.yaml").write_text(text)
+    assert any(other in str(each) for each in draft_campaign(tmp_path / "c.yaml").faults)
+
+
+def test_variants_are_the_same_on_every_site(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path, "train: {kind: train, each: best}", "train: {kind: train, each: best, on: {frontier: {variants: {a: {}}}}}"
+    )
+    assert any("stages.train.on.frontier.variants: a site cannot change 'variants'" in each for each in found)
