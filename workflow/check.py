@@ -217,7 +217,10 @@ def _check_models(draft: Draft, campaign: Campaign, report: CheckReport) -> None
     except ModuleNotFoundError as error:
         report.unchecked.append(f"models: {error}; pip install 'campaign[model]'")
         return
+    told = {each.what for each in report.problems}
     for name, facts in built.items():
+        if facts.get("what") in told:  # by its own key already
+            continue
         if "parameters" in facts:
             report.found.append(f"model of {name}: {facts['parameters']:,} parameters with one branch")
         what, remedy = _model_fault(facts, campaign.site)

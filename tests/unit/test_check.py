@@ -202,6 +202,12 @@ def test_mistakes_are_told_together_in_the_order_of_the_file(file: Path) -> None
     assert "what rests on the faults told here; check again when they are mended" in report.unchecked
 
 
+def test_a_backbone_that_is_none_is_told_once(file: Path) -> None:
+    file.write_text(GOOD.replace("backbone: painn", "backbone: pain"))
+    (problem,) = check_campaign(file).problems
+    assert problem.what == "no backbone 'pain'"
+
+
 def test_what_cannot_be_seen_from_elsewhere_is_said(file: Path) -> None:
     file.write_text(GOOD.replace(*MISTAKES["missing file"][:2]))
     report = check_campaign(file, elsewhere=True, models=False)
