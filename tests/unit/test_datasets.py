@@ -33,6 +33,8 @@ def test_list_names_every_reader() -> None:
     listed = json.loads(run("list", "--json").output)
     assert {each["name"]: each["title"] for each in listed} == {each.name: each.facts["title"] for each in all_datasets()}
     assert all(len(line) <= 80 for line in lines)
+    words = set(" ".join(lines).split())
+    assert [word for each in listed for word in each["licence"].split() if word not in words] == []  # neither cut nor broken
 
 
 @pytest.mark.parametrize("name", readers())

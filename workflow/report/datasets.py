@@ -18,20 +18,23 @@ _WIDE = 110
 
 
 def print_list(sets: list[DataSet], console: Console | None = None) -> None:
-    """Print all data sets as a table."""
+    """Print all data sets as a table, under a heading for each role."""
     console = console or Console(highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    wide = console.width >= _WIDE
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column("name", no_wrap=True)
-    table.add_column("title", overflow="fold")
-    table.add_column("role", no_wrap=True)
+    table.add_column("title", overflow="fold", width=None if wide else 13)  # the longest words; 80 columns in all
     table.add_column("structures", justify="right", no_wrap=True)
-    table.add_column("level of theory", overflow="fold")
-    table.add_column("licence", overflow="fold")
+    table.add_column("level of theory", overflow="fold", width=None if wide else 16)
+    table.add_column("licence", overflow="fold", width=None if wide else 19)
+    role = ""
     for each in sets:
         facts = each.facts
-        level = facts["level_of_theory"].replace("/", "/" if console.width >= _WIDE else "/\n")
-        row = (each.name, facts["title"], facts["role"], _count(facts["count"]), level, facts["licence"])
-        table.add_row(*map(Text, row))
+        if facts["role"] != role:
+            role = facts["role"]
+            table.add_row(Text(f"{role}:", "bold"))
+        level = facts["level_of_theory"].replace("/", "/" if wide else "/\n")
+        table.add_row(*map(Text, (each.name, facts["title"], _count(facts["count"]), level, facts["licence"])))
     console.print(table)
 
 
