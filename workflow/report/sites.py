@@ -64,4 +64,11 @@ def _says(figure: Figure) -> tuple[str, str]:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(_text(each) for each in value) if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        return "; ".join(
+            f"{key}: {{{_text(each)}}}" if isinstance(each, dict) else f"{key}: {_text(each)}" for key, each in value.items()
+        )
+    if isinstance(value, list):
+        tables = any(isinstance(each, dict) for each in value)  # queues and limits: a line each
+        return "".join(f"\n    {_text(each)}" for each in value) if tables else ", ".join(map(_text, value))
+    return str(value)
