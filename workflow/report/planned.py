@@ -27,7 +27,8 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
         console.print(line, soft_wrap=True, markup=False)
     for stage in plan.stages:
         for refusal in stage.refusals:
-            console.print(Text.assemble((f"refused: {stage.name}: ", "bold red"), f"{refusal.rule}\n  source: {refusal.source}"))
+            rule = Text.assemble((f"refused: {stage.name}: ", "bold red"), f"{refusal.rule}\n  source: {refusal.source}")
+            console.print(rule, soft_wrap=True)
             console.print(
                 f"  This would fit: {refusal.block(plan.site.name)}" if refusal.fits else "  Nothing there would fit.",
                 markup=False,
@@ -73,16 +74,16 @@ def _data(plan: Plan) -> list[str]:
     data = plan.data
     if not data.unique:
         return []
-    known = f"{data.branches} branches: {_millions(data.unique)} unique structures as published"
+    branches = f"{data.branches} branch{'es' * (data.branches != 1)}"
+    known = f"{branches}: {_millions(data.unique)} unique structures as published (your files may hold fewer)"
     if data.unknown:
         known += f", not counting {', '.join(data.unknown)}"
     if data.store_bytes is not None:
         known += f"; about {_size(data.store_bytes)} as stores"
     paper = plan.paper
-    beside = ""
-    if paper and paper.structures:
-        beside = f"; {paper.title} counts {_millions(paper.structures)}" + (f" ({paper.note})" if paper.note else "")
-    return [known + beside]
+    if not paper or not paper.structures:
+        return [known]
+    return [known, f"{paper.title} counts {_millions(paper.structures)}" + (f" ({paper.note})" if paper.note else "")]
 
 
 def _details(plan: Plan) -> list[str]:
@@ -127,10 +128,10 @@ def _rounds(plan: Plan) -> list[str]:
 
 
 def _total(plan: Plan) -> Text:
-    total = Text(f"at most {plan.node_hours:,.1f} node-hours when no link is repeated")
+    most, once = f"at most {plan.node_hours:,.1f}", "when no link is repeated"
     if plan.budget is None:
-        return total.append("; no budget is set")
-    total.append(f" of a budget of {plan.budget:,.1f}")
+        return Text(f"{most} node-hours {once}; no budget is set")
+    total = Text(f"{most} of a budget of {plan.budget:,.1f} node-hours, {once}")
     held = plan.beyond_budget()
     if held:
         total.append(f"\nover budget: {', '.join(held)} would be held until `campaign approve`", "bold yellow")
