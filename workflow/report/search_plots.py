@@ -32,7 +32,7 @@ def trajectory(name: str, trials: Sequence[Row]) -> str:
         if clocks:
             _draw(panels[1], trials, clocks)
             panels[1].set_xlabel(f"{unit} since the search began")
-            panels[1].set_xlim(left=0)
+            panels[1].set_xlim(0, 1.05 * panels[1].get_xlim()[1])  # room for markers whose times lie close together
         values = [value for row in trials if (value := objective(row)) is not None]
         if values and max(values) > 8 * min(values) > 0:
             figures.scale_log(panels[0])
