@@ -97,7 +97,7 @@ def _details(plan: Plan) -> list[str]:
 def _facts(stage: PlannedStage, plan: Plan) -> list[str]:
     if not stage.nodes:
         return []
-    facts = [f"{stage.devices:,} devices"]
+    facts = [f"{stage.devices:,} device{'s' * (stage.devices != 1)}"]
     if stage.slots:
         each = f", {walltime_text(stage.trial_s)} for each of {stage.evaluations}" if stage.trial_s else ""
         facts.append(f"{stage.slots} trial{'s' * (stage.slots != 1)} at a time{each}")
