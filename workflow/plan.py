@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from workflow.campaign import Campaign, Paper, stage_kind
 from workflow.queues import offered, takes
 from workflow.refusal import Refusal, refusals, trial_nodes
-from workflow.releases import Round, Wanted, rounds
+from workflow.releases import Round, Wanted, longest_s, rounds
 from workflow.site import Site
 from workflow.stages.base import StageSpec
 from workflow.volume import store_bytes, unique_structures
@@ -91,6 +91,7 @@ class Plan:
         stages: In the order in which they can run.
         budget: Upper limit in node-hours, or None.
         rounds: The order in which the site's job limits let the jobs go.
+        longest_s: Seconds of the longest way through the jobs, at full walltime and without waiting.
         data: What the branches hold.
         paper: What is being redone, for comparison.
     """
@@ -100,6 +101,7 @@ class Plan:
     stages: tuple[PlannedStage, ...]
     budget: float | None
     rounds: tuple[Round, ...]
+    longest_s: float
     data: DataVolume
     paper: Paper | None
 
@@ -130,13 +132,14 @@ def make_plan(campaign: Campaign) -> Plan:
     for instance in campaign.instances():
         counts[instance.stage] = counts.get(instance.stage, 0) + 1
     stages = tuple(_planned(name, campaign.stages[name], count, campaign) for name, count in counts.items())
-    header = campaign.header
+    header, wanted = campaign.header, _wanted(campaign, stages)
     return Plan(
         name=campaign.name,
         site=campaign.site,
         stages=stages,
         budget=header.budget.node_hours if header.budget else None,
-        rounds=tuple(rounds(campaign.site, _wanted(campaign, stages))),
+        rounds=tuple(rounds(campaign.site, wanted)),
+        longest_s=longest_s(wanted),
         data=_data(campaign),
         paper=header.paper,
     )
@@ -181,7 +184,9 @@ def _wanted(campaign: Campaign, stages: tuple[PlannedStage, ...]) -> list[Wanted
         if stage_kind(instance.spec.kind).on_login:
             continue
         for number in range(1, instance.spec.links + 1):
-            jobs.append(Wanted(_job_name(key, number, instance.spec.links), queues[instance.stage], last[key]))
+            jobs.append(
+                Wanted(_job_name(key, number, instance.spec.links), queues[instance.stage], last[key], instance.spec.walltime_s)
+            )
             last[key] = (jobs[-1].name,)
     return jobs
 

@@ -16,6 +16,10 @@ from workflow.queues import queue_for
 from workflow.rundir import RunDir
 from workflow.site import Site
 
+_HEAD = """# What the agent starts inside the job. hosts.txt names the nodes of a call, TASK is the folder of the task,
+# {local} the node-local folder of the job; the batch script's own variables hold here too.
+
+"""
 _LONG = 60  # words of a call on virtual nodes, which names each
 
 
@@ -63,7 +67,7 @@ def _preview(campaign: Campaign, instance: Instance) -> Preview:
     queue = queue_for(site, nodes, spec.walltime_s, spec.queue)
     job = JobSpec(name, folder.root, folder.script, folder.log, nodes, spec.walltime_s, queue.name)
     script = script_text(site, folder, name, directives=directives(site, job))
-    return Preview(instance.stage, script, "".join(_calls(campaign, instance, folder.tasks)))
+    return Preview(instance.stage, script, _HEAD + "".join(_calls(campaign, instance, folder.tasks)))
 
 
 def _calls(campaign: Campaign, instance: Instance, tasks: Path) -> Iterator[str]:

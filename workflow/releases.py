@@ -17,11 +17,13 @@ class Wanted:
         name: For people: `search/egnn`, `train/1 2/3`.
         queue: Name of the queue that takes it.
         needs: Names of the jobs that must have ended before.
+        walltime_s: Seconds at most.
     """
 
     name: str
     queue: str
     needs: tuple[str, ...]
+    walltime_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,14 @@ def _freed(done: Iterable[str], waits: dict[str, set[str]], follow: dict[str, li
             waits[job.name].discard(name)
             if not waits[job.name]:
                 yield job
+
+
+def longest_s(wanted: list[Wanted]) -> float:
+    """Return the seconds of the longest way through the jobs, if each takes its whole walltime and none waits for nodes."""
+    ends: dict[str, float] = {}
+    for job in wanted:
+        ends[job.name] = max((ends[need] for need in job.needs), default=0.0) + job.walltime_s
+    return max(ends.values(), default=0.0)
 
 
 def _allowed(site: Site, ready: list[Wanted]) -> tuple[list[Wanted], str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workflow.releases import Wanted, rounds
+from workflow.releases import Wanted, longest_s, rounds
 from workflow.site import Site, load_site
 
 
@@ -53,3 +53,8 @@ def test_every_job_is_let_go_once_and_after_what_it_needs(monkeypatch: pytest.Mo
 def test_a_chain_of_many_jobs_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     chain = [Wanted(f"c{i}", "q", (f"c{i - 1}",) if i else ()) for i in range(50_000)]
     assert [each.jobs for each in rounds(site(monkeypatch, tmp_path), chain)] == [(job.name,) for job in chain]
+
+
+def test_the_longest_way_is_that_of_the_slowest_branch() -> None:
+    jobs = [Wanted("a", "q", (), 10), Wanted("b", "q", ("a",), 5), Wanted("c", "q", ("a",), 50), Wanted("d", "q", ("b", "c"), 1)]
+    assert longest_s(jobs) == 61 and longest_s([]) == 0

@@ -34,7 +34,9 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
                 markup=False,
                 soft_wrap=True,
             )
-    console.print(_total(plan))
+    longest = f"{walltime_text(plan.longest_s)} from begin to end if every job takes its walltime and none waits for nodes"
+    console.print(longest, soft_wrap=True, markup=False)
+    console.print(_total(plan), soft_wrap=True)
 
 
 def print_plan_json(plan: Plan) -> None:
@@ -44,6 +46,7 @@ def print_plan_json(plan: Plan) -> None:
         "node_hours": plan.node_hours,
         "budget": plan.budget,
         "beyond_budget": plan.beyond_budget(),
+        "longest_s": plan.longest_s,
         "rounds": [asdict(each) for each in plan.rounds],
         "data": asdict(plan.data),
         "paper": plan.paper.model_dump() if plan.paper else None,

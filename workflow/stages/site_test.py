@@ -169,7 +169,8 @@ def _timer(allocation: Allocation) -> Check:
     waited = time.monotonic() - began
     ok = result.status is Status.PARTIAL and waited >= min(left, _EARLY_S) / 2
     seen = f"stopped in order after {waited:.0f} s, {left:.0f} s were left: {allocation.why_stopping()}"
-    return _check("signal and timer", ok, seen if ok else f"{result.status}: {result.message}", "periods")
+    hint = "longer periods (stop_margin_s, kill_after_s) give a slow or loaded machine time"
+    return _check("signal and timer", ok, seen if ok else f"{result.status}: {result.message}; {hint}", "periods")
 
 
 def _shared(pairs: list[tuple[str, Any]]) -> bool:
