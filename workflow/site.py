@@ -14,7 +14,7 @@ from model.config import Strict
 from model.registry import require
 from workflow.document import read_document
 from workflow.errors import ConfigError, SiteError
-from workflow.validation import validate
+from workflow.validation import Fault, validate
 
 
 class Scheduler(Strict):
@@ -38,6 +38,10 @@ class Periods(Strict):
     stop_margin_s: float = Field(300.0, ge=0, description="Seconds before an allocation's end at which tasks must checkpoint.")
     stalled_s: float = Field(1800.0, gt=0, description="Seconds without a step after which a task counts as stalled.")
     kill_after_s: float = Field(60.0, gt=0, description="Seconds from asking a task to stop to killing it.")
+
+    def margin_s(self, walltime_s: float) -> float:
+        """Return the stop margin of a job of this length, s; a short one keeps half of its time to work in."""
+        return min(self.stop_margin_s, walltime_s / 2)
 
 
 class Node(Strict):
@@ -146,7 +150,9 @@ def load_site(name: str) -> Site:
     overlay = overlay_path(name)
     if overlay.is_file():
         fields = merge(fields, _read(overlay, may_be_empty=True))
-    site, faults = validate(Site, {"name": name, **fields})
+    site, faults = validate(Site, {**fields, "name": name})
+    if fields.get("name", name) != name:  # it names its file, its overlay and what a campaign began on
+        faults.append(Fault(f"this is site '{name}', not '{fields['name']}'", ("name",), "Take `name` out; the file names it."))
     if faults:
         first, others = faults[0], len(faults) - 1
         where = f"{path} (with {overlay})" if overlay.is_file() else str(path)

@@ -139,6 +139,8 @@ def test_odd_folders_are_quoted_and_queues_are_named(site: Site) -> None:
 def test_the_walltime_signal_never_comes_before_the_agents_own_timer(site: Site) -> None:
     short = site.model_copy(update={"periods": site.periods.model_copy(update={"stop_margin_s": 60})})
     assert not [line for line in directives(short, spec()) if "signal" in line]
+    brief = directives(site, spec(walltime_s=300.0))  # the agent stops it 150 s before its end
+    assert "#SBATCH --signal=B:USR1@90" in brief
 
 
 def test_without_an_account_it_says_where_to_write_it(site: Site) -> None:

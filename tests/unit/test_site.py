@@ -76,3 +76,14 @@ def test_a_batch_systems_options_are_typed(config: Path, options: str, tmp_path:
     (tmp_path / "a.yaml").write_text("name: a\nbranches: {}\nstages: {data: {kind: convert}}\n")
     report = check_campaign(tmp_path / "a.yaml", models=False)
     assert any("scheduler.options" in each.where for each in report.problems)
+
+
+def test_a_site_has_the_name_of_its_file(config: Path) -> None:
+    (config / "local.yaml").write_text("name: aurora\n")
+    with pytest.raises(SiteError, match="this is site 'local', not 'aurora'"):
+        load_site("local")
+
+
+def test_a_short_job_keeps_half_of_its_time_to_work_in() -> None:
+    periods = load_site("frontier").periods
+    assert (periods.margin_s(300), periods.margin_s(1800), periods.margin_s(43200)) == (150, 600, 600)

@@ -116,7 +116,7 @@ class Agent:
         self._phase = "starting"
         self._allocation: AgentAllocation | None = None
         self._pool = NodePool(job.nodes, int(request.spec.get("spares", 0)))
-        self._deadline = Deadline(job.end_time, periods.stop_margin_s, periods.kill_after_s)
+        self._deadline = Deadline(job.end_time, periods.margin_s(request.walltime_s), periods.kill_after_s)
         self._setting = setting_of(site, self._local(job.job_id), job.job_id)
         self._probe = Probe(self._setting, attempt.run / "probes", periods.ttl_s)
         self._runner = TaskRunner(self._setting, periods, self._pool, self._deadline, self._probe)

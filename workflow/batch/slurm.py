@@ -189,7 +189,7 @@ def _patiently(site: Site, argv: Sequence[str]) -> str:
 def _options(site: Site, spec: JobSpec) -> list[str]:
     """Return the options of a job, without their dashes, as `name=value` or `name`."""
     options, queue = options_of(site, Options), queue_options(site, spec.queue, QueueOptions)
-    signal_s = int(site.periods.stop_margin_s) - _EARLY_S  # the agent's own timer is to come first
+    signal_s = int(site.periods.margin_s(spec.walltime_s)) - _EARLY_S  # the agent's own timer is to come first
     pairs = {
         "job-name": spec.token,
         "comment": spec.token,
