@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -188,3 +189,10 @@ def test_only_a_server_that_is_down_leaves_a_cancel_undone(site: Site, answers, 
 
 def test_check_knows_its_programs(site: Site) -> None:
     assert commands(site) == ("qsub", "qstat", "qdel")
+
+
+@pytest.mark.parametrize("name", ["a b#c", "a'b", 'a"b', "a\\b"])
+def test_odd_folders_are_quoted_as_qsub_unquotes(site: Site, name: str, tmp_path: Path) -> None:
+    lines = pbs.directives(site, job(tmp_path / name))
+    written = next(line for line in lines if line.startswith("#PBS -o"))
+    assert shlex.split(written.removeprefix("#PBS ")) == ["-o", f"{tmp_path / name}/job.log"]

@@ -58,3 +58,6 @@ def test_environment_and_setup_of_the_site(tmp_path: Path, monkeypatch: pytest.M
     bad = site.model_copy(update={"environment": {"A=1; touch hit; B": "x"}})
     with pytest.raises(SiteError):
         script_text(bad, AttemptDir(tmp_path), "ctoken")
+    for shell, lines in (("/bin/sh\ntouch hit", ()), ("/bin/sh", ("#PBS -A a\ntouch hit",))):
+        with pytest.raises(SiteError, match="a line break in"):
+            script_text(site.model_copy(update={"shell": shell}), AttemptDir(tmp_path), "ctoken", directives=lines)

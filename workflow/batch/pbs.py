@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,7 @@ def directives(site: Site, spec: JobSpec) -> tuple[str, ...]:
     whole = int(spec.walltime_s)
     lines = [
         f"-N {spec.token}",
-        f"-A {account_of(site)}",
+        f"-A {shlex.quote(account_of(site))}",
         f"-q {queue_options(site, spec.queue, QueueOptions).queue}",
         f"-l select={spec.nodes}",
         f"-l walltime={whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}",
@@ -121,7 +122,7 @@ def directives(site: Site, spec: JobSpec) -> tuple[str, ...]:
         *options.arguments,
         "-r n",
         "-j oe",
-        f"-o {spec.log}",
+        f"-o {shlex.quote(str(spec.log))}",
     ]
     return tuple(f"#PBS {line}" for line in lines)
 

@@ -30,13 +30,12 @@ def script_text(site: Site, attempt: AttemptDir, token: str, *, directives: tupl
         directives: Lines for the batch system, as its own module writes them.
 
     Raises:
-        SiteError: A name in `environment` is none that a shell takes.
+        SiteError: A name in `environment` is none that a shell takes; a directive would take more than its line.
     """
     root = shlex.quote(str(attempt.root))
     agent = [sys.executable, "-m", "workflow.allocation.agent", str(attempt.root)]
     lines = [
-        f"#!{site.shell}",
-        *directives,
+        *(_line(site, text) for text in (f"#!{site.shell}", *directives)),
         f"# token {token}",
         "umask 077",
         f"cd {root} || exit {_CANNOT_CREATE}",
@@ -47,6 +46,13 @@ def script_text(site: Site, attempt: AttemptDir, token: str, *, directives: tupl
         f"exec {shlex.join(agent)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _line(site: Site, text: str) -> str:
+    if len(text.splitlines()) > 1:
+        what = f"a line break in {text!r}"
+        raise SiteError(what, f"sites/{site.name}.yaml", "Take it out of account, shell, options or folder.")
+    return text
 
 
 def _package_root() -> str:
