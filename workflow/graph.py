@@ -10,7 +10,8 @@ from workflow.validation import nearest
 
 def belongs(key: str, stage: str) -> bool:
     """Say whether an instance is a stage, or one of those that `each` or `variants` make of it."""
-    return key == stage or key.rpartition("/")[0] == stage
+    fan, slash, _ = key.rpartition("/")
+    return key == stage or (bool(slash) and fan == stage)
 
 
 def key_of(name: str) -> Key:

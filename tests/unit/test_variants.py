@@ -9,6 +9,8 @@ import yaml
 
 from workflow.campaign import Campaign
 from workflow.draft import draft_campaign, load_campaign
+from workflow.errors import ConfigError
+from workflow.instances import keys_of
 
 GOOD = """\
 name: v
@@ -144,3 +146,8 @@ def test_variants_are_the_same_on_every_site(tmp_path: Path) -> None:
         tmp_path, "train: {kind: train, each: best}", "train: {kind: train, each: best, on: {frontier: {variants: {a: {}}}}}"
     )
     assert any("stages.train.on.frontier.variants: a site cannot change 'variants'" in each for each in found)
+
+
+def test_an_empty_name_means_no_stage(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no stage ''"):
+        keys_of(load(tmp_path), "", "approve")
