@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -112,3 +115,32 @@ def test_the_reference_campaign_is_rehearsed(campaign: Command, tmp_path: Path) 
     file = Path(__file__).parents[2] / "campaigns" / "sc26.yaml"
     campaign("rehearse", file, "--into", tmp_path / "r", timeout=580)
     assert all(proof["holds"] for proof in json.loads((tmp_path / "r" / "rehearsal.json").read_text())["proofs"])
+
+
+DATA = 'name: one\nsources: {a: {reader: extxyz, path: "{data}/a"}}\nstages: {data: {kind: convert}}\n'
+
+
+def test_two_rehearsals_do_not_share_a_folder(tmp_path: Path, campaign: Command) -> None:
+    (tmp_path / "one.yaml").write_text(DATA)
+    (tmp_path / "r").mkdir()
+    with open(tmp_path / "r" / "rehearsal.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = campaign("rehearse", "one.yaml", "--into", tmp_path / "r", check=False)
+    assert done.returncode == 2 and "another rehearsal is at work there" in done.stderr
+
+
+def test_a_folder_whose_name_would_be_filled_in_is_refused(tmp_path: Path, campaign: Command) -> None:
+    (tmp_path / "one.yaml").write_text(DATA)
+    done = campaign("rehearse", "one.yaml", "--into", tmp_path / "{user}", check=False)
+    assert done.returncode == 2 and "braces in the name of a folder" in done.stderr and not (tmp_path / "{user}").exists()
+
+
+def test_a_rehearsal_that_is_told_to_end_leaves_no_job(tmp_path: Path, campaign: Command) -> None:
+    (tmp_path / "one.yaml").write_text(DATA)
+    running, spool = campaign.start("rehearse", "one.yaml", "--into", tmp_path / "r"), tmp_path / "r" / "spool"
+    while not list(spool.glob("*.job")):
+        assert running.poll() is None
+        time.sleep(0.1)
+    running.terminate()
+    assert running.wait(120) == 128 + signal.SIGTERM
+    assert {path.stem for path in spool.glob("*.job")} == {path.stem for path in spool.glob("*.end")}

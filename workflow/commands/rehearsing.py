@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def rehearse(file: Path, into: Path | None) -> None:
     from workflow.rehearsal.rehearse import rehearse as carry_out
     from workflow.report.rehearsed import print_rehearsal
 
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the jobs of a rehearsal end with it
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     result = carry_out(file, (into or Path(f"rehearsal-{file.stem}")).absolute())
     print_rehearsal(result)
     sys.exit(0 if result.holds else 1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from workflow.site import packaged
 
 FILE = "rehearsal.yaml"
 RESULT = "rehearsal.json"
+_LOCK = "rehearsal.lock"
 _CHECKPOINT, _ANY_WORK = "*/checkpoints/last", "*/progress.json"
 _DISTURBED = {
     "train": _CHECKPOINT,
@@ -69,11 +73,11 @@ def rehearse(file: Path, folder: Path) -> Rehearsal:
     """
     began = time.monotonic()
     campaign = _campaign(file, folder)
-    _make_room(folder)
-    _write_site(folder)
-    small = small_fields(campaign, _write_data(campaign, folder))
-    (folder / FILE).write_text(yaml.safe_dump(small, sort_keys=False))
-    killed = _run(campaign, folder)
+    with _room(folder):
+        _write_site(folder)
+        small = small_fields(campaign, _write_data(campaign, folder))
+        (folder / FILE).write_text(yaml.safe_dump(small, sort_keys=False))
+        killed = _run(campaign, folder)
     result = Rehearsal(folder, rows(folder / "run"), proofs(folder / "run", killed), time.monotonic() - began)
     write_json(folder / RESULT, {**asdict(result), "folder": str(folder)})
     return result
@@ -88,11 +92,30 @@ def _campaign(file: Path, folder: Path) -> Campaign:
     return Campaign(draft.document.path.resolve(), draft.header, draft.site, draft.stages, folder / "run")
 
 
-def _make_room(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()) and not (folder / FILE).exists():
-        raise ConfigError("something else lies there", str(folder), "Give another folder with --into.")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+@contextlib.contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Empty the folder of an earlier rehearsal, and keep it to this one.
+
+    Raises:
+        ConfigError: Another one is at work there, something else lies there, or its name cannot stand in a path of a site.
+    """
+    other = "Give another folder with --into."
+    if set("{}") & set(str(folder)):
+        raise ConfigError("braces in the name of a folder are filled in", str(folder), other)
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in (FILE, _LOCK)):
+        raise ConfigError("something else lies there", str(folder), other)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / _LOCK, "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError("another rehearsal is at work there", str(folder), other) from error
+        for each in folder.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each, ignore_errors=True)
+            elif each.name != _LOCK:
+                each.unlink()
+        yield
 
 
 def _write_site(folder: Path) -> None:
