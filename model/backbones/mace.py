@@ -22,9 +22,10 @@ from model.layers.dense import Dense, Filter, draw_uniform
 from model.layers.distance import Distance
 from model.layers.embedding import AtomEmbedding
 
-_GAIN = 8.0
-"""Makes the weights of a bond's paths about one at the start: SiLU halves small numbers. Without it, sums over neighbours
-start at 0.01, and their products at nothing: in equal time, forces in metals were not learned at all."""
+_GAIN = 4.0
+"""Makes up for SiLU, which halves small numbers: untrained forces are then 0.03–2 eV/Å, whether two layers of degree 2 or
+six of degree 3. At 1 products start at nothing, and forces in metals were not learned in equal time; at 8 large models
+start at 75 eV/Å."""
 
 
 class Config(BaseModel):

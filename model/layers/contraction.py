@@ -25,7 +25,7 @@ class Contraction(nn.Module):
     def __init__(self, max_degree: int, output_degree: int, correlation: int, channels: int, rank: int) -> None:
         super().__init__()
         basis = products(max_degree, output_degree, correlation)
-        self.channels, self.num_paths, self.cubic = channels, basis.num_paths, bool(len(basis.pairs))
+        self.num_paths, self.orders, self.cubic = basis.num_paths, basis.orders, bool(len(basis.pairs))
         self.weight = nn.Parameter(torch.empty(rank, sum(basis.num_paths), channels))
         self.factors: Tensor
         self.pairs: Tensor
@@ -36,11 +36,12 @@ class Contraction(nn.Module):
             self.register_buffer(name, torch.tensor(getattr(basis, name)), persistent=False)
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Draw normal weights, so that each degree comes out about as large as one product."""
+        """Draw normal weights: a degree comes out about as large as one product; ν factors count 1/ν!, as in a series."""
         draw_normal(self.weight, self.weight.shape[0] ** -0.5, generator)
+        paths = [count for count in self.num_paths for _ in range(count)]
+        scales = [paths**-0.5 / math.factorial(order) for paths, order in zip(paths, self.orders, strict=True)]
         with torch.no_grad():
-            for weight, paths in zip(self.weight.split(self.num_paths, 1), self.num_paths, strict=True):
-                weight /= math.sqrt(paths)
+            self.weight *= torch.tensor(scales, dtype=self.weight.dtype, device=self.weight.device).unsqueeze(-1)
 
     def forward(self, tensor: Tensor, attributes: Tensor) -> Tensor:
         """Return the contracted tensor.

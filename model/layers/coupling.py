@@ -86,6 +86,7 @@ class Products:
         path: Path whose weight it takes, (num_rows,).
         sums: U, (num_output_rows·num_components, num_rows).
         num_paths: Paths to each output degree.
+        orders: Factors of each path's product.
     """
 
     factors: Indices
@@ -94,12 +95,14 @@ class Products:
     path: Indices
     sums: Array
     num_paths: tuple[int, ...]
+    orders: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class _Product:
-    """One product: rows of (1, A, pairs), coupled with one degree of A by a matrix (rows, 2l + 1, 2L + 1)."""
+    """A product of so many factors: rows of (1, A, pairs), coupled with one degree of A by a matrix (rows, 2l + 1, 2L + 1)."""
 
+    order: int
     source: range
     last: int
     matrix: Array
@@ -136,6 +139,7 @@ def products(max_degree: int, output_degree: int, correlation: int) -> Products:
         path=np.repeat(np.arange(len(every)), np.diff(ends)),
         sums=sums.reshape(-1, ends[-1]),
         num_paths=tuple(len(found) for found in chosen),
+        orders=tuple(product.order for _, product in every),
     )
 
 
@@ -160,13 +164,13 @@ def _pairs(max_degree: int, output_degree: int, factors: Indices) -> Pairs:
 
 
 def _single(max_degree: int, degree: int) -> list[_Product]:
-    return [_Product(range(1), degree, np.eye(2 * degree + 1)[None])] if degree <= max_degree else []
+    return [_Product(1, range(1), degree, np.eye(2 * degree + 1)[None])] if degree <= max_degree else []
 
 
 def _double(max_degree: int, degree: int) -> list[_Product]:
     degrees = itertools.combinations_with_replacement(range(max_degree + 1), 2)
     found = [(a, b) for a, b in degrees if couples(a, b, degree) and (a + b + degree) % 2 == 0]
-    return [_Product(range(1 + a * a, 1 + (a + 1) ** 2), b, coupling(a, b, degree)) for a, b in found]
+    return [_Product(2, range(1 + a * a, 1 + (a + 1) ** 2), b, coupling(a, b, degree)) for a, b in found]
 
 
 def _triple(max_degree: int, degree: int, pairs: Pairs) -> list[_Product]:
@@ -176,7 +180,7 @@ def _triple(max_degree: int, degree: int, pairs: Pairs) -> list[_Product]:
         start = source.stop
         for last in range(second, max_degree + 1):
             if couples(both, last, degree) and (first + second + last + degree) % 2 == 0:
-                found.append(_Product(source, last, coupling(both, last, degree)))
+                found.append(_Product(3, source, last, coupling(both, last, degree)))
     return found
 
 
