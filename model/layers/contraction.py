@@ -41,7 +41,7 @@ class Contraction(nn.Module):
         paths = [count for count in self.num_paths for _ in range(count)]
         scales = [paths**-0.5 / math.factorial(order) for paths, order in zip(paths, self.orders, strict=True)]
         with torch.no_grad():
-            self.weight *= torch.tensor(scales, dtype=self.weight.dtype, device=self.weight.device).unsqueeze(-1)
+            self.weight.mul_(torch.tensor(scales, dtype=self.weight.dtype, device=self.weight.device).unsqueeze(-1))
 
     def forward(self, tensor: Tensor, attributes: Tensor) -> Tensor:
         """Return the contracted tensor.
