@@ -16,6 +16,7 @@ from workflow.allocation.launch import launcher
 from workflow.batch.scheduler import options_of, scheduler_kinds
 from workflow.campaign import BranchSource, Campaign, Header, stage_kind
 from workflow.draft import Draft, draft_campaign, place
+from workflow.environment import read_archive
 from workflow.errors import CampaignError, ConfigError, SiteError
 from workflow.graph import direct_needs, in_order
 from workflow.model_check import built_models
@@ -61,6 +62,7 @@ def check_campaign(path: Path, site: str | None = None, *, elsewhere: bool = Fal
         _check_sources(draft, campaign, report, elsewhere)
         _check_stages(draft, campaign, report)
         _check_commands(campaign, report, elsewhere)
+        _check_archive(campaign.site, report, elsewhere)
         if models:
             _check_models(draft, campaign, report)
     if campaign is None or draft.header is None or len(campaign.stages) < len(draft.document.fields.get("stages") or {}):
@@ -194,6 +196,22 @@ def _check_commands(campaign: Campaign, report: CheckReport, elsewhere: bool) ->
         if not _is_here(command):
             remedy = "Run this on a login node of the site; elsewhere: `campaign check --elsewhere`."
             report.problems.append(SiteError(f"no command '{command}' on this machine", f"site {site.name}", remedy))
+
+
+def _check_archive(site: Site, report: CheckReport, elsewhere: bool) -> None:
+    if not site.archive:
+        return
+    if elsewhere:
+        report.unchecked.append(f"the packed environment {site.archive}: it is on {site.name}, not here")
+        return
+    try:
+        archive = read_archive(path := Path(site.archive))
+    except CampaignError as error:
+        report.problems.append(error)
+        return
+    if path.stat().st_size != archive.size:
+        what = f"the packed environment has {path.stat().st_size} bytes, not the {archive.size} that were built"
+        report.problems.append(SiteError(what, site.archive, "Build it anew: campaign env build."))
 
 
 def _batch_commands(site: Site) -> tuple[str, ...]:

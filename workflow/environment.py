@@ -90,11 +90,16 @@ def read_archive(path: Path) -> Archive:
     Raises:
         SiteError: It has none beside it, or was built for another interpreter, machine or version of this program.
     """
-    fields: dict[str, Any] | None = read_json(_facts_path(path))
     remedy = "Build it anew: campaign env build."
-    if fields is None or not path.is_file():
-        raise SiteError("no packed environment", str(path), remedy)
-    archive = Archive(**{**fields, "path": str(path), "left_out": tuple(fields["left_out"])})
+    if not path.is_absolute():
+        raise SiteError("not a whole path to a packed environment", str(path), "Begin it with /: jobs run in other folders.")
+    try:
+        fields: dict[str, Any] | None = read_json(_facts_path(path))
+        if fields is None or not path.is_file():
+            raise SiteError("no packed environment", str(path), remedy)
+        archive = Archive(**{**fields, "path": str(path), "left_out": tuple(fields["left_out"])})
+    except (TypeError, KeyError) as error:
+        raise SiteError("not the facts of a packed environment", str(_facts_path(path)), remedy) from error
     for what, theirs, ours in (
         ("Python", archive.python, _python()),
         ("machine", archive.machine, platform.machine()),

@@ -12,6 +12,7 @@ import pytest
 
 from workflow import environment
 from workflow.allocation.unpacking import environment_folder, unpack
+from workflow.check import check_campaign
 from workflow.environment import build, closure, packed, read_archive
 from workflow.errors import ConfigError, SiteError, StageError
 from workflow.receipt import Output
@@ -72,6 +73,36 @@ def test_no_archive_is_told(tmp_path: Path) -> None:
     with pytest.raises(SiteError, match="no packed environment") as error:
         packed(tmp_path / "gone.tar.gz")
     assert "campaign env build" in error.value.remedy
+
+
+def test_facts_that_are_none_are_told(tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz").write_text("junk")
+    for text in ("[]", '{"path": 1}'):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(SiteError, match="not the facts of a packed environment"):
+            packed(tmp_path / "x.tar.gz")
+    with pytest.raises(SiteError, match="not a whole path"):
+        packed(Path("x.tar.gz"))
+
+
+def test_a_check_tells_of_an_archive_before_a_job_does(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Path(build(tmp_path / "out", None).path)
+    (tmp_path / "campaign" / "sites").mkdir(parents=True)
+    (tmp_path / "campaign" / "sites" / "local.yaml").write_text(f"archive: {archive}\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "c.yaml").write_text("name: c\nsources: {a: {reader: extxyz, path: a.xyz}}\nstages: {data: {kind: convert}}\n")
+
+    def told() -> list[str]:
+        return [str(each) for each in check_campaign(tmp_path / "c.yaml", models=False).problems if archive.name in str(each)]
+
+    assert told() == []
+    archive.write_bytes(archive.read_bytes()[:-100])
+    assert len(told()) == 1 and "that were built" in told()[0]
+    archive.unlink()
+    assert len(told()) == 1 and "no packed environment" in told()[0]
+    assert any(
+        "packed environment" in each for each in check_campaign(tmp_path / "c.yaml", elsewhere=True, models=False).unchecked
+    )
 
 
 def test_a_damaged_archive_leaves_nothing_behind(small: None, tmp_path: Path) -> None:
