@@ -38,6 +38,20 @@ def test_what_is_not_as_the_file_says_is_found(campaign: Command, tmp_path: Path
     assert {each["key"] for each in shown if each["mark"] == "FAILED"} >= {"node.local_gb", "node.cores"}
 
 
+def test_a_launcher_that_starts_nothing_and_says_it_went_well_is_found(campaign: Command, tmp_path: Path) -> None:
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\nexit 0\n")
+    srun.chmod(0o700)
+    campaign.environment["PATH"] = f"{srun.parent}:{campaign.environment['PATH']}"
+    fields = yaml.safe_load((tmp_path / "sites" / "local.yaml").read_text())
+    (tmp_path / "sites" / "empty.yaml").write_text(yaml.safe_dump({**fields, "launcher": "srun"}))
+    done = campaign("sites", "test", "empty", "--into", tmp_path / "t", check=False)
+    assert done.returncode == 1
+    receipt = json.loads((tmp_path / "config" / "campaign" / "sites" / "empty.tested.json").read_text())
+    assert {each["name"] for each in receipt["checks"] if each["ok"]} <= {"account, queue, nodes", "broadcast"}
+
+
 def test_a_missing_account_is_told_before_anything_waits(campaign: Command, tmp_path: Path) -> None:
     done = campaign("sites", "test", "aurora", "--into", tmp_path / "t", check=False)
     assert done.returncode == 2 and "no account to charge" in done.stderr and "aurora.yaml" in done.stderr

@@ -52,7 +52,7 @@ class Kind(Stage):
         checks = [_nodes(allocation), _broadcast(allocation)]
         probe = _task(allocation, "ranks", "report", local=True)
         checks += [_reported(allocation, probe, check) for check in (_world, _cores, _devices, _local, _collective)]
-        checks += [_ends(allocation, exercise) for exercise in ("exit", "killed")]
+        checks += [_ends(allocation, exercise, probe) for exercise in ("exit", "killed")]
         if spec.wait:
             checks.append(_timer(allocation))
         table = allocation.folder.run / "site-test.json"
@@ -152,8 +152,13 @@ def _collective(allocation: Allocation, ranks: list[dict[str, Any]]) -> Check:
     return _check("collective library", True, seen, "node.backend", "node.address_suffix", "environment", "environment_across")
 
 
-def _ends(allocation: Allocation, exercise: str) -> Check:
-    """Say whether the launcher reports a rank that ends badly; a killed one must be told from one that exits."""
+def _ends(allocation: Allocation, exercise: str, probe: TaskResult) -> Check:
+    """Say whether the launcher reports a rank that ends badly; a killed one must be told from one that exits.
+
+    Nothing is shown by a launcher that starts no rank at all.
+    """
+    if probe.status is not Status.DONE:
+        return _check(f"return code ({exercise})", False, f"no rank has begun: {probe.message}", "launcher")
     result = _task(allocation, exercise, exercise)
     what = {"exit": "a rank that exits with 3", "killed": "a rank killed by signal 9"}[exercise]
     ok = result.status is Status.FAILED and (result.cause is Cause.LAUNCHER) == (exercise == "exit")
