@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
+from workflow.batch.scheduler import JobSpec, for_site
+from workflow.site import load_site
+
 FRAME = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:forces:R:3 energy=-1.{n} pbc="F F F" molecule=m{n}'
 TEXT = """\
 name: lines
@@ -53,9 +56,16 @@ def test_an_interruption_leaves_jobs_running_and_a_second_run_continues(campaign
     assert json.loads(campaign("status", "--json").stdout)["state"] == "done"
 
 
-def test_a_cancelled_campaign_is_resumed(campaign: Command, file: Path) -> None:
+def test_a_cancelled_campaign_is_resumed(campaign: Command, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CAMPAIGN_SITES", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, campaign.environment[name])
+    batch, blocker = for_site(load_site("local")), campaign.folder / "blocker.sh"
+    blocker.write_text("#!/bin/sh\nexec sleep 300\n")
+    spec = JobSpec("blocker", campaign.folder, blocker, campaign.folder / "blocker.log", 2, 300)
+    job_id = batch.submit(spec)  # else the few structures are converted before they can be cancelled
     assert campaign("run", file, "--once", "--plain", check=False).returncode == 4
     assert campaign("cancel", "data", "--yes").stdout == "data: cancelled\n"
+    batch.cancel(job_id)
     assert campaign("run", file, "--plain", check=False).returncode == 1
     out = campaign("resume", file, "--plain").stdout
     assert "stage data: tried again" in out
