@@ -39,7 +39,7 @@ TRAIN = {
     "walltime": "00:10:00",
     "epochs": 3,
     "backbone": {"name": "egnn", "hidden": 8, "layers": 1},
-    "training": {"batch": 16, "layout": "branch", "checkpoint_every_s": 2},
+    "training": {"batch": 16, "layout": "branch", "checkpoint_every_s": 1},
 }
 
 
@@ -75,7 +75,7 @@ def test_a_training_on_two_nodes_with_two_ranks_each(frontier: Command) -> None:
 
 
 def test_a_job_that_somebody_cancels_is_replaced_and_its_training_goes_on(frontier: Command, slurm: Cluster) -> None:
-    driver = frontier.start("run", write_campaign(frontier.folder, {"train": {**TRAIN, "epochs": 40}}), "--plain")
+    driver = frontier.start("run", write_campaign(frontier.folder, {"train": {**TRAIN, "epochs": 24}}), "--plain")
     first = folder_of(frontier).attempt("train", 1, 1)
     last = first.tasks / "train" / "checkpoints" / "last"
     wait((last / "meta.json").exists, 200)
@@ -84,7 +84,7 @@ def test_a_job_that_somebody_cancels_is_replaced_and_its_training_goes_on(fronti
     done = receipt_of(frontier, "train")
     again = folder_of(frontier).attempt("train", done.link, done.attempt)
     assert again != first
-    assert done.result["epochs"] == 40
+    assert done.result["epochs"] == 24
     assert yaml.safe_load((again.tasks / "train" / "config.yaml").read_text())["resume"] == str(last)
     settled = [event for event in read_events(folder_of(frontier)) if event["event"] == "settled" and event["stage"] == "train"]
     assert [event["cause"] for event in settled] in ([Cause.PREEMPTED, None], [Cause.SCHEDULER, None]), settled
@@ -94,7 +94,7 @@ def test_a_job_that_somebody_cancels_is_replaced_and_its_training_goes_on(fronti
 
 
 def test_a_driver_that_is_killed_finds_its_job_again(frontier: Command, slurm: Cluster) -> None:
-    file = write_campaign(frontier.folder, {"train": {**TRAIN, "epochs": 40}})
+    file = write_campaign(frontier.folder, {"train": {**TRAIN, "epochs": 24}})
     driver = frontier.start("run", file, "--plain")
     first = folder_of(frontier).attempt("train", 1, 1)
     wait((first.tasks / "train" / "metrics.jsonl").exists, 200)

@@ -52,9 +52,9 @@ SEARCH = {
     "walltime": "00:20:00",
     "backbone": "egnn",
     "evaluations": 2,
-    "trial": {"nodes": 1, "epochs": 40},
+    "trial": {"nodes": 1, "epochs": 30},
     "keep": 1,
-    "training": {"batch": 16, "checkpoint_every_s": 2},
+    "training": {"batch": 16, "checkpoint_every_s": 1},
     "space": {"hidden": 8, "layers": 1, "learning_rate": {"low": 0.001, "high": 0.002}},
 }
 
@@ -63,9 +63,9 @@ TRAIN = {
     "needs": ["data"],
     "nodes": 2,
     "walltime": "00:20:00",
-    "epochs": 25,
+    "epochs": 20,
     "backbone": {"name": "egnn", "hidden": 8, "layers": 1},
-    "training": {"batch": 16, "checkpoint_every_s": 2},
+    "training": {"batch": 16, "checkpoint_every_s": 1},
 }
 
 
