@@ -153,16 +153,20 @@ def _collective(allocation: Allocation, ranks: list[dict[str, Any]]) -> Check:
 
 
 def _ends(allocation: Allocation, exercise: str, probe: TaskResult) -> Check:
-    """Say whether the launcher reports a rank that ends badly; a killed one must be told from one that exits.
+    """Say whether the launcher reports a rank that ends badly, and whether it tells a killed one from one that exits.
 
-    Nothing is shown by a launcher that starts no rank at all.
+    Some do not: they end the other ranks with TERM, and their code is the higher one. Both are retried all the
+    same; a rank that the kernel killed for want of memory then counts as the launcher's fault. Nothing is shown by a
+    launcher that starts no rank at all.
     """
     if probe.status is not Status.DONE:
         return _check(f"return code ({exercise})", False, f"no rank has begun: {probe.message}", "launcher")
     result = _task(allocation, exercise, exercise)
     what = {"exit": "a rank that exits with 3", "killed": "a rank killed by signal 9"}[exercise]
-    ok = result.status is Status.FAILED and (result.cause is Cause.LAUNCHER) == (exercise == "exit")
+    own_fault = result.cause in (Cause.BUG, Cause.BAD_CONFIG, Cause.DIVERGED)
+    ok = result.status is Status.FAILED and not own_fault and (exercise == "killed" or result.cause is Cause.LAUNCHER)
     seen = f"{what} ends the call in {result.seconds:.0f} s: {result.status}, cause {result.cause or 'none'}"
+    seen += "; not told from one that exits" if ok and exercise == "killed" and result.cause is Cause.LAUNCHER else ""
     return _check(f"return code ({exercise})", ok, seen, "launcher")
 
 
