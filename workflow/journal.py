@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.outcome import read_json, sync, write_json
 from workflow.chained import GENESIS, Chain, ChainedFile, read_chain
 from workflow.errors import CampaignError, JournalError, LeaseHeld
 from workflow.process import ProcessId
 from workflow.rundir import RunDir
-from workflow.site import Periods
+
+if TYPE_CHECKING:  # `campaign status` answers without pydantic
+    from workflow.site import Periods
 
 __all__ = ["ChainedFile", "Journal", "is_driven", "read_events"]
 

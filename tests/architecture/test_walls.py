@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -119,22 +118,13 @@ def test_nothing_is_unpickled_and_no_shell_is_opened(path: Path) -> None:
         assert shell is None or ast.unparse(shell) == "False", f"line {node.lineno}"
 
 
-def test_the_command_loads_neither_torch_nor_parsl() -> None:
-    heavy = "{'torch', 'parsl', 'deephyper', 'matplotlib'}"
-    code = f"import sys, workflow.cli; print(sorted({{m.split('.')[0] for m in sys.modules}} & {heavy}))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert out.stdout.strip() == "[]"
-
-
 @pytest.mark.parametrize("arguments", [["--help"], ["status", "made"]], ids=["help", "status"])
-def test_the_command_answers_in_half_a_cpu_second(arguments: list[str], tmp_path: Path) -> None:
-    """CPU time, not wall time, and the best of three: what the command costs, whatever else the machine does."""
+def test_the_command_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    """So it answers in a quarter of a CPU second; `make bench-orchestrator` measures that."""
     whole(tmp_path / "made")
-    costs = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-m", "workflow", *arguments]
-        subprocess.run(command, capture_output=True, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(costs) < 0.5, costs
+    heavy = "{'torch', 'parsl', 'deephyper', 'matplotlib', 'numpy', 'jinja2', 'rocrate'}"
+    code = f"import atexit, sys; atexit.register(lambda: print(sorted({{m.split('.')[0] for m in sys.modules}} & {heavy})))"
+    code += f"; sys.argv[1:] = {arguments}; from workflow.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    assert out.stdout.splitlines()[-1] == "[]"
