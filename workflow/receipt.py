@@ -127,6 +127,11 @@ def verify(campaign: Path, outputs: tuple[Output, ...]) -> None:
             raise StageError(f"the output '{output.role}' differs from its receipt", str(campaign / output.path), LOST)
 
 
+def is_right(path: Path, output: Output) -> bool:
+    """Say whether a file is the one that a receipt vouches for, by size first, then by digest."""
+    return path.is_file() and path.stat().st_size == output.size and digest(path) == output.sha256
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, read in blocks."""
     state = hashlib.sha256()

@@ -58,7 +58,7 @@ class Node(Strict):
     broadcast_mb: float | None = Field(
         None,
         ge=0,
-        description="Files of so many MB and more are sent to all nodes at once, where the launcher can; none: no file.",
+        description="Files of so many MB and more are read once and sent to all nodes, by the launcher or MPI; none: no file.",
     )
     backend: str = Field("gloo", description="torch.distributed backend.")
     address_suffix: str = Field("", description="What to add to a node's name for its address on the fast network.")

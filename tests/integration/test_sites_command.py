@@ -10,6 +10,9 @@ from conftest import Command
 
 
 def test_a_test_of_this_machine_finds_it_as_its_file_says(campaign: Command, tmp_path: Path) -> None:
+    fields = yaml.safe_load((tmp_path / "sites" / "local.yaml").read_text())
+    fields["node"]["broadcast_mb"] = 9.5
+    (tmp_path / "sites" / "local.yaml").write_text(yaml.safe_dump(fields))
     done = campaign("sites", "test", "local", "--into", tmp_path / "t")
     kept = json.loads((tmp_path / "config" / "campaign" / "sites" / "local.tested.json").read_text())
     checks = {check["name"]: check for check in kept["checks"]}
@@ -19,6 +22,7 @@ def test_a_test_of_this_machine_finds_it_as_its_file_says(campaign: Command, tmp
         *("return code (exit)", "return code (killed)", "signal and timer"),
     }
     assert "2 ranks in a world of 2 on 2 nodes" in checks["ranks"]["seen"]
+    assert "10 MB on every node" in checks["broadcast"]["seen"] and "sent to all at once" in checks["broadcast"]["seen"]
     assert "cause launcher" in checks["return code (exit)"]["seen"]
     assert "cause node_failure" in checks["return code (killed)"]["seen"]
     assert "all is as the site file says" in done.stdout

@@ -76,7 +76,8 @@ class Launcher:
         section: Options repeated with the command for each node, joined by `:`; empty: the command stands once.
         node_variable: Environment variable by which a rank learns its node's name; empty: its host name is that.
         killed_codes: Exit codes that say a rank was killed by signal 9, as the kernel does when memory runs out.
-        broadcast: Command that sends the file `{source}` to `{target}` on all nodes of the allocation; empty: there is none.
+        broadcast: Command that sends the file `{source}` to `{target}` on all nodes of the allocation; empty: ranks that this
+            launcher starts send it over MPI.
     """
 
     program: str

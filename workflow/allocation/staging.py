@@ -11,20 +11,22 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from model.outcome import CampaignError, Cause, read_json, write_json
+from workflow.allocation.broadcast import SentFile
 from workflow.allocation.deadline import Deadline
-from workflow.allocation.health import after, call_on_each, call_once
+from workflow.allocation.health import after, call_on_each
 from workflow.allocation.heartbeat import replace_json
 from workflow.allocation.launch import Setting
+from workflow.allocation.sending import by_command, over_mpi
 from workflow.allocation.unpacking import environment_folder, sent_archive, unpack
 from workflow.errors import StageError
-from workflow.receipt import LOST, Output, digest
+from workflow.receipt import LOST, Output, is_right
 
 logger = logging.getLogger(__name__)
 _CLEAN_S = 60.0
@@ -96,7 +98,7 @@ class Staging:
         """
         self._planned = {"files": len(outputs), "bytes": sum(each.size for each in outputs), "nodes": len(nodes)}
         began = time.monotonic()
-        self._send(nodes, {str(self._campaign / each.path): (f"{self.folder}/{each.path}", each.size) for each in outputs})
+        self._send(nodes, [SentFile(str(self._campaign / each.path), f"{self.folder}/{each.path}", each) for each in outputs])
         done = self._carry_out(Order(**self._common(), outputs=tuple(outputs)), nodes, self._must_stop)
         if done and self._call is not None:
             write_json(self._call / STAGED, {**self.progress(), "elapsed_s": round(time.monotonic() - began, 3)})
@@ -113,32 +115,25 @@ class Staging:
         Raises:
             StageInError: It is missing or wrong somewhere, or the allocation stops.
         """
-        self._send(nodes, {archive.path: (str(sent_archive(Path(environment_folder(self.folder)))), archive.size)})
+        self._send(nodes, [SentFile(archive.path, str(sent_archive(Path(environment_folder(self.folder)))), archive)])
         if not self._carry_out(Order(**self._common(), environment=archive), nodes, self._must_stop):
             raise self._error()
 
-    def _send(self, nodes: tuple[str, ...], files: Mapping[str, tuple[str, int]]) -> None:
+    def _send(self, nodes: tuple[str, ...], files: Sequence[SentFile]) -> None:
         """Send large files to all nodes at once, so that not every node reads them from the parallel file system.
 
         Nothing rests on it: a broadcast that fails may leave parts of files on some nodes (Frontier User Guide), so each
         node checks what it has by digest afterwards, and copies what is wrong itself.
-
-        Args:
-            nodes: Nodes to make folders on; a broadcast goes to all of the allocation.
-            files: Target and size in bytes, by source.
         """
         least, launcher = self._setting.node.broadcast_mb, self._setting.launcher
-        large = {source: target for source, (target, size) in files.items() if least is not None and size >= least * 1e6}
-        if not large or not launcher.broadcast or launcher.node_variable:
+        large = [each for each in files if least is not None and each.output.size >= least * 1e6]
+        if not large:
             return
-        folders = tuple(sorted({str(Path(target).parent) for target in large.values()}))
-        if not self._carry_out(Order(**self._common(), make=folders), nodes, self._must_stop):
+        folders = tuple(sorted({str(Path(each.target).parent) for each in large}))
+        if launcher.broadcast and not self._carry_out(Order(**self._common(), make=folders), nodes, self._must_stop):
             return
-        sent = 0
-        for source, target in large.items():
-            log = self._logs / f"broadcast-{next(self._numbers)}"
-            log.mkdir()
-            sent += call_once(launcher.sending(source, target), log, self._setting.environment_on(nodes), self._must_stop)
+        send, folder = (by_command if launcher.broadcast else over_mpi), self._logs / f"broadcast-{next(self._numbers)}"
+        sent = send(self._setting, nodes, large, folder, self._must_stop)
         self._planned = {**self._planned, "broadcast_files": sent}
         if sent < len(large):
             logger.warning("%d of %d broadcasts failed; nodes copy for themselves", len(large) - sent, len(large))
@@ -257,11 +252,6 @@ def copy_one(source: Path, target: Path, output: Output) -> bool:
         raise StageInError(f"the copy of '{output.path}' differs from it", str(target), "Its disk may fail.")
     part.replace(target)
     return True
-
-
-def is_right(path: Path, output: Output) -> bool:
-    """Say whether a file is the one that a receipt vouches for, by size first, then by digest."""
-    return path.is_file() and path.stat().st_size == output.size and digest(path) == output.sha256
 
 
 def remove(folder: Path) -> None:

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 from workflow.errors import StageError
-from workflow.receipt import Output, digest
+from workflow.receipt import Output, is_right
 
 _MARK = ".sha256"
 
@@ -58,17 +58,15 @@ def sent_archive(folder: Path) -> Path:
 
 def _bring(archive: Output, sent: Path, copy: Path) -> None:
     """Take what a broadcast has left, if it is whole; else copy the archive."""
-    if sent.is_file():
+    try:
         sent.rename(copy)
-        if _is_right(copy, archive):
-            return
+    except FileNotFoundError:  # nothing was sent, or another virtual node of this machine has taken it
+        copy.unlink(missing_ok=True)
+    if is_right(copy, archive):
+        return
     shutil.copyfile(archive.path, copy)
-    if not _is_right(copy, archive):
+    if not is_right(copy, archive):
         raise StageError("the copy of the packed environment is not the one that was built", archive.path, "Build it anew.")
-
-
-def _is_right(copy: Path, archive: Output) -> bool:
-    return copy.stat().st_size == archive.size and digest(copy) == archive.sha256
 
 
 def _put(part: Path, folder: Path, archive: Output) -> None:

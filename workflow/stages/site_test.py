@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from model.config import ProbeConfig
-from model.outcome import Cause, Status, write_json
+from model.outcome import Cause, Status, read_json, write_json
 from workflow.stages._recipe import Problem, configuration
 from workflow.stages.base import Allocation, Stage, StageResult, StageSpec, TaskResult
 
@@ -82,16 +83,21 @@ def _nodes(allocation: Allocation) -> Check:
 
 
 def _broadcast(allocation: Allocation) -> Check:
-    file = allocation.folder.run / "broadcast.bin"
-    file.write_bytes(os.urandom(_MEGABYTES * 10**6))
+    file, least = allocation.folder.run / "broadcast.bin", allocation.request.site["node"]["broadcast_mb"]
+    megabytes = max(_MEGABYTES, math.ceil(least or 0))
+    file.write_bytes(os.urandom(megabytes * 10**6))
     began = time.monotonic()
     try:
         allocation.stage_in(allocation.vouch("broadcast", file)).result()
     except Exception as error:  # whatever it is, the table tells it
         return _check("broadcast", False, str(error), "node.local")
-    seconds = time.monotonic() - began
-    seen = f"{_MEGABYTES} MB on every node in {seconds:.1f} s, right by digest"
-    return _check("broadcast", True, seen, "node.local")
+    seen = f"{megabytes} MB on every node in {time.monotonic() - began:.1f} s, right by digest"
+    if least is None:
+        return _check("broadcast", True, seen, "node.local")
+    told = [read_json(path) or {} for path in allocation.folder.run.glob("staging/*/staged.json")]
+    was_sent = any(each.get("broadcast_files") for each in told)
+    how = "sent to all at once" if was_sent else "each node had to read it for itself (see job.log)"
+    return _check("broadcast", was_sent, f"{seen}; {how}", "node.local", "node.broadcast_mb")
 
 
 def _reported(allocation: Allocation, probe: TaskResult, check: Callable[[Allocation, list[dict[str, Any]]], Check]) -> Check:
