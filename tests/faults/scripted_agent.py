@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from model.config import ConvertConfig
-from model.outcome import Status
+from model.outcome import Cause, Status
 from workflow.allocation import agent
 from workflow.allocation.allocation import AgentAllocation
 from workflow.allocation.task import TaskLaunch
 from workflow.errors import StageError
+from workflow.search.loop import Plan, Search
+from workflow.search.optimizer import Optimizer
+from workflow.search.space import make_space
+from workflow.search.trials import Trials
 from workflow.stages.base import StageResult, TaskResult
 
 RANK = Path(__file__).with_name("rank.py")
@@ -68,6 +72,8 @@ class Scripted:
             return StageResult(Status.DONE, result={"events": allocation.record.events()})
         if self.kind == "convert":
             return self._convert(allocation)
+        if self.kind == "search":
+            return self._search(allocation)
         nodes = 1 if "+" in self.kind else allocation.num_nodes
         futures = [start(allocation, f"{each}-{i}", each, nodes) for i, each in enumerate(self.kind.split("+"))]
         return as_result([future.result() for future in futures])
@@ -88,6 +94,18 @@ class Scripted:
         result = allocation.task("convert", "convert", config, nodes=2).result()
         hosts = result.outcome.hosts if result.outcome else ()
         return StageResult(result.status, result.cause, result.message, result={"hosts": hosts})
+
+    def _search(self, allocation: AgentAllocation) -> StageResult:
+        """Run the real loop of a search whose trials take all nodes; none of them can succeed."""
+        source = ConvertConfig(name="a", reader={"name": "extxyz"}, sources=(Path("a.xyz"),), store=Path("store"))
+        plan = Plan(50, allocation.num_nodes, 3, lambda point, resume: source, lambda config: "")  # type: ignore[arg-type, return-value]
+        space = make_space("painn", {})
+        settings: dict[str, Any] = {"seed": 1, "initial": [], "num_initial": 3}
+        optimizer = Optimizer(space, allocation.record, settings, allocation.folder.run)
+        search = Search(allocation, plan, optimizer, Trials(allocation.record))
+        search.run()
+        trials = [{"status": each.status, "cause": each.cause, "message": each.message} for each in search.trials]
+        return StageResult(Status.FAILED, Cause.NODE_FAILURE, "no trial succeeded", result={"trials": trials})
 
 
 agent.stage_kind = Scripted  # type: ignore[assignment]

@@ -244,6 +244,14 @@ def test_what_does_not_fit_before_the_deadline_is_not_started_over_and_over(tmp_
     assert result.result["trials"][1]["status"] == "interrupted"
 
 
+def test_too_few_healthy_nodes_for_a_trial_are_the_nodes_fault_and_spend_nothing(tmp_path: Path) -> None:
+    made = allocation(tmp_path, good, spec={"trial": {"nodes": 2, "epochs": 4}}, num_nodes=1)
+    result = run(made)
+    assert (result.status, result.cause) == (Status.FAILED, Cause.NODE_FAILURE)
+    assert result.message == "a trial takes 2 nodes and 1 of the allocation answer"
+    assert made.configs == {} and not [line for line in made.record.lines if line["event"] == "ask"]
+
+
 def test_the_batch_of_a_rank_follows_the_shares_of_the_branches() -> None:
     config = TrainConfig.model_validate(
         {

@@ -69,7 +69,7 @@ class Search:
         self._allocation, self._plan, self._optimizer = allocation, plan, optimizer
         self._running: dict[Future[TaskResult], Trial] = {}
         self._failures: Counter[int] = Counter()
-        self._is_late = False
+        self._is_over = False
 
     def run(self) -> None:
         """Launch, await and tell until the caps are reached or the allocation ends."""
@@ -98,7 +98,7 @@ class Search:
         return [trial for trial in open_ if self._failures[trial.id] < self._plan.tries]
 
     def _free_slots(self) -> int:
-        if self.bug is not None or self._is_late or self._allocation.is_stopping():
+        if self.bug is not None or self._is_over or self._allocation.is_stopping():
             return 0
         return self._allocation.num_nodes // self._plan.nodes - len(self._running)
 
@@ -147,8 +147,8 @@ class Search:
         self.trials.end(trial, result, self._allocation.campaign)
         if trial.cause == Cause.BUG:
             self.bug = result
-        elif trial.cause == Cause.WALLTIME:
-            self._is_late = True  # what does not fit now fits no later
+        elif trial.cause == Cause.WALLTIME or (trial.status == INTERRUPTED and not result.nodes):
+            self._is_over = True  # what does not fit now, into the time or on the nodes that are left, fits no later
         elif trial.status == INTERRUPTED and trial.cause is not None:
             self._failures[trial.id] += 1
 

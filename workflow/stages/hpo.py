@@ -213,6 +213,9 @@ def _verdict(allocation: Allocation, spec: HpoSpec, search: Search) -> tuple[Sta
     left = [trial for trial in trials if trial.status == INTERRUPTED and trial.cause not in (None, Cause.WALLTIME)]
     if left and not allocation.is_stopping():
         return Status.FAILED, Cause(str(left[0].cause)), f"trial {left[0].id}: {left[0].message}"
+    if allocation.num_nodes < spec.trial.nodes:
+        what = f"a trial takes {spec.trial.nodes} nodes and {allocation.num_nodes} of the allocation answer"
+        return Status.FAILED, Cause.NODE_FAILURE, what
     is_last = allocation.request.link == allocation.request.links and not allocation.folder.stop.exists()
     if is_last and done:
         return Status.DONE, None, f"the links ran out after {len(settled)} of {spec.evaluations} trials"
