@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -160,6 +160,52 @@ def test_never_more_calls_at_once_than_allowed(bench: Make) -> None:
     assert most == 4
 
 
+def test_a_hundred_calls_are_the_most_unless_told_otherwise() -> None:
+    here = Crowd()
+    executor = NodePoolExecutor(NodePool([f"n{i}" for i in range(250)]), here)
+    executor.start()
+    futures: list[Future[TaskResult]] = [Future() for _ in range(250)]
+    for i, future in enumerate(futures):
+        executor.enqueue(TaskLaunch(f"t{i}", Path(f"t{i}"), ("x",)), future)
+    here.await_all(100)
+    here.go_on.set()
+    assert {future.result(60).status for future in futures} == {Status.DONE}
+    executor.shutdown()
+    assert (here.most, here.total) == (100, 250)
+
+
+class Crowd:
+    """A runner whose tasks wait for one another, and that counts them."""
+
+    def __init__(self) -> None:
+        self.now = self.most = self.total = 0
+        self.go_on = threading.Event()
+        self._changed = threading.Condition()
+
+    def refusal(self, launch: TaskLaunch) -> str:
+        return ""
+
+    def run(self, launch: TaskLaunch, nodes: tuple[str, ...], settle: object) -> TaskResult:
+        self._count(1)
+        self.go_on.wait(60)
+        self._count(-1)
+        return TaskResult(launch.name, launch.folder, Status.DONE, None, "", None, nodes, 0.0)
+
+    def end(self) -> None:
+        self.go_on.set()
+
+    def await_all(self, number: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.now >= number, 60)
+
+    def _count(self, change: int) -> None:
+        with self._changed:
+            self.now += change
+            self.total += max(change, 0)
+            self.most = max(self.most, self.now)
+            self._changed.notify_all()
+
+
 @pytest.fixture
 def named_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launcher:
     program = tmp_path / "bin" / "launch-on-named-nodes"
@@ -184,6 +230,24 @@ def test_a_node_that_answers_and_fails_everything_is_voted_out(bench: Make, name
     results = [here.task(f"t{i}", 1, "work").result(60) for i in range(12)]
     assert here.pool.quarantined == ["black"]
     assert [result.nodes for result in results if result.status is Status.FAILED] == [("black",)] * 2
+
+
+def test_many_tasks_that_fail_at_once_share_the_calls_that_look_for_silent_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, seen = tmp_path / "now", tmp_path / "seen"
+    now.mkdir()
+    program = tmp_path / "launch-and-count"
+    program.write_text(f"#!/bin/sh\nmkdir {now}/$$\nls {now} | wc -l >> {seen}\nsleep 0.1\nrmdir {now}/$$\nexit 1\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    setting = Setting(Launcher(program.name, ("{hosts}",)), (), load_site("local").node, dict(os.environ))
+    probe = Probe(setting, tmp_path / "probes", 60.0, at_once=3)
+    groups = [tuple(f"n{i}.{k}" for k in range(3)) for i in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(probe, groups)) == [list(group) for group in groups]
+    counts = [int(line) for line in seen.read_text().split()]
+    assert len(counts) == 4 * (1 + 3 + 3) and max(counts) <= 3
 
 
 def test_a_task_that_no_longer_fits_is_told_not_kept(bench: Make, named_nodes: Launcher) -> None:

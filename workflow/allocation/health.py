@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from threading import BoundedSemaphore
 
 from workflow.allocation.guard import KILL_ALL
 from workflow.allocation.launch import Setting, start, write_hosts
@@ -54,22 +55,25 @@ class Probe:
         setting: See `Setting`.
         folder: Where the calls leave their logs and host lists.
         timeout_s: Seconds after which a call counts as unanswered.
+        at_once: Most calls side by side, whoever asks: many tasks may fail at once, and a launcher bears about a hundred calls.
     """
 
-    def __init__(self, setting: Setting, folder: Path, timeout_s: float) -> None:
+    def __init__(self, setting: Setting, folder: Path, timeout_s: float, at_once: int = 32) -> None:
         self._setting, self._folder, self._timeout_s = setting, folder, timeout_s
+        self._at_once, self._room = at_once, BoundedSemaphore(at_once)
         self._numbers = count(1)  # its `next` is atomic: several tasks may fail at once
 
     def __call__(self, nodes: tuple[str, ...]) -> list[str]:
         """Return those of `nodes` that do not answer."""
-        silent = silent_nodes(nodes, self._answers)
+        silent = silent_nodes(nodes, self._answers, self._at_once)
         if silent:
             logger.warning("nodes that do not answer: %s", ", ".join(silent))
         return silent
 
     def _answers(self, nodes: tuple[str, ...]) -> bool:
         folder = self._folder / str(next(self._numbers))
-        return call_on_each(self._setting, nodes, _TRIVIAL, folder, after(self._timeout_s))
+        with self._room:
+            return call_on_each(self._setting, nodes, _TRIVIAL, folder, after(self._timeout_s))
 
 
 def call_on_each(
