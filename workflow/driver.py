@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import secrets
 import traceback
@@ -79,7 +80,7 @@ class Driver:
 
     def run(self, *, once: bool = False, resume: bool = False) -> int:
         """Tell the whole story; see `run_campaign`."""
-        with self._lease() as journal, self._kernel(journal) as kernel:
+        with _private(), self._lease() as journal, self._kernel(journal) as kernel:
             self._open(journal, kernel, resume)
             self._adopt(list(self._ledger.stages))
             self._lay_out(kernel)
@@ -89,7 +90,7 @@ class Driver:
 
     def wind_down(self, keys: list[str]) -> None:
         """Cancel some stages, and go on until they have ended."""
-        with self._lease() as journal, self._kernel(journal) as kernel:
+        with _private(), self._lease() as journal, self._kernel(journal) as kernel:
             self._open(journal, kernel, resume=False)
             self._adopt(keys)
             entries = [self._ledger.stage(key) for key in keys]
@@ -267,6 +268,16 @@ class Driver:
 
     def _interrupt(self) -> None:
         self._interrupted = True
+
+
+@contextmanager
+def _private() -> Iterator[None]:
+    """Keep what is made from all other users, whatever the umask of the shell; the jobs' scripts do the same."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _attempt(job: Job) -> Job:
