@@ -12,6 +12,7 @@ import yaml
 from workflow.errors import CampaignError, ConfigError
 
 Key = tuple[str, ...]
+_MOST_NODES, _MOST_DIGITS = 100_000, 1000
 _PLAIN = tuple(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float"))
 
 
@@ -66,7 +67,15 @@ for _tag, _pattern, _first in (
     ("merge", r"<<", ["<"]),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value.replace("_", "")))
+
+
+def _whole_number(_: yaml.SafeLoader, node: yaml.Node) -> int:
+    if len(node.value) > _MOST_DIGITS:
+        raise yaml.constructor.ConstructorError(None, None, f"a number of {len(node.value)} digits", node.start_mark)
+    return int(node.value.replace("_", ""))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def _as_text(key: yaml.Node) -> yaml.Node:
@@ -89,6 +98,8 @@ def read_document(path: Path, missing: str, *, may_be_empty: bool = False) -> Do
     try:
         loader = _Loader(path.read_text())
         node = loader.get_single_node()
+        if _size(node, {}) > _MOST_NODES:
+            raise ConfigError("aliases repeat one another beyond measure", str(path), "Write out what they stand for.")
         lines, faults = _walk(path, node)
         fields = loader.construct_document(node) if node is not None else None
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -104,6 +115,17 @@ def read_document(path: Path, missing: str, *, may_be_empty: bool = False) -> Do
     if not isinstance(fields, dict):
         raise ConfigError("not a mapping", str(path), "Write keys and values: `name: …`, `stages: …`.")
     return Document(path, fields, lines, faults)
+
+
+def _size(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Count the values that stand below a node when every alias is written out; one inside itself counts once."""
+    if id(node) not in known:
+        known[id(node)] = 1
+        if isinstance(node, yaml.MappingNode):
+            known[id(node)] += sum(_size(part, known) for pair in node.value for part in pair)
+        elif isinstance(node, yaml.SequenceNode):
+            known[id(node)] += sum(_size(part, known) for part in node.value)
+    return known[id(node)]
 
 
 def _not_yaml(path: Path, error: Exception) -> CampaignError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import Formatter
 
 from workflow.document import Document
 from workflow.errors import ConfigError
@@ -15,8 +16,11 @@ def fill(text: str, names: dict[str, str], where: str) -> str:
         ConfigError: A name is not among the site's paths.
     """
     try:
+        for _, name, form, conversion in Formatter().parse(text):
+            if name is not None and (name not in names or form or conversion):
+                raise KeyError(name)  # also of `{name:>9999999999}`, which would fill the memory
         return text.format(**names)
-    except (LookupError, ValueError, AttributeError, TypeError) as error:
+    except (LookupError, ValueError) as error:
         known = ", ".join(sorted(names)) or "none"
         what = f"'{text}' names a path that the site does not have ({error})"
         raise ConfigError(what, where, f"Put it under `paths:` of your site overlay. Known: {known}.") from error
@@ -29,7 +33,13 @@ def campaign_folder(document: Document, folder: str, names: dict[str, str]) -> P
         ConfigError: A name in braces is not known, or something else than a folder stands there.
     """
     text = fill(folder, names, document.where(("folder",)))
-    path = (document.path.resolve().parent / Path(text).expanduser()).resolve()
-    if path.exists() and not path.is_dir():
-        raise document.fault(f"{path} is no folder", ("folder",), "Name one that is, or that can be made.")
+    remedy = "Name one that is, or that can be made."
+    try:
+        path = (document.path.resolve().parent / Path(text).expanduser()).resolve()
+        if path.exists() and not path.is_dir():
+            raise document.fault(f"{path} is no folder", ("folder",), remedy)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise document.fault(
+            f"{text[:80]!r} is no folder ({getattr(error, 'strerror', None) or error})", ("folder",), remedy
+        ) from error
     return path

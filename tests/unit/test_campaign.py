@@ -91,11 +91,30 @@ def test_an_alias_inside_itself_does_not_hang(tmp_path: Path, text: str) -> None
     assert "a" in read_document(file, "").fields
 
 
-def test_a_bomb_of_aliases_is_read_in_no_time(tmp_path: Path) -> None:
-    levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 30)]
+@pytest.mark.parametrize(
+    ("first", "level"), [("[x, x]", "[{}]"), ("{k: v}", "{{<<: [{}], k{n}: 1}}"), ("{k: v}", "[{{a: [{}]}}]")]
+)
+def test_a_bomb_of_aliases_is_refused_in_no_time(tmp_path: Path, first: str, level: str) -> None:
+    levels = [f"l{n}: &l{n} " + level.format(", ".join([f"*l{n - 1}"] * 9), n=n) for n in range(1, 30)]
     file = tmp_path / "a.yaml"
-    file.write_text("\n".join(["l0: &l0 [x, x]", *levels]))
-    assert len(read_document(file, "").lines) < 1000
+    file.write_text("\n".join([f"l0: &l0 {first}", *levels]))
+    with pytest.raises(ConfigError, match="beyond measure"):
+        read_document(file, "")
+
+
+def test_aliases_of_a_real_file_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("one: &one {a: 1, b: [1, 2]}\nmany: [" + ", ".join(["*one"] * 5000) + "]\ntwo: {<<: *one, a: 2}\n")
+    fields = read_document(file, "").fields
+    assert len(fields["many"]) == 5000 and fields["two"] == {"a": 2, "b": [1, 2]}
+
+
+def test_a_number_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("a: 1\nb: " + "9" * 5000 + "\n")
+    with pytest.raises(ConfigError, match="a number of 5000 digits") as caught:
+        read_document(file, "")
+    assert caught.value.where == f"{file}:2"
 
 
 @pytest.mark.parametrize("text", ["!!python/object/apply:os.system [true]", "key: !!python/name:os.system"])
