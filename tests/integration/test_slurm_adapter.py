@@ -11,7 +11,7 @@ from slurm.cluster import Cluster
 from slurm.world import ended, home_of, job, row, wait, with_queue, with_scheduler
 
 from workflow.batch import scheduler
-from workflow.batch.scheduler import JobState, Scheduler, this_job
+from workflow.batch.scheduler import JobRow, JobState, Scheduler, this_job
 from workflow.batch.slurm import Kind
 from workflow.errors import SchedulerError, SiteError
 from workflow.site import Site, load_site
@@ -98,6 +98,29 @@ def test_held_and_cancelled_before_and_after_the_start(batch: Scheduler, site: S
     batch.cancel(running)
     batch.cancel("999999")
     assert not (tmp_path / "b" / "ran").exists()
+
+
+def test_cancelled_in_its_first_second_and_cancelled_while_it_waited(batch: Scheduler, site: Site, tmp_path: Path) -> None:
+    """Queue and accounting show both with a start that equals the end; only one of them was ever given nodes."""
+
+    def told(job_id: str) -> list[JobRow]:
+        return [each for each in Kind(site)._accounting() if each.job_id == job_id]
+
+    blocker = batch.submit(job(site, tmp_path / "a", WAITS, nodes=8, queue="bin1"))
+    wait(lambda: row(batch, blocker).state is JobState.RUNNING)
+    waiting = batch.submit(job(site, tmp_path / "b", "true", nodes=8, queue="bin1"))
+    wait(lambda: bool(told(waiting)))
+    batch.cancel(waiting)
+    batch.cancel(blocker)
+    ended(batch, blocker)
+    brief = batch.submit(job(site, tmp_path / "c", WAITS))
+    wait(lambda: row(batch, brief).state is JobState.RUNNING, every=0.05)
+    batch.cancel(brief)
+    for job_id, has_started in ((waiting, False), (brief, True)):
+        done = ended(batch, job_id)
+        wait(lambda job_id=job_id: [each.state for each in told(job_id)] == [JobState.CANCELLED])
+        for each in (done, *told(job_id)):
+            assert (each.state, each.started is not None) == (JobState.CANCELLED, has_started), each
 
 
 def test_the_walltime_ends_a_job(batch: Scheduler, site: Site, tmp_path: Path) -> None:

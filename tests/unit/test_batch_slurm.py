@@ -35,12 +35,16 @@ def spec(folder: str = "/lustre/a", **fields: object) -> JobSpec:
     )
 
 
-def queue(state: str, reason: str = "None", began: str = "100", ended: str = "200", submitted: str = "50") -> JobRow:
-    return slurm._queue_row(["7", submitted, state, reason, began, ended, "2", "ctoken", "/lustre/a"])
+def queue(
+    state: str, reason: str = "None", began: str = "100", ended: str = "200", submitted: str = "50", given: str = "n[1-2]"
+) -> JobRow:
+    return slurm._queue_row(["7", submitted, state, reason, began, ended, "2", given, "ctoken", "/lustre/a"])
 
 
-def accounting(state: str, code: str = "0:0", began: str = "100", ended: str = "200", submitted: str = "50") -> JobRow:
-    return slurm._accounting_row(["7", submitted, state, code, began, ended, "2", "ctoken", "/lustre/a"])
+def accounting(
+    state: str, code: str = "0:0", began: str = "100", ended: str = "200", submitted: str = "50", nodes: str = "2"
+) -> JobRow:
+    return slurm._accounting_row(["7", submitted, state, code, began, ended, nodes, "ctoken", "/lustre/a"])
 
 
 def merged(*rows: JobRow | None) -> list[JobRow]:
@@ -99,16 +103,24 @@ def test_an_id_that_is_used_again_is_another_job() -> None:
 
 
 def test_estimates_and_holds() -> None:
-    assert queue("PENDING").started is None
+    assert queue("PENDING", given="").started is None
+    assert queue("CONFIGURING").started is None
     assert queue("PENDING", "JobHeldUser").state is JobState.HELD
     assert queue("PENDING", "launch failed requeued held").state is JobState.HELD
-    assert queue("CANCELLED", began="200").started is None
     assert queue("CANCELLED").node_hours == pytest.approx(2 * 100 / 3600)
 
 
+def test_a_job_has_started_if_nodes_were_given_to_it_however_soon_it_ended() -> None:
+    for row in (queue("CANCELLED", began="200"), accounting("CANCELLED by 7", began="200")):
+        assert (row.started, row.ended, row.node_hours) == (200.0, 200.0, 0.0)
+    for row in (queue("CANCELLED", began="200", given=""), accounting("CANCELLED by 7", began="200", nodes="0")):
+        assert (row.started, row.ended, row.node_hours) == (None, 200.0, 0.0)
+    assert accounting("RUNNING", ended="Unknown", nodes="0").started == 100.0, "accounting may tell of its nodes later"
+
+
 def test_a_job_of_another_name_breaks_no_row() -> None:
-    text = "\x1f".join(["7", "1", "RUNNING", "None", "1", "2", "1", "a|b\tc", "/x y"]) + "\ngarbage\n"
-    assert slurm._fields(text, 9) == [["7", "1", "RUNNING", "None", "1", "2", "1", "a|b\tc", "/x y"]]
+    text = "\x1f".join(["7", "1", "RUNNING", "None", "1", "2", "1", "n1", "a|b\tc", "/x y"]) + "\ngarbage\n"
+    assert slurm._fields(text, 10) == [["7", "1", "RUNNING", "None", "1", "2", "1", "n1", "a|b\tc", "/x y"]]
 
 
 def test_the_lines_of_a_script_say_everything(site: Site) -> None:

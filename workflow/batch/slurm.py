@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 COMMANDS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "srun")
 
 _BETWEEN = "\x1f"  # between fields: a job of the user's own may have any other character in its name
-_QUEUE = _BETWEEN.join(("%i", "%V", "%T", "%r", "%S", "%e", "%D", "%j", "%Z"))
-_ACCOUNTING = "JobIDRaw,Submit,State,ExitCode,Start,End,NNodes,JobName,WorkDir"
+_QUEUE = _BETWEEN.join(("%i", "%V", "%T", "%r", "%S", "%e", "%D", "%N", "%j", "%Z"))
+_ACCOUNTING = "JobIDRaw,Submit,State,ExitCode,Start,End,AllocNodes,JobName,WorkDir"
 _QUIET = ("SQUEUE_", "SACCT_")
 """Variables by which users filter what they are shown; ours must show everything."""
 _WORDS = {
@@ -108,7 +108,7 @@ class Kind(Scheduler):
         queue = self._ask(["squeue", "--me", "--noheader", "--states=all", f"--format={_QUEUE}"])
         if queue.code != 0:
             raise SchedulerError(f"squeue ended with {queue.code}: {queue.words}", "squeue", "It is asked again.")
-        queued = [_queue_row(fields) for fields in _fields(queue.out, 9)]
+        queued = [_queue_row(fields) for fields in _fields(queue.out, 10)]
         try:
             return Snapshot(_merged(queued, self._accounting()))
         except SchedulerError:
@@ -224,10 +224,12 @@ def _fields(text: str, count: int) -> list[list[str]]:
 
 
 def _queue_row(fields: list[str]) -> JobRow:
-    job_id, submitted, word, reason, began, ended, nodes, name, folder = fields
+    job_id, submitted, word, reason, began, ended, nodes, given, name, folder = fields
     state = _state(word)
-    if state is JobState.QUEUED:
-        state, began = JobState.HELD if reason.startswith(_HELD) else state, ""  # of a waiting job its start is a guess
+    if state is JobState.QUEUED or not given:
+        began = ""  # of a waiting job its start is a guess; of one that was cancelled while it waited, it is its end
+    if state is JobState.QUEUED and reason.startswith(_HELD):
+        state = JobState.HELD
     code = 0 if state is JobState.COMPLETED else None
     times = _times(state, submitted, began, ended)
     return JobRow(job_id, name, folder, state, code, reason, *times, _number(nodes))
@@ -238,13 +240,13 @@ def _accounting_row(fields: list[str]) -> JobRow:
     state = _state(word)
     if state.is_final and _time(ended) is None:
         state = JobState.ENDING  # after an outage the state comes first, time and exit code seconds later
+    if state.is_final and not _number(nodes):
+        began = ""  # no nodes were ever given to it
     times = _times(state, submitted, began, ended)
     return JobRow(job_id, name, folder, state, _exit(code) if state.is_final else None, word, *times, _number(nodes))
 
 
 def _times(state: JobState, submitted: str, began: str, ended: str) -> tuple[float, float | None, float | None]:
-    if state is JobState.CANCELLED and began == ended:
-        began = ""  # so the queue shows a job that was cancelled while it waited
     return _time(submitted) or 0.0, _time(began), _time(ended) if state.is_final else None
 
 
