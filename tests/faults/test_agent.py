@@ -97,17 +97,31 @@ def test_a_task_that_does_not_stop_is_ended_before_the_walltime_is_over(world: W
     assert receipt.ended - receipt.started < world.walltime_s
 
 
-@pytest.mark.parametrize("ask", ["file", "signal"])
-def test_a_cancel_stops_in_order_long_before_the_end(world: World, ask: str) -> None:
+@pytest.mark.parametrize("number", [None, signal.SIGUSR1])
+def test_a_cancel_or_the_walltimes_signal_stops_in_order_before_the_end(world: World, number: signal.Signals | None) -> None:
     attempt = world.attempt("work")
     agent = world.start(attempt)
     _wait_for_work(attempt, "work-0")
-    if ask == "file":
+    if number is None:
         attempt.stop.touch()
     else:
-        os.kill(agent.pid, signal.SIGTERM)
-    agent.wait(60)
-    assert read_json(attempt.receipt)["status"] == Status.PARTIAL
+        os.kill(agent.pid, number)
+    assert agent.wait(60) == 0
+    receipt = read_json(attempt.receipt)
+    assert (receipt["status"], receipt["cause"]) == (Status.PARTIAL, None)
+
+
+@pytest.mark.parametrize("behaviour", ["work", "stubborn"])
+def test_who_is_asked_to_end_from_outside_was_preempted_and_says_so(world: World, behaviour: str) -> None:
+    attempt = world.attempt(behaviour)
+    agent = world.start(attempt)
+    _wait_for_work(attempt, f"{behaviour}-0")
+    os.kill(agent.pid, signal.SIGTERM)
+    assert agent.wait(60) == 1
+    receipt = read_json(attempt.receipt)
+    assert (receipt["status"], receipt["cause"]) == (Status.FAILED, Cause.PREEMPTED), receipt
+    assert receipt["evidence"]["stopped_by"] == "signal 15" and receipt["evidence"]["taken_s"] > 0
+    assert (attempt.tasks / f"{behaviour}-0" / "stop").exists()
 
 
 def test_a_revoked_attempt_ends_its_tasks_and_leaves_no_receipt(world: World) -> None:

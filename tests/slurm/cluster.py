@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from slurm.configuration import ACCOUNT, PARTITION, Layout, free_ports
-from workflow.process import ProcessId, start_time
+from workflow.process import ProcessId, pids, start_time
 
 PROGRAMS = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "srun", "sbcast", "sacct")
 SYSTEM = ("unshare", "setpriv", "mount", "hostname")
@@ -119,6 +119,17 @@ class Cluster:
         (first,) = Path(f"/proc/{self.pid(node)}/task/{self.pid(node)}/children").read_text().split()
         return int(first)
 
+    def processes(self, node: str, *words: str) -> list[int]:
+        """Return the ids, on this host, of a node's processes whose command line holds all these words."""
+        space = Path(f"/proc/{self.inside(node)}/ns/pid").readlink()
+        found = []
+        for pid in pids():
+            with contextlib.suppress(OSError):  # it has just ended
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+                if set(words) <= set(command) and Path(f"/proc/{pid}/ns/pid").readlink() == space:
+                    found.append(pid)
+        return found
+
     def freeze(self, name: str) -> None:
         """Let a daemon stand still."""
         os.kill(self.pid(name), signal.SIGSTOP)
@@ -141,6 +152,11 @@ class Cluster:
         else:
             self._start_daemon(name)
 
+    def configure(self, **values: object) -> None:
+        """Let the whole cluster have other values in its configuration until it is healed."""
+        self._layout.rewrite(values)
+        self.run("scontrol", "reconfigure")
+
     def state(self, node: str) -> str:
         """Return a node's state, without its flags; empty while it is not known or does not answer."""
         text = self.run("sinfo", "-h", "-n", node, "-o", "%T", check=False).split()
@@ -152,6 +168,8 @@ class Cluster:
             if process.poll() is not None:
                 self.revive(name)
         self._wait_for(self._answers, "slurmctld")
+        if self._layout.is_rewritten:
+            self.configure()
         self.run("scancel", "--partition", PARTITION)
         self._wait_for(self._is_idle, "idle nodes", seconds=90)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,15 @@ class Layout:
     def database_socket(self) -> Path:
         return self.root / "db.sock"
 
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether the configuration differs from the one that the cluster starts with."""
+        return self.slurm_conf.read_text() != self._text({})
+
+    def rewrite(self, values: Mapping[str, object]) -> None:
+        """Write the configuration anew, with these values in place of its own."""
+        self.slurm_conf.write_text(self._text(values))
+
     def write(self) -> None:
         """Write all files."""
         for name in (
@@ -45,11 +54,17 @@ class Layout:
             *(f"spool/{node}" for node in self.names),
         ):
             (self.root / name).mkdir(parents=True)
-        self.slurm_conf.write_text(self._controller() + "".join(self._nodes()))
+        self.rewrite({})
         (self.root / "slurmdbd.conf").write_text(self._database())
         (self.root / "slurmdbd.conf").chmod(0o600)  # slurmdbd insists: a password may stand in it
         names = (*self.names, socket.gethostname(), "localhost")
         (self.root / "hosts").write_text("".join(f"127.0.0.1 {name}\n" for name in names))
+
+    def _text(self, values: Mapping[str, object]) -> str:
+        lines = (self._controller() + "".join(self._nodes())).splitlines()
+        assert set(values) <= {line.partition("=")[0] for line in lines}, values
+        named = ((line.partition("=")[0], line) for line in lines)
+        return "".join(f"{name}={values[name]}\n" if name in values else f"{line}\n" for name, line in named)
 
     def _controller(self) -> str:
         root = self.root

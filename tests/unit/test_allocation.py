@@ -9,13 +9,15 @@ import pytest
 
 from model.config import ScreenConfig, load
 from model.outcome import Cause, Status
-from workflow.allocation.agent import failure, inherited_result, require_fence
+from workflow.allocation.agent import cut_short, failure, inherited_result, require_fence
 from workflow.allocation.allocation import RevokedError, local_folder, moved
+from workflow.allocation.deadline import Deadline
 from workflow.allocation.staging import StageInError
 from workflow.errors import StageError
-from workflow.receipt import Receipt, write_receipt
+from workflow.receipt import Output, Receipt, write_receipt
 from workflow.request import Request
 from workflow.rundir import AttemptDir
+from workflow.stages.base import StageResult
 
 
 def test_a_configuration_for_people_points_at_the_shared_files(tmp_path: Path) -> None:
@@ -79,6 +81,32 @@ def test_an_agent_without_its_fence_does_nothing(tmp_path: Path) -> None:
     attempt.revoked.touch()
     with pytest.raises(RevokedError, match="revoked"):
         require_fence(attempt)
+
+
+def _preempted() -> Deadline:
+    deadline = Deadline(3600.0, 300.0, 60.0, lambda: 100.0, lambda: 0.0)
+    deadline.advance("signal 15", from_outside=True)
+    return deadline
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"), [(Status.PARTIAL, None), (Status.FAILED, Cause.LAUNCHER), (Status.FAILED, Cause.WALLTIME)]
+)
+def test_what_a_preempted_attempt_did_not_end_uses_up_no_link(status: Status, cause: Cause | None) -> None:
+    output = Output("checkpoint", "a", 1, "0")
+    found = cut_short(StageResult(status, cause, "so far", (output,), {"epochs": 3}, {"quarantined": ["n1"]}), _preempted())
+    assert (found.status, found.cause) == (Status.FAILED, Cause.PREEMPTED)
+    assert (found.outputs, found.result) == ((output,), {"epochs": 3})
+    assert "signal 15" in found.message and "3300 s" in found.message
+    assert found.evidence == {"quarantined": ["n1"], "stopped_by": "signal 15", "taken_s": 3300.0, "said": "so far"}
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"), [(Status.DONE, None), (Status.FAILED, Cause.BUG), (Status.FAILED, Cause.BAD_CONFIG)]
+)
+def test_what_a_preempted_attempt_did_end_stays_as_it_is(status: Status, cause: Cause | None) -> None:
+    result = StageResult(status, cause, "so it is")
+    assert cut_short(result, _preempted()) is result
 
 
 def test_a_first_attempt_inherits_nothing(tmp_path: Path) -> None:

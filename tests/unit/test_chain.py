@@ -48,6 +48,14 @@ def event(word: str, where: str, cause: str) -> dict[str, Any]:
         (("intent 1.1", "intent 2.1", "failed 1.1 bug"), ("failed", 0, 0)),
         (("intent 1.1", "failed 1.1 stalled"), ("launch", 1, 2)),
         (("intent 1.1", "failed 1.1 stalled", "intent 1.2", "failed 1.2 storage"), ("failed", 0, 0)),
+        (("intent 1.1", "failed 1.1 preempted"), ("launch", 1, 2)),
+        (("intent 1.1", "failed 1.1 preempted", "intent 1.2", "partial 1.2"), ("launch", 2, 1)),
+        (("intent 1.1", "failed 1.1 preempted", "intent 1.2", "failed 1.2 preempted"), ("failed", 0, 0)),
+        (("intent 3.1", "failed 3.1 preempted"), ("launch", 3, 2)),
+        (("intent 3.1", "failed 3.1 preempted", "intent 3.2", "done 3.2"), ("done", 3, 2)),
+        (("intent 1.1", "intent 2.1", "failed 1.1 preempted"), ("wait", 0, 0)),
+        (("intent 1.1", "intent 2.1", "failed 1.1 preempted", "partial 2.1"), ("launch", 3, 1)),
+        (("intent 1.1", "cancel_requested", "failed 1.1 preempted"), ("cancelled", 0, 0)),
         (("intent 1.1", "failed 1.1 oom"), ("failed", 0, 0)),
         (("intent 1.1", "intent 2.1", "failed 1.1 walltime", "failed 2.1 walltime"), ("launch", 2, 2)),
         (("intent 1.1", "failed 1.1"), ("launch", 1, 2)),
@@ -97,6 +105,29 @@ def test_a_link_that_was_lost_is_made_up_for_as_often_as_one_may_be_tried_again(
     assert most_links(told(*lost[:3], "failed 2.1"), SPEC) == 3, "one that was not needed is not lost"
     done = next_step(told(*lost, "partial 2.1", "partial 3.1"), SPEC)
     assert (done.do, done.link, done.attempt) == ("launch", 4, 1)
+
+
+def test_a_preempted_attempt_uses_up_no_link_but_an_attempt() -> None:
+    one = StageSpec(kind="train", nodes=2, links=1, attempts=3)
+    lines = ["intent 1.1", "failed 1.1 preempted"]
+    for number in (2, 3):
+        step = next_step(told(*lines), one)
+        assert (step.do, step.link, step.attempt) == ("launch", 1, number)
+        lines += [f"intent 1.{number}", f"failed 1.{number} preempted"]
+    step = next_step(told(*lines), one)
+    assert (step.do, step.cause) == ("failed", "preempted")
+    assert "3 attempts" in step.message
+    assert told(*lines).links_ended == 0
+
+
+def test_a_preempted_link_is_made_up_for_where_the_one_ahead_takes_over() -> None:
+    lost = ("intent 1.1", "intent 2.1", "intent 3.1", "failed 1.1 preempted")
+    assert most_links(told(*lost), SPEC) == 4
+    assert most_links(told(*lost, "failed 2.1 preempted"), SPEC) == 4, "as often as one link may be tried again"
+    done = next_step(told(*lost, "partial 2.1", "partial 3.1"), SPEC)
+    assert (done.do, done.link, done.attempt) == ("launch", 4, 1)
+    ended = next_step(told(*lost, "partial 2.1", "partial 3.1", "intent 4.1", "partial 4.1"), SPEC)
+    assert (ended.do, ended.cause) == ("failed", "walltime")
 
 
 def test_a_resumed_stage_has_one_link_more_than_it_used_up() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from workflow.allocation.deadline import Deadline
 
 
@@ -47,6 +49,31 @@ def test_a_signal_advances_and_never_delays() -> None:
     deadline.advance("signal 10")
     time.now += 31.0
     assert deadline.must_kill and deadline.reason == "signal 15"
+
+
+def test_a_request_from_outside_long_before_the_time_is_no_walltime() -> None:
+    deadline, time = made(margin_s=300.0, length_s=3600.0)
+    time.now += 1000.0
+    deadline.advance("signal 15", from_outside=True)
+    assert deadline.is_due and deadline.is_preempted and deadline.taken_s == 2300.0
+    time.now += 10.0
+    deadline.advance("cancelled")
+    assert deadline.is_preempted and deadline.reason == "signal 15", "the first request counts"
+
+
+@pytest.mark.parametrize(("after_s", "from_outside"), [(1000.0, False), (3000.0, True), (3300.0, True), (3500.0, True)])
+def test_what_the_campaign_asks_for_or_comes_near_the_walltime_is_no_preemption(after_s: float, from_outside: bool) -> None:
+    deadline, time = made(margin_s=300.0, length_s=3600.0)
+    time.now += after_s
+    deadline.advance("signal", from_outside=from_outside)
+    assert deadline.is_due and not deadline.is_preempted
+
+
+def test_a_stop_that_was_asked_for_is_not_turned_into_a_preemption() -> None:
+    deadline, _ = made()
+    deadline.advance("cancelled")
+    deadline.advance("signal 15", from_outside=True)
+    assert not deadline.is_preempted and deadline.reason == "cancelled"
 
 
 def test_a_clock_that_is_set_moves_nothing() -> None:

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +127,13 @@ class Agent:
 
     def work(self) -> StageResult:
         """Tell the story."""
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, lambda received, _: self._deadline.advance(f"signal {received}"))
+        signal.signal(signal.SIGTERM, lambda number, _: self._deadline.advance(f"signal {number}", from_outside=True))
+        signal.signal(signal.SIGUSR1, lambda number, _: self._deadline.advance(f"signal {number}"))  # we have it sent at the end
         adopt_orphans()
         self._heartbeat.start()
         try:
-            return self._with_evidence(self._work_on(self._healthy_nodes()))
+            result = self._work_on(self._healthy_nodes())
+            return self._with_evidence(cut_short(result, self._deadline) if self._deadline.is_preempted else result)
         finally:
             self._phase = "ended"
             self._heartbeat.stop()
@@ -192,6 +194,18 @@ class Agent:
         starts = [AttemptDir(Path(self._request.campaign) / folder) for folder in self._request.previous]
         killed = [read_json(each.start) for each in starts if each.start.exists() and not each.receipt.exists()]
         return [self._local(start["job_id"]) for start in killed if start]
+
+
+def cut_short(result: StageResult, deadline: Deadline) -> StageResult:
+    """Return the result of a preempted attempt: what is not done is the fault neither of the stage nor of its walltime.
+
+    So it uses up no link: another attempt at the same one goes on. A fault that trying again cannot mend stays one.
+    """
+    if result.status is Status.DONE or (result.cause is not None and not result.cause.is_transient):
+        return result
+    message = f"stopped from outside by {deadline.reason}, with {deadline.taken_s:.0f} s left to work in"
+    evidence = {**result.evidence, "stopped_by": deadline.reason, "taken_s": round(deadline.taken_s, 1), "said": result.message}
+    return replace(result, status=Status.FAILED, cause=Cause.PREEMPTED, message=message, evidence=evidence)
 
 
 def inherited_result(request: Request) -> StageResult | None:

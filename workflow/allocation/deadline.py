@@ -37,6 +37,7 @@ class Deadline:
         self._stop_at = clock() + (end_time - wall()) - margin_s
         self._reason = "the end of the walltime is near"
         self._advanced = False
+        self._taken_s = 0.0
 
     @property
     def is_due(self) -> bool:
@@ -47,6 +48,19 @@ class Deadline:
     def is_cancelled(self) -> bool:
         """Whether a person or a signal, not the clock, asked to stop."""
         return self._advanced
+
+    @property
+    def is_preempted(self) -> bool:
+        """Whether the site or somebody there stopped it, long before its own time: its walltime had not come.
+
+        A request within one stop margin of that time counts as the walltime, which a scheduler may reckon otherwise.
+        """
+        return self._taken_s > self._margin_s
+
+    @property
+    def taken_s(self) -> float:
+        """Seconds of work that a request from outside has taken from it."""
+        return self._taken_s
 
     @property
     def reason(self) -> str:
@@ -74,7 +88,13 @@ class Deadline:
         left = self.time_left()
         return f"it needs about {estimate_s:.0f} s and {left:.0f} s are left" if estimate_s > left else ""
 
-    def advance(self, reason: str) -> None:
-        """Stop now instead of later; a time that has come stays. Takes no lock: signal handlers call it."""
+    def advance(self, reason: str, *, from_outside: bool = False) -> None:
+        """Stop now instead of later; a time that has come stays. Takes no lock: signal handlers call it.
+
+        Args:
+            reason: Why, for messages.
+            from_outside: Neither the campaign nor the walltime asks for it.
+        """
         if not self.is_due:
+            self._taken_s = self.time_left() if from_outside else 0.0
             self._reason, self._advanced, self._stop_at = reason, True, self._clock()
