@@ -13,6 +13,7 @@ from workflow.commands.environment import env
 from workflow.commands.options import FILE, SITE, TARGET
 from workflow.commands.rehearsing import rehearse
 from workflow.commands.running import approve, cancel, logs, resume, run, status
+from workflow.commands.simulating import simulate
 from workflow.commands.sites import sites
 from workflow.commands.writing import complete, init, schema
 from workflow.face import Face, Where, examples
@@ -102,7 +103,7 @@ def plan(file: Path, site: str | None, as_json: bool, scripts: Path | None) -> N
     sys.exit(2 if made.refused else 0)
 
 
-for _each in (run, resume, status, approve, cancel, logs):
+for _each in (simulate, run, resume, status, approve, cancel, logs):
     campaign.add_command(_each)
 
 

@@ -83,6 +83,9 @@ class Queue(Strict):
     options: dict[str, Any] = Field({}, description="What the batch system calls it, in the words of its module.")
     asked_for: bool = Field(False, description="Only for stages that name it in `queue`; it is never chosen for one.")
     chains: bool = Field(True, description="Whether jobs may wait in it for one another.")
+    wait_h: float | None = Field(
+        None, ge=0, description="Hours that half of the jobs wait at most, for `campaign simulate`; none: it is not known."
+    )
     source: str = Field("", description="Where the facility says so.")
 
 

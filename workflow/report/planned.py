@@ -25,6 +25,14 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
     console.print(_table(plan))
     for line in (*_data(plan), *_details(plan), *_rounds(plan)):
         console.print(line, soft_wrap=True, markup=False)
+    print_refusals(plan, console)
+    longest = f"{walltime_text(plan.longest_s)} from begin to end if every job takes its walltime and none waits for nodes"
+    console.print(longest, soft_wrap=True, markup=False)
+    console.print(_total(plan), soft_wrap=True)
+
+
+def print_refusals(plan: Plan, console: Console) -> None:
+    """Print what the site would refuse, and what would fit."""
     for stage in plan.stages:
         for refusal in stage.refusals:
             rule = Text.assemble((f"refused: {stage.name}: ", "bold red"), f"{refusal.rule}\n  source: {refusal.source}")
@@ -34,9 +42,6 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
                 markup=False,
                 soft_wrap=True,
             )
-    longest = f"{walltime_text(plan.longest_s)} from begin to end if every job takes its walltime and none waits for nodes"
-    console.print(longest, soft_wrap=True, markup=False)
-    console.print(_total(plan), soft_wrap=True)
 
 
 def print_plan_json(plan: Plan) -> None:

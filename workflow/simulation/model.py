@@ -108,6 +108,11 @@ class Model:
         """Let a node be used again."""
         self.down.discard(node)
 
+    def forget(self, job: Job) -> None:
+        """Tell no more of a job that has ended; those that come after it count it as ended still."""
+        if job.state.is_final:
+            self.jobs.pop(job.id, None)
+
     def vanish(self, job: Job) -> None:
         """Forget a waiting job without a trace."""
         if job.is_waiting:
@@ -183,9 +188,10 @@ class Model:
 
     def _start_ready(self) -> int:
         """Start jobs whose time and nodes have come, in order, without overtaking; say how many."""
-        free, started = self.free(), 0
-        for job in sorted(self._waiting(), key=lambda each: (each.ready, each.order)):
-            if job.ready > self.now or self._is_full(job, "running"):
+        ready = [job for job in self._waiting() if job.ready <= self.now]
+        free, started = self.free() if ready else [], 0
+        for job in sorted(ready, key=lambda each: (each.ready, each.order)):
+            if self._is_full(job, "running"):
                 continue
             if job.ask.nodes > len(free):
                 break

@@ -89,6 +89,11 @@ def inherited(training: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
     return merge({key: training[key] for key in INHERITED if key in training}, keys)
 
 
+def checkpoint_every_s(training: dict[str, Any]) -> float:
+    """Return how often a training with these keys writes a checkpoint within an epoch, s."""
+    return float(training.get("checkpoint_every_s", TrainConfig.model_fields["checkpoint_every_s"].default))
+
+
 def configuration(kind: type[T], request: Request, fields: dict[str, Any]) -> T:
     """Build a command's configuration, with the site's backend filled in.
 

@@ -17,6 +17,8 @@ from workflow.receipt import Output, Receipt
 from workflow.request import Request
 from workflow.rundir import AttemptDir
 
+CHECKPOINT_S = 300.0
+"""Seconds between what a task writes to go on from, where its own keys do not say: about a shard of a store, or of candidates."""
 _WALLTIME = re.compile(r"([0-9]{1,6}):([0-5][0-9])(?::([0-5][0-9]))?")
 
 
@@ -97,6 +99,27 @@ class StageResult:
     outputs: tuple[Output, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """How a stage's work is divided into tasks, as far as a simulation has to know.
+
+    Attributes:
+        count: Tasks that must end.
+        nodes: Nodes of each.
+        keeps: Whether a task that was interrupted goes on from what it has written; else it begins anew.
+        checkpoint_s: Seconds between two moments at which a task writes what it can go on from.
+        epochs: At the end of each of so many equal parts of a task it writes that too.
+        enough: Share of the work with which the stage counts as done when its links have run out.
+    """
+
+    count: int
+    nodes: int
+    keeps: bool = True
+    checkpoint_s: float = CHECKPOINT_S
+    epochs: int = 1
+    enough: float = 1.0
 
 
 class Record(Protocol):
@@ -199,6 +222,10 @@ class Stage:
     def calls(self, spec: Any, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002 for those that need it
         """Return what a job of the stage starts, as (what, command of `python -m model`, nodes), to be read beforehand."""
         return []
+
+    def pieces(self, spec: Any, campaign: Any) -> Pieces:  # noqa: ARG002 for those that need it
+        """Return how the work is divided, for `campaign simulate`; default: one task on all nodes but the spares."""
+        return Pieces(1, max(1, (spec.nodes or 1) - spec.spares))
 
     def miniature(self, spec: Any) -> dict[str, Any]:  # noqa: ARG002 for those that need it
         """Return keys that make a stage small enough for `campaign rehearse`, beside those of its jobs."""

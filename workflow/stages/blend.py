@@ -15,7 +15,7 @@ from workflow.stages._inputs import Model, earlier_tasks, finished, stage_in, st
 from workflow.stages._recipe import OWN_KEYS, Problem, branches, config_problems, configuration, splits
 from workflow.stages._tries import Work, carry_out, verdict
 from workflow.stages._upstream import converted_problems, model_stage_problems
-from workflow.stages.base import Allocation, Stage, StageResult, StageSpec
+from workflow.stages.base import Allocation, Pieces, Stage, StageResult, StageSpec
 
 
 class BlendSpec(StageSpec):
@@ -39,6 +39,10 @@ class Kind(Stage):
     def calls(self, spec: BlendSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
         """Return the one task."""
         return [("branch weights", "blend", (spec.nodes or 1) - spec.spares)]
+
+    def pieces(self, spec: BlendSpec, campaign: Any) -> Pieces:  # noqa: ARG002
+        """Return the one task, which begins anew when it is interrupted."""
+        return Pieces(1, max(1, (spec.nodes or 1) - spec.spares), keeps=False)
 
     def miniature(self, spec: BlendSpec) -> dict[str, Any]:  # noqa: ARG002
         """Return a few epochs."""

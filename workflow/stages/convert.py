@@ -17,7 +17,7 @@ from workflow.rundir import RunDir
 from workflow.stages._inputs import earlier_tasks, finished
 from workflow.stages._recipe import Problem, configuration, splits
 from workflow.stages._tries import Work, carry_out, verdict
-from workflow.stages.base import Allocation, Stage, StageResult, StageSpec
+from workflow.stages.base import Allocation, Pieces, Stage, StageResult, StageSpec
 from workflow.validation import nearest
 
 
@@ -53,6 +53,11 @@ class Kind(Stage):
         """Return the conversion of one source."""
         names = [each for each in (*campaign.header.branches, *campaign.header.sources) if each in spec.only or not spec.only]
         return [("each source", "convert", max(1, ((spec.nodes or 1) - spec.spares) // max(1, len(names))))]
+
+    def pieces(self, spec: ConvertSpec, campaign: Any) -> Pieces:
+        """Return the sources, which share the nodes; finished shards count."""
+        count = len(spec.only) or len({*campaign.header.branches, *campaign.header.sources})
+        return Pieces(count, max(1, ((spec.nodes or 1) - spec.spares) // max(1, count)))
 
     def miniature(self, spec: ConvertSpec) -> dict[str, Any]:  # noqa: ARG002
         """Return shards small enough for several of them."""

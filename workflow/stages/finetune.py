@@ -12,10 +12,19 @@ from model.config import FinetuneConfig, Task
 from model.outcome import Cause, Outcome, Status, write_json
 from workflow.keys import KeysOf
 from workflow.stages._inputs import Model, earlier_tasks, finished, newest_checkpoint, stage_in, stores, upstream
-from workflow.stages._recipe import OWN_KEYS, Problem, branches, configuration, inherited, splits, training_problems
+from workflow.stages._recipe import (
+    OWN_KEYS,
+    Problem,
+    branches,
+    checkpoint_every_s,
+    configuration,
+    inherited,
+    splits,
+    training_problems,
+)
 from workflow.stages._tries import Work, carry_out, verdict
 from workflow.stages._upstream import converted_problems, model_stage_problems
-from workflow.stages.base import Allocation, Stage, StageResult, StageSpec, TaskResult
+from workflow.stages.base import Allocation, Pieces, Stage, StageResult, StageSpec, TaskResult
 
 Strategy = Literal["scratch", "frozen", "unfrozen"]
 Run = tuple[str, str]
@@ -62,6 +71,11 @@ class Kind(Stage):
     def calls(self, spec: FinetuneSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
         """Return one of the runs."""
         return [("each run", "finetune", max(1, ((spec.nodes or 1) - spec.spares) // len(spec.runs)))]
+
+    def pieces(self, spec: FinetuneSpec, campaign: Any) -> Pieces:  # noqa: ARG002
+        """Return every task with every strategy."""
+        nodes = max(1, ((spec.nodes or 1) - spec.spares) // len(spec.runs))
+        return Pieces(len(spec.runs), nodes, True, checkpoint_every_s(spec.training), spec.epochs)
 
     def miniature(self, spec: FinetuneSpec) -> dict[str, Any]:  # noqa: ARG002
         """Return two epochs of each run."""

@@ -27,6 +27,7 @@ from workflow.stages._recipe import (
     Problem,
     TrainingKeys,
     branches,
+    checkpoint_every_s,
     configuration,
     model_fields,
     model_problems,
@@ -34,7 +35,7 @@ from workflow.stages._recipe import (
     training_problems,
 )
 from workflow.stages._upstream import converted_problems
-from workflow.stages.base import Allocation, Stage, StageResult, StageSpec
+from workflow.stages.base import Allocation, Pieces, Stage, StageResult, StageSpec
 
 
 class TrialSpec(Strict):
@@ -102,6 +103,11 @@ class Kind(Stage):
     def calls(self, spec: HpoSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
         """Return a trial."""
         return [("each trial", "train", spec.trial.nodes)]
+
+    def pieces(self, spec: HpoSpec, campaign: Any) -> Pieces:  # noqa: ARG002
+        """Return the trials; a search whose links run out is done with one of them."""
+        every_s, trial = checkpoint_every_s(spec.training), spec.trial
+        return Pieces(spec.evaluations, trial.nodes, True, every_s, trial.epochs, enough=1 / spec.evaluations)
 
     def miniature(self, spec: HpoSpec) -> dict[str, Any]:
         """Return two trials of two short epochs, of the smallest models of the space."""

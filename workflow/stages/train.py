@@ -18,6 +18,7 @@ from workflow.stages._recipe import (
     Problem,
     TrainingKeys,
     branches,
+    checkpoint_every_s,
     configuration,
     inherited,
     model_fields,
@@ -27,7 +28,7 @@ from workflow.stages._recipe import (
 )
 from workflow.stages._tries import Work, carry_out, verdict
 from workflow.stages._upstream import converted_problems, model_stage
-from workflow.stages.base import Allocation, Stage, StageResult, StageSpec, TaskResult
+from workflow.stages.base import Allocation, Pieces, Stage, StageResult, StageSpec, TaskResult
 
 
 class TrainSpec(StageSpec):
@@ -79,6 +80,11 @@ class Kind(Stage):
         return [
             (what, command, (spec.nodes or 1) - spec.spares) for what, command in (("training", "train"), ("test", "evaluate"))
         ]
+
+    def pieces(self, spec: TrainSpec, campaign: Any) -> Pieces:  # noqa: ARG002
+        """Return the one training; `suffices` epochs count as done when the links run out."""
+        enough = (spec.suffices or spec.epochs) / spec.epochs
+        return Pieces(1, (spec.nodes or 1) - spec.spares, True, checkpoint_every_s(spec.training), spec.epochs, enough)
 
     def miniature(self, spec: TrainSpec) -> dict[str, Any]:  # noqa: ARG002
         """Return a few epochs with checkpoints every second; one link may be killed, one end early, one finish."""
