@@ -159,3 +159,16 @@ def test_a_seed_repeats_its_history() -> None:
 def conserved(model: Model, jobs: list[Job]) -> None:
     held = [node for job in jobs if job.state.has_started for node in job.nodes]
     assert sorted([*held, *model.free()]) == sorted(NODES)
+
+
+def test_a_job_that_is_forgotten_counts_as_ended() -> None:
+    model = Model(NODES)
+    first = model.submit(ask("a"))
+    model.advance(0.0)
+    model.forget(first)
+    assert model.told() == [first], "one that runs is not forgotten"
+    second = model.submit(ask("b", after=(first.id,)))
+    model.finish(first, 0)
+    model.forget(first)
+    assert model.told() == [second]
+    assert names(model.advance(1.0)) == [(0.0, "started", "b")]

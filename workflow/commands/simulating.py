@@ -173,6 +173,7 @@ def _assumptions(
     answer: float,
     policy: Any,
 ) -> Assumptions:
+    from workflow.campaign import stage_kind
     from workflow.errors import ConfigError
     from workflow.instances import keys_of
     from workflow.queues import queue_named
@@ -183,8 +184,10 @@ def _assumptions(
     waits, shares = dict(queue_wait), dict(work)
     for queue in filter(None, waits):
         queue_named(campaign.site, queue)
+    jobless = {each.key for each in campaign.instances() if stage_kind(each.spec.kind).on_login}
     for stage in filter(None, shares):
-        keys_of(campaign, stage, "--work")
+        if jobless.issuperset(keys_of(campaign, stage, "--work")):
+            raise ConfigError(f"stage '{stage}' is done on the login node", "--work", "Name a stage that has jobs.")
     if not all(shares.values()):
         raise ConfigError("a stage without work", "--work", "Give a share above zero.")
     made = Assumptions(

@@ -170,10 +170,11 @@ class SimulatedAgent:
         self._dies_at = min(self._now + self._times.notice_s, self._times.limit_at)
 
     def cut(self, now: float) -> None:
-        """Stop looking."""
+        """Stop looking; what is at work counts as it stands."""
         self._account(now)
         for slot in self._slots.values():
-            self._interrupt(slot)
+            if slot.piece is not None:
+                self._keep(slot, self._worked_s(slot))
 
     def _begin(self) -> None:
         """Lay the slots out and start as many as there are nodes for."""

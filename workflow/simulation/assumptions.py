@@ -73,9 +73,10 @@ class Assumptions:
         """Draw a wait: log-normal around the median."""
         return self.median_wait_h(site, queue, nodes) * HOUR_S * math.exp(rng.gauss(0.0, math.log(self.wait_spread) / _TENTH))
 
-    def work_of(self, stage: str) -> float:
-        """Return how much work a stage has: a variant's own, its stage's, or that of all others."""
-        names = (stage, stage.partition("/")[0], "")
+    def work_of(self, key: str) -> float:
+        """Return how much work a stage instance has: its own, that of the stage that fans out into it, or that of all others."""
+        parts = key.split("/")
+        names = ["/".join(parts[:count]) for count in range(len(parts), -1, -1)]
         return next((self.work[name] for name in names if name in self.work), 1.0)
 
     def start_up_s(self, working_s: float) -> float:

@@ -94,7 +94,7 @@ class Simulation:
         if kind.on_login:
             return Carried(instance, "", False, None)
         queue = queue_for(self._site, spec.nodes or 1, spec.walltime_s, spec.queue)
-        work = work_of(spec, instance.stage, kind.pieces(spec, self._campaign), self._site, self._assumed)
+        work = work_of(spec, instance.key, kind.pieces(spec, self._campaign), self._site, self._assumed)
         return Carried(instance, queue.name, queue.chains, work)
 
     def _is_under_way(self) -> bool:
@@ -218,6 +218,8 @@ class Simulation:
 
     def _approve(self, stage: Carried) -> None:
         entry, spec = stage.entry(self._ledger), stage.instance.spec
+        if entry.state != "held":  # what others left unused has let it go on meanwhile
+            return
         cost = budget.rest_of_chain(entry, spec)[1] - (entry.allowance - entry.charged)
         self._commit("approved", id=f"{stage.key} {stage.answers}", stage=stage.key, node_hours=cost)
         self._look_again()

@@ -73,14 +73,14 @@ class StageWork:
         self.kept = [0.0] * self.pieces.count
 
 
-def work_of(spec: StageSpec, name: str, pieces: Pieces, site: Site, assumed: Assumptions) -> StageWork:
-    """Return the work of a stage: what fills its planned chain when nothing fails, times the share that is assumed.
+def work_of(spec: StageSpec, key: str, pieces: Pieces, site: Site, assumed: Assumptions) -> StageWork:
+    """Return the work of a stage instance: what fills its planned chain when nothing fails, times the share that is assumed.
 
     A stage that cannot go on from what it has written must fit into one job.
     """
     links = spec.links if pieces.keeps else 1
     slots = max(1, ((spec.nodes or 1) - spec.spares) // pieces.nodes)
-    whole_s = assumed.work_of(name) * links * (working_s(spec, site) - assumed.start_up_s(working_s(spec, site)))
+    whole_s = assumed.work_of(key) * links * (working_s(spec, site) - assumed.start_up_s(working_s(spec, site)))
     piece_s = whole_s / -(-pieces.count // slots)
     every_s = assumed.checkpoint_s or pieces.checkpoint_s
     return StageWork(pieces, slots, piece_s, min(every_s, piece_s / pieces.epochs))
