@@ -96,14 +96,34 @@ def read_chain(path: Path, start: str = GENESIS, length: int | None = None) -> C
     data = path.read_bytes()
     if length is not None and len(data) < length:
         raise _damaged(path, 0, f"{len(data)} bytes stand where {length} were accepted")
-    data = data if length is None else data[:length]
+    return _opened(path, data if length is None else data[:length], Chain([], 0, start, 0))
+
+
+def read_on(path: Path, before: Chain) -> Chain:
+    """Read a chained file again from where an earlier reading ended: it only ever grows.
+
+    Args:
+        path: The file.
+        before: What was read then.
+
+    Raises:
+        JournalError: A line is damaged or missing.
+    """
+    with open(path, "rb") as file:
+        if file.seek(0, os.SEEK_END) < before.length:
+            raise _damaged(path, len(before.events), f"it is shorter than the {before.length} bytes that were read before")
+        file.seek(before.length)
+        return _opened(path, file.read(), before)
+
+
+def _opened(path: Path, data: bytes, before: Chain) -> Chain:
+    """Return what was read before and the whole lines of `data` behind it."""
     whole, newline, torn = data.rpartition(b"\n")
-    events: list[dict[str, Any]] = []
-    digest = start
-    for number, line in enumerate(whole.split(b"\n") if newline else []):
-        fields, digest = _open(path, number, line, digest)
+    events, digest = list(before.events), before.hash
+    for line in whole.split(b"\n") if newline else []:
+        fields, digest = _open(path, len(events), line, digest)
         events.append(fields)
-    return Chain(events, len(data) - len(torn), digest, len(torn))
+    return Chain(events, before.length + len(data) - len(torn), digest, len(torn))
 
 
 def _seal(fields: dict[str, Any], before: str) -> tuple[bytes, str]:
@@ -117,7 +137,7 @@ def _open(path: Path, number: int, line: bytes, before: str) -> tuple[dict[str, 
     if line[-_TAIL:] != f',"hash":"{digest}"}}'.encode():
         raise _damaged(path, number, "its hash does not follow from the line before")
     try:
-        fields: dict[str, Any] = json.loads(line[:-_TAIL] + b"}")
+        fields: dict[str, Any] = json.loads(line[:-_TAIL].decode() + "}")
     except ValueError as error:
         raise _damaged(path, number, f"no valid JSON ({error})") from error
     return fields, digest

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.outcome import read_json, sync, write_json
-from workflow.chained import GENESIS, Chain, ChainedFile, read_chain
-from workflow.errors import CampaignError, JournalError, LeaseHeld
+from workflow.chained import ChainedFile
+from workflow.errors import CampaignError, LeaseHeld
 from workflow.process import ProcessId
 from workflow.rundir import RunDir
+from workflow.segments import Record, accepted, epochs, read_further, segment_path
 
 if TYPE_CHECKING:  # `campaign status` answers without pydantic
     from workflow.site import Periods
@@ -23,6 +22,7 @@ if TYPE_CHECKING:  # `campaign status` answers without pydantic
 __all__ = ["ChainedFile", "Journal", "is_driven", "read_events"]
 
 _LOOKS_PER_BEAT = 4
+_GOODBYE_BYTES = 4096
 
 
 class Journal:
@@ -49,25 +49,26 @@ class Journal:
         """
         folder = rundir.journal
         folder.mkdir(parents=True, exist_ok=True)
-        newest = max(_epochs(folder), default=0)
+        newest = max(epochs(folder), default=0)
         _await_silence(folder, newest, periods)
-        _accepted(folder, newest)  # a damaged record is found before anything is made
-        path = _segment(folder, newest + 1)
+        before = accepted(folder, newest)  # a damaged record is found before anything is made
+        path = segment_path(folder, newest + 1)
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError as error:
             raise _held(folder, newest + 1) from error
         sync(folder)
-        return Journal._begin(folder, newest + 1, periods)
+        return Journal._begin(folder, newest + 1, before, periods)
 
     @staticmethod
-    def _begin(folder: Path, epoch: int, periods: Periods) -> Journal:
-        # The former segment is read only after ours stands: a driver that finds no newer segment behind its
+    def _begin(folder: Path, epoch: int, before: Record, periods: Periods) -> Journal:
+        # The former segment is read to its end only after ours stands: a driver that finds no newer segment behind its
         # commit knows therefore that this commit is read here.
-        earlier, last = _accepted(folder, epoch - 1)
-        file = ChainedFile(_segment(folder, epoch), epoch=epoch, start=last.hash, seq=len(earlier))
+        record = read_further(folder, epoch - 1, before)
+        earlier, last = record.events, record.last
+        file = ChainedFile(segment_path(folder, epoch), epoch=epoch, start=last.hash, seq=len(earlier))
         journal = Journal(file, earlier, periods.heartbeat_s)
-        accepts = {"before": last.epoch, "length": last.length, "accepted": last.hash, "torn": last.torn}
+        accepts = {"before": record.epoch, "length": last.length, "accepted": last.hash, "torn": last.torn}
         journal._beat.start()
         journal.commit("lease", **accepts, process=ProcessId.own().fields())
         return journal
@@ -102,7 +103,7 @@ class Journal:
         Raises:
             LeaseHeld: One has.
         """
-        if _segment(self._file.path.parent, self.epoch + 1).exists():
+        if segment_path(self._file.path.parent, self.epoch + 1).exists():
             what = "a newer driver has taken this campaign over"
             raise LeaseHeld(what, str(self._file.path), "This one stops; the other goes on.")
 
@@ -126,7 +127,7 @@ def read_events(rundir: RunDir) -> list[dict[str, Any]]:
         JournalError: The record is damaged.
     """
     folder = rundir.journal
-    return _accepted(folder, max(_epochs(folder), default=0))[0] if folder.is_dir() else []
+    return accepted(folder, max(epochs(folder), default=0)).events if folder.is_dir() else []
 
 
 def is_driven(rundir: RunDir) -> bool | None:
@@ -135,21 +136,11 @@ def is_driven(rundir: RunDir) -> bool | None:
     Its end is known when it said goodbye. That it lives, or died without a word, is known on its own host only.
     """
     folder = rundir.journal
-    newest = max(_epochs(folder), default=0) if folder.is_dir() else 0
+    newest = max(epochs(folder), default=0) if folder.is_dir() else 0
     if _is_ended(folder, newest):
         return False
     process = _process(folder, newest)
     return True if process is not None and process.is_proven_alive() else None
-
-
-@dataclass(frozen=True)
-class _Last:
-    """Where the accepted record ends."""
-
-    epoch: int
-    length: int
-    hash: str
-    torn: int
 
 
 class _Beat:
@@ -184,54 +175,6 @@ class _Beat:
         write_json(self._path, {"count": count, "t": time.time(), **ProcessId.own().fields()})
 
 
-def _accepted(folder: Path, newest: int) -> tuple[list[dict[str, Any]], _Last]:
-    """Read what is accepted of the epochs up to `newest`, walking back from the last with a first line."""
-    while newest and _first_line(folder, newest) is None:
-        newest -= 1  # its driver died between making the segment and its first line: without effect
-    parts: list[list[dict[str, Any]]] = []
-    last: _Last | None = None
-    length: int | None = None
-    accepted: str | None = None
-    while newest:
-        chain, first = _read_segment(folder, newest, length)
-        if accepted not in (None, chain.hash):
-            raise _missing(folder, newest, "ends otherwise than the next driver accepted it")
-        last = last or _Last(newest, chain.length, chain.hash, chain.torn)
-        parts.append(chain.events)
-        newest, length, accepted = first["before"], first["length"], first["accepted"]
-    return [line for part in reversed(parts) for line in part], last or _Last(0, 0, GENESIS, 0)
-
-
-def _read_segment(folder: Path, epoch: int, length: int | None) -> tuple[Chain, dict[str, Any]]:
-    first = _first_line(folder, epoch)
-    if first is None:
-        raise _missing(folder, epoch, "is missing or empty")
-    return read_chain(_segment(folder, epoch), str(first.get("accepted")), length), first
-
-
-def _first_line(folder: Path, epoch: int) -> dict[str, Any] | None:
-    path = _segment(folder, epoch)
-    if not path.exists():
-        return None
-    with open(path, "rb") as file:
-        line = file.readline()
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        fields: dict[str, Any] = json.loads(line)
-        return {"before": int(fields["before"]), "length": int(fields["length"]), "accepted": str(fields["accepted"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise _missing(folder, epoch, f"has a damaged first line ({error!r})") from error
-
-
-def _missing(folder: Path, epoch: int, why: str) -> JournalError:
-    return JournalError(
-        f"segment {epoch} of the journal {why}",
-        str(_segment(folder, epoch)),
-        "Restore the file from a copy (a snapshot of the file system); nothing was changed or submitted.",
-    )
-
-
 def _await_silence(folder: Path, epoch: int, periods: Periods) -> None:
     """Return once the driver of this epoch is known to be dead; clocks of other hosts are never looked at."""
     if not epoch:
@@ -247,11 +190,17 @@ def _is_ended(folder: Path, epoch: int) -> bool:
     """Say whether the driver of this epoch said goodbye, or is proven dead on this very host."""
     if not epoch:
         return True
-    lines = [line for line in _segment(folder, epoch).read_bytes().split(b"\n")[:-1] if line]
-    if lines and b'"event":"driver_ended"' in lines[-1]:
+    if b'"event":"driver_ended"' in _last_line(segment_path(folder, epoch)):
         return True
     process = _process(folder, epoch)
     return process is not None and process.is_proven_dead()
+
+
+def _last_line(path: Path) -> bytes:
+    """Return the last whole line of a file, or its end where the line is longer than any goodbye."""
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _GOODBYE_BYTES))
+        return file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
 
 
 def _process(folder: Path, epoch: int) -> ProcessId | None:
@@ -263,7 +212,7 @@ def _held(folder: Path, epoch: int) -> LeaseHeld:
     by = _beat_fields(folder, epoch)
     who = f"the driver on {by['host']} with pid {by['pid']}" if by else f"driver {epoch}"
     remedy = "Watch it with `campaign status --watch`, or end that driver; its jobs go on."
-    return LeaseHeld(f"{who} runs this campaign", str(_segment(folder, epoch)), remedy)
+    return LeaseHeld(f"{who} runs this campaign", str(segment_path(folder, epoch)), remedy)
 
 
 def _count(folder: Path, epoch: int) -> int | None:
@@ -275,14 +224,6 @@ def _beat_fields(folder: Path, epoch: int) -> dict[str, Any]:
         return read_json(_beat_path(folder, epoch)) or {}
     except CampaignError:  # damaged by a full disk: says nothing about its writer
         return {}
-
-
-def _epochs(folder: Path) -> list[int]:
-    return sorted(int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdigit())
-
-
-def _segment(folder: Path, epoch: int) -> Path:
-    return folder / f"{epoch}.jsonl"
 
 
 def _beat_path(folder: Path, epoch: int) -> Path:

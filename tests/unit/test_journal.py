@@ -159,6 +159,66 @@ def test_what_a_thawed_writer_adds_has_no_effect(tmp_path: Path) -> None:
     Journal.take(RunDir(tmp_path), PERIODS).close()
 
 
+def silenced(folder: Path) -> Journal:
+    """Return the journal of a driver that is taken for dead, and may write all the same."""
+    frozen = Journal.take(RunDir(folder), PERIODS)
+    frozen._beat.stop()
+    beat = folder / "journal" / f"{frozen.epoch}.beat"
+    beat.write_text(beat.read_text().replace('"boot": "', '"boot": "another'))
+    return frozen
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"to'])
+def test_what_is_written_until_the_next_segment_stands_is_read(
+    tmp_path: Path, torn: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = silenced(tmp_path)
+    frozen.commit("created")
+
+    def meanwhile(folder: Path) -> None:
+        frozen._file.append("intent", token="in time")
+        frozen._file.path.write_bytes(frozen._file.path.read_bytes() + torn)
+
+    monkeypatch.setattr("workflow.journal.sync", meanwhile)
+    newer = Journal.take(RunDir(tmp_path), PERIODS)
+    assert [each["event"] for each in newer.events] == ["lease", "created", "intent", "lease"]
+    assert newer.events[-1]["torn"] == len(torn)
+    newer.close()
+    assert names(RunDir(tmp_path)) == ["lease", "created", "intent", "lease", "driver_ended"]
+
+
+def test_a_first_line_that_comes_late_is_read_before_the_next_driver_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Journal.take(RunDir(tmp_path), PERIODS).close()
+    late = silenced(tmp_path)
+    late.commit("created")
+    segment = late._file.path
+    lines = segment.read_bytes()
+    segment.write_bytes(b"")  # as it was when the others looked
+    monkeypatch.setattr("workflow.journal.sync", lambda _: segment.write_bytes(lines))
+    newer = Journal.take(RunDir(tmp_path), PERIODS)
+    assert [each["event"] for each in newer.events] == ["lease", "driver_ended", "lease", "created", "lease"]
+    newer.close()
+
+
+def test_a_segment_that_is_cut_while_it_is_taken_over_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = silenced(tmp_path)
+    frozen.commit("created")
+    monkeypatch.setattr("workflow.journal.sync", lambda _: frozen._file.path.write_bytes(b""))
+    with pytest.raises(JournalError, match="shorter|first line|missing"):
+        Journal.take(RunDir(tmp_path), PERIODS)
+
+
+def test_a_goodbye_is_found_behind_long_lines_and_nowhere_else(tmp_path: Path) -> None:
+    journal = Journal.take(RunDir(tmp_path), PERIODS)
+    journal.commit("notice", message="x" * 10_000)
+    journal.commit("notice", message='"event":"driver_ended"')
+    assert is_driven(RunDir(tmp_path)) is True
+    journal.close()
+    assert is_driven(RunDir(tmp_path)) is False
+
+
 def test_a_driver_that_died_before_its_first_line_is_passed_over(tmp_path: Path) -> None:
     killed_driver(tmp_path, "journal.commit('created')")
     (tmp_path / "journal" / "2.jsonl").write_bytes(b'{"torn')
