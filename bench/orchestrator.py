@@ -1,4 +1,4 @@
-"""`make bench-orchestrator`: what a task costs our executors beside Parsl's own, what a resume costs, and what `status` costs.
+"""`make bench-orchestrator`: what tasks, a resume and `status` cost, how often the batch system is asked, what faults cost.
 
 Parts are real: Parsl, journal and ledger, the local batch system with a spool of its own, the launcher, record and receipts.
 """
@@ -20,6 +20,9 @@ from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors.threads import ThreadPoolExecutor
 
 from bench import campaigns, timing
+from bench.faults import fault_runs
+from bench.queries import queries_per_hour
+from bench.simulated import lost_shares
 from model.outcome import Status
 from workflow.allocation.deadline import Deadline
 from workflow.allocation.executor import Kernel, NodePoolExecutor, Runner
@@ -40,6 +43,8 @@ from workflow.stages.base import TaskResult
 
 EVENTS, TRIALS = 100_000, 10_000
 TASKS, CALLS, JOBS = 1_000, 40, 40
+RUNS, SEEDS = 20, 10_000
+POLLS, POLL_S = 60, 0.1
 REPORT = """printf '{"status": "done", "world_size": 1, "hosts": ["%s"]}' "$LOCAL_NODE" > outcome.json"""
 WORK = ("sh", "-c", REPORT)
 """A task that says that it has done its work, and does none."""
@@ -53,12 +58,15 @@ Costs = tuple[float, float]
 
 def main() -> None:
     """Measure and report."""
-    small = timing.is_small("Task overhead of our executors, resume of a long journal, status of a long search.")
+    small = timing.is_small("Task overhead, resume, status, queries of the batch system, what faults cost.")
     timing.say_machine()
     rounds, part = (1, 20) if small else (5, 1)
     with tempfile.TemporaryDirectory(prefix="bench-orchestrator-") as name:
         figures = overhead(Path(name), rounds, part) | resume(Path(name), EVENTS // part, rounds)
         figures |= status(Path(name), TRIALS // part, rounds)
+        figures |= queries(Path(name), POLLS // (4 if small else 1))
+    figures |= lost_shares(1 if small else RUNS)
+    figures |= fault_runs(SEEDS // (100 * part if small else 1))
     timing.finish(figures, small=small)
 
 
@@ -124,6 +132,22 @@ def status(folder: Path, trials: int, rounds: int) -> timing.Figures:
     rows = [["", "CPU s"], *([name, f"{each:.4f}"] for name, each in seconds.items())]
     timing.say_table(f"status of a search of {trials:,} trials, the best of {rounds}", rows)
     return {"status_10k_trials_cpu_s": max(seconds.values())}
+
+
+def queries(folder: Path, polls: int) -> timing.Figures:
+    """Count the queries of drivers over an hour of the site's polls."""
+    cases = {"1 job": (1, 1), "40 jobs": (40, 1), "200 jobs": (200, 1), "3 campaigns of one user, 40 jobs each": (40, 3)}
+    found = {
+        name: queries_per_hour(folder / f"queries-{jobs}-{drivers}", jobs, polls, POLL_S, PERIODS, drivers)
+        for name, (jobs, drivers) in cases.items()
+    }
+    rows = [["a driver with", "queries an hour"], *([name, f"{each:.1f}"] for name, each in found.items())]
+    timing.say_table(f"queries of the batch system, counted over {polls} polls", rows)
+    return {
+        "scheduler_queries_per_hour": found["40 jobs"],
+        "scheduler_queries_per_hour_200_jobs": found["200 jobs"],
+        "scheduler_queries_per_hour_3_campaigns": found["3 campaigns of one user, 40 jobs each"],
+    }
 
 
 def on_threads(folder: Path, count: int) -> Costs:

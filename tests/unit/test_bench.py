@@ -15,7 +15,14 @@ from bench import timing
 
 ROOT = Path(__file__).parents[2]
 PROMISED = {
-    "orchestrator": {"resume_100k_events_cpu_s", "status_10k_trials_cpu_s", "node_pool_task_cpu_ms", "batch_task_cpu_ms"},
+    "orchestrator": {
+        "resume_100k_events_cpu_s",
+        "status_10k_trials_cpu_s",
+        "node_pool_task_cpu_ms",
+        "batch_task_cpu_ms",
+        "scheduler_queries_per_hour",
+        *(f"lost_node_hours_share_{rate}_failures_a_day{policy}" for rate in (1, 5, 20) for policy in ("", "_rerun_stage")),
+    },
     "data": {"loader_vs_lmdb", "loader_vs_mmap", "graph_loader_vs_lists", "bytes_per_structure"},
     "train": {
         "train_fp64_vs_eager",
@@ -42,6 +49,8 @@ def test_the_last_line_is_one_json_object_of_finite_figures(name: str, tmp_path:
     figures = json.loads(done.stdout.splitlines()[-1])
     assert PROMISED[name] <= figures.keys()
     assert figures.pop("small") is True
+    counts = {name: figures.pop(name) for name in ("duplicated", "lost") if name in figures}
+    assert not any(counts.values()), counts
     numbers = [value for value in figures.values() if not isinstance(value, str)]
     assert all(math.isfinite(value) and value > 0 for value in numbers), figures
     assert not list(tmp_path.glob("bench-*")), "its temporary folder is left behind"
