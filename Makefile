@@ -50,7 +50,7 @@ clean:            ## remove what was made, but not .venv
 
 .PHONY: bench-orchestrator bench-data bench-train
 
-bench-orchestrator: setup  ## what a task, a resume and a status cost
+bench-orchestrator: setup  ## what a task, a resume, a status and failures cost
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.orchestrator
 
 bench-data: setup  ## batches out of our store beside LMDB and memory maps; minutes

@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from workflow.campaign import Campaign
+from workflow.campaign import Campaign, stage_kind
 from workflow.cli import campaign as command
 from workflow.draft import load_campaign
 from workflow.plan import make_plan
@@ -27,6 +27,7 @@ from workflow.simulation.driver import Simulation
 from workflow.simulation.history import History
 from workflow.simulation.summary import simulate, spent, spread, used
 from workflow.site import Limit, site_names
+from workflow.stages.base import Pieces
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "campaigns").glob("*.yaml"))
@@ -101,6 +102,17 @@ def test_every_campaign_ends_on_every_site_that_takes_it(file: Path, site: str) 
     assert spent(calm.jobs, "lost") == 0.0
     assert all(work is None or work.is_done for work in calm.works.values())
     assert used(calm.jobs) <= plan.node_hours
+
+
+def test_each_kind_says_how_its_work_is_divided() -> None:
+    made = load_campaign(ROOT / "campaigns" / "sc26.yaml", "frontier")
+    found = {name: stage_kind(spec.kind).pieces(spec, made) for name, spec in made.stages.items() if spec.nodes}
+    assert found["data"] == Pieces(29, 1)
+    assert found["search/mace"] == Pieces(200, 256, True, 300.0, 20, 1 / 200)
+    assert found["train"] == Pieces(1, 2048, True, 300.0, 100, 0.5)
+    assert found["finetune"] == Pieces(36, 1, True, 300.0, 200)
+    assert found["blend"] == Pieces(1, 16, keeps=False)
+    assert found["screen"] == Pieces(1, 9300)
 
 
 def test_without_failures_and_margins_a_full_chain_costs_what_is_planned(home: Path) -> None:
