@@ -65,7 +65,7 @@ def main() -> None:
         figures = overhead(Path(name), rounds, part) | resume(Path(name), EVENTS // part, rounds)
         figures |= status(Path(name), TRIALS // part, rounds)
         figures |= queries(Path(name), POLLS // (4 if small else 1))
-    figures |= lost_shares(1 if small else RUNS)
+    figures |= lost_shares(3 if small else RUNS)
     figures |= fault_runs(SEEDS // (100 * part if small else 1))
     timing.finish(figures, small=small)
 
