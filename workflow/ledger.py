@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.outcome import Cause, Status
+from workflow.errors import JournalError
 
 
 @dataclass
@@ -128,7 +129,7 @@ class Ledger:
     """The fold of a journal.
 
     Args:
-        events: Its lines so far.
+        events: Its lines so far. One that is not understood raises a `JournalError`.
 
     Attributes:
         campaign_id: The campaign's identity; empty before its first line.
@@ -145,7 +146,12 @@ class Ledger:
         self.approvals: set[str] = set()
         self.raised_to = 0.0
         for event in events:
-            self.apply(event)
+            try:
+                _require_shape(event)
+                self.apply(event)
+            except (KeyError, TypeError, ValueError) as error:  # whole by its hash: another program wrote it
+                what = f"line {event.get('seq')} of the journal, '{event.get('event')}', is not understood: {error}"
+                raise JournalError(what, "journal", "Use the version of campaign that wrote it.") from error
 
     def stage(self, key: str) -> StageEntry:
         """Return a stage instance's entry."""
@@ -189,6 +195,16 @@ class Ledger:
             self.stage(event["stage"]).allowance += event["node_hours"]
 
 
+def _require_shape(event: dict[str, Any]) -> None:
+    for key, kind in _SHAPES.get(event["event"], {}).items():
+        value = event.get(key.rstrip("?"))
+        if value is None and key.endswith("?"):
+            continue
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
+        if not (is_number if kind is float else isinstance(value, kind) and (kind is str or is_number)):
+            raise ValueError(f"its {key.rstrip('?')} makes no sense")
+
+
 def _submitted(entry: AttemptEntry, event: dict[str, Any]) -> None:
     entry.job_id = str(event["job_id"])
 
@@ -222,5 +238,19 @@ def _cancel_requested(stage: StageEntry, _: dict[str, Any]) -> None:
     stage.cancelled = True
 
 
+_MOST = 1e15
+_TOKEN: dict[str, type] = {"token": str}
+_SHAPES: dict[str, dict[str, type]] = {
+    "created": {"campaign_id": str},
+    "intent": {**_TOKEN, "stage": str, "link": int, "attempt": int, "nodes?": int, "walltime_s?": float, "node_hours": float},
+    "submitted": {**_TOKEN, "job_id": str},
+    "started": _TOKEN,
+    "settled": {**_TOKEN, "status": str, "message": str, "node_hours?": float},
+    "found_beside": {**_TOKEN, "job_id": str, "node_hours?": float},
+    "stage": {"stage": str, "state": str},
+    "resumed": {"stage": str},
+    "cancel_requested": {"stage": str},
+    "approved": {"id": str, "node_hours": float},
+}
 _OF_STAGE = {"stage": _judged, "resumed": _resumed, "cancel_requested": _cancel_requested}
 _OF_ATTEMPT = {"submitted": _submitted, "started": _started, "settled": _settled, "found_beside": _found_beside}

@@ -126,10 +126,10 @@ def read_status(folder: Path, file: Path | None = None) -> CampaignStatus:
     planned = read_planned(rundir, remarks) if has_begun else Planned(file=str(file or ""))
     try:
         events, driven = read_events(rundir), is_driven(rundir)
+        ledger = Ledger(events)
     except (CampaignError, OSError) as error:
         remarks.append(str(error).splitlines()[0])
-        events, driven = [], None
-    ledger = Ledger(events)
+        events, driven, ledger = [], None, Ledger(())
     stages = _stages(rundir, planned, (histories(events), ledger), remarks)
     return CampaignStatus(
         folder=folder,
