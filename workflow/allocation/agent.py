@@ -119,7 +119,7 @@ class Agent:
         self._pool = NodePool(job.nodes, int(request.spec.get("spares", 0)))
         self._deadline = Deadline(job.end_time, periods.margin_s(request.walltime_s), periods.kill_after_s)
         self._setting = setting_of(site, self._local(job.job_id), job.job_id)
-        self._probe = Probe(self._setting, attempt.run / "probes", periods.ttl_s)
+        self._probe = Probe(self._setting, attempt.run / "probes", periods.ttl_s, lambda: self._deadline.is_due)
         self._runner = TaskRunner(self._setting, periods, self._pool, self._deadline, self._probe)
         local, logs = self._local(job.job_id), attempt.run / "staging"
         self._staging = Staging(self._setting, Path(request.campaign), local, logs, self._deadline)

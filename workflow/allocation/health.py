@@ -55,11 +55,14 @@ class Probe:
         setting: See `Setting`.
         folder: Where the calls leave their logs and host lists.
         timeout_s: Seconds after which a call counts as unanswered.
+        is_over: Whether the allocation ends, so that nothing more is waited for.
         at_once: Most calls side by side, whoever asks: many tasks may fail at once, and a launcher bears about a hundred calls.
     """
 
-    def __init__(self, setting: Setting, folder: Path, timeout_s: float, at_once: int = 32) -> None:
-        self._setting, self._folder, self._timeout_s = setting, folder, timeout_s
+    def __init__(
+        self, setting: Setting, folder: Path, timeout_s: float, is_over: Callable[[], bool] = lambda: False, at_once: int = 32
+    ) -> None:
+        self._setting, self._folder, self._timeout_s, self._is_over = setting, folder, timeout_s, is_over
         self._at_once, self._room = at_once, BoundedSemaphore(at_once)
         self._numbers = count(1)  # its `next` is atomic: several tasks may fail at once
 
@@ -71,15 +74,24 @@ class Probe:
         return silent
 
     def _answers(self, nodes: tuple[str, ...]) -> bool:
-        folder = self._folder / str(next(self._numbers))
-        with self._room:
-            return call_on_each(self._setting, nodes, _TRIVIAL, folder, after(self._timeout_s))
+        while not self._is_over():
+            folder = self._folder / str(next(self._numbers))
+            with self._room:
+                if call_on_each(self._setting, nodes, _TRIVIAL, folder, after(self._timeout_s)):
+                    return True
+            if not self._setting.readiness.excuses():
+                return False
+            self._setting.readiness.wait(self._is_over)
+        return True  # an allocation that ends proves nothing of its nodes
 
 
 def call_on_each(
     setting: Setting, nodes: tuple[str, ...], command: tuple[str, ...], folder: Path, give_up: Callable[[], bool]
 ) -> bool:
-    """Run a command once on each node, outside the queue of tasks; say whether all ended well before `give_up` said so."""
+    """Run a command once on each node, outside the queue of tasks; say whether all ended well before `give_up` said so.
+
+    It is run again where it failed while the launcher could start nothing: that is no failure of the nodes.
+    """
     folder.mkdir(parents=True)
     placement = setting.placement(nodes, 1, folder, beside=True)
     try:
@@ -88,7 +100,10 @@ def call_on_each(
     except (OSError, CampaignError) as error:
         logger.warning("not started: %s", error)
         return False
-    return call_once(call, folder, setting.environment_on(nodes), give_up)
+    while not call_once(call, folder, setting.environment_on(nodes), give_up):
+        if not setting.readiness.excuses() or not setting.readiness.wait(give_up):
+            return False
+    return True
 
 
 def call_once(call: Sequence[str], folder: Path, environment: Mapping[str, str], give_up: Callable[[], bool]) -> bool:

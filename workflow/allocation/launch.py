@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from model.outcome import write_bytes
 from model.registry import require
 from workflow.allocation import guard
+from workflow.allocation.readiness import Readiness
 from workflow.allocation.unpacking import environment_folder
 from workflow.errors import SiteError
 from workflow.site import Node, Site
@@ -78,6 +80,7 @@ class Launcher:
         killed_codes: Exit codes that say a rank was killed by signal 9, as the kernel does when memory runs out.
         broadcast: Command that sends the file `{source}` to `{target}` on all nodes of the allocation; empty: ranks that this
             launcher starts send it over MPI.
+        ready: Command that ends well while the launcher can start anything; empty: it needs nobody for that.
     """
 
     program: str
@@ -86,6 +89,7 @@ class Launcher:
     node_variable: str = ""
     killed_codes: frozenset[int] = frozenset({137})
     broadcast: tuple[str, ...] = ()
+    ready: tuple[str, ...] = ()
 
     def argv(self, placement: Placement, command: Sequence[str]) -> list[str]:
         """Return the whole call.
@@ -136,6 +140,11 @@ class Setting:
     node: Node
     environment: Mapping[str, str]
     across: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def readiness(self) -> Readiness:
+        """Whether the launcher can start anything; one for all calls, for it remembers when it could not."""
+        return Readiness(self.launcher.ready, self.environment)
 
     def placement(self, nodes: tuple[str, ...], ranks_per_node: int, folder: Path, *, beside: bool = False) -> Placement:
         """Return where a call runs; on a site whose backend is gloo the devices are CPUs."""
@@ -194,6 +203,10 @@ LAUNCHERS = {
             "--nodelist={hosts}",
         ),
         broadcast=("sbcast", "--force", "--preserve", "{source}", "{target}"),
+        ready=(
+            "scontrol",
+            "ping",
+        ),  # without a controller no step starts; those that run go on
     ),
     # HPE PALS, the mpiexec of Aurora; devices are chosen by the program from its local rank.
     "pals": Launcher(

@@ -13,7 +13,7 @@ from pathlib import Path
 from model.outcome import Cause, Outcome, Status, read_outcome
 from workflow.allocation.deadline import Deadline
 from workflow.allocation.health import Probe
-from workflow.allocation.judge import Ending, Verdict, judge
+from workflow.allocation.judge import Ending, Stopped, Verdict, judge
 from workflow.allocation.launch import Setting, start, write_command, write_hosts
 from workflow.allocation.nodes import INFRASTRUCTURE, NodePool
 from workflow.allocation.watch import PROGRESS_FILE, Watch
@@ -79,11 +79,13 @@ class TaskRunner:
         """
         began = time.monotonic()
         before = kernel_oom_kills()
-        watch = Watch(launch.folder, len(nodes) * launch.ranks_per_node, self._deadline, self._periods, self.revoked, self._ended)
-        process, detail = self._start(launch, nodes)
-        code = watch.wait(process) if process else None
-        ending = self._ending(launch, nodes, code)
-        ending = replace(ending, stopped=watch.stopped, oom_kills=kernel_oom_kills() - before, detail=detail)
+        process, ending = self._carry_out(launch, nodes)
+        while self._is_worth_waiting(ending):
+            if self._setting.readiness.wait(self._must_stop):
+                process, ending = self._carry_out(launch, nodes)
+            else:
+                ending = replace(ending, stopped=Stopped.DEADLINE)
+        code, ending = ending.code, replace(ending, oom_kills=kernel_oom_kills() - before)
         outcome = _outcome(launch.folder)
         verdict = self._account(launch, nodes, judge(ending, outcome))
         seconds = time.monotonic() - began
@@ -92,6 +94,21 @@ class TaskRunner:
             settle(result)
             process.wait()
         return result
+
+    def _carry_out(self, launch: TaskLaunch, nodes: tuple[str, ...]) -> tuple[subprocess.Popen[bytes] | None, Ending]:
+        """Make the call once."""
+        watch = Watch(launch.folder, len(nodes) * launch.ranks_per_node, self._deadline, self._periods, self.revoked, self._ended)
+        process, detail = self._start(launch, nodes)
+        code = watch.wait(process) if process else None
+        return process, replace(self._ending(launch, nodes, code), stopped=watch.stopped, detail=detail)
+
+    def _is_worth_waiting(self, ending: Ending) -> bool:
+        """Say whether the call failed before its command had begun, and the launcher could start nothing."""
+        failed_first = ending.code not in (0, None) and ending.stopped is None and not ending.began
+        return failed_first and self._setting.readiness.excuses()
+
+    def _must_stop(self) -> bool:
+        return self._deadline.is_due or self.revoked.is_set() or self._ended.is_set()
 
     def _start(self, launch: TaskLaunch, nodes: tuple[str, ...]) -> tuple[subprocess.Popen[bytes] | None, str]:
         placement = self._setting.placement(nodes, launch.ranks_per_node, launch.folder)
