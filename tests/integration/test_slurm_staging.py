@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from conftest import Command
 from slurm.cluster import Cluster
-from slurm.world import ended, home_of, job
+from slurm.world import ended, home_of, job, write_campaign
+from slurm.world import environment as in_world
 
+from workflow import environment
 from workflow.batch import scheduler
+from workflow.environment import closure
+from workflow.rundir import RunDir
 from workflow.site import load_site
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(240)]
@@ -23,15 +29,17 @@ ROOT = Path(__file__).parents[2]
 LARGE, SMALL = os.urandom(3_000_000), os.urandom(1000)
 
 
-def staged(slurm: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch, path: str = "") -> tuple[dict[str, Any], list[Path]]:
-    """Run a job on three nodes that brings two files to them; give what it told, and the files' folder on each node."""
+def staged(
+    slurm: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch, path: str = "", archive: str = ""
+) -> tuple[dict[str, Any], list[Path]]:
+    """Run a job on three nodes that brings two files, or an archive, to them; give what it told, and the folder on each node."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home_of(folder, node={"broadcast_mb": 1.0})))
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests'}")
     site, campaign = load_site("frontier"), folder / "campaign"
     campaign.mkdir()
     (campaign / "large.bin").write_bytes(LARGE)
     (campaign / "small.bin").write_bytes(SMALL)
-    text = f"export PATH={path}$PATH\nexec {sys.executable} -m slurm.stage_in {campaign}"
+    text = f"export PATH={path}$PATH\nexec {sys.executable} -m slurm.stage_in {campaign} {archive}"
     batch, spec = scheduler.for_site(site), job(site, folder / "job", text, nodes=3, queue="bin4")
     done = ended(batch, batch.submit(spec), 120)
     assert done.exit == 0, spec.log.read_text()
@@ -56,18 +64,56 @@ def test_large_files_are_broadcast_and_checked_on_every_node(
     assert (told["broadcast_files"], told["skipped_files"], told["done_files"]) == (1, 3, 6), told
 
 
+def broken_sbcast(slurm: Cluster, folder: Path) -> str:
+    """Put a broadcast on PATH that leaves a third of a file on each node and says that it failed."""
+    program = shutil.which("sbcast", path=slurm.environment["PATH"])
+    (folder / "bin").mkdir()
+    shim = folder / "bin" / "sbcast"
+    size = '$(($(wc -c < "$3") / 3))'
+    shim.write_text(f'#!/bin/sh\nhead -c {size} "$3" > "$3.half"\n{program} --force "$3.half" "$4"\nexit 1\n')
+    shim.chmod(0o700)
+    return f"{folder / 'bin'}:"
+
+
 def test_parts_that_a_broken_broadcast_leaves_are_found_and_replaced(
     slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = shutil.which("sbcast", path=slurm.environment["PATH"])
-    (tmp_path / "bin").mkdir()
-    shim = tmp_path / "bin" / "sbcast"
-    shim.write_text(f'#!/bin/sh\nhead -c 1000000 "$3" > "$3.half"\n{program} --force "$3.half" "$4"\nexit 1\n')
-    shim.chmod(0o700)
-    told, folders = staged(slurm, tmp_path, monkeypatch, f"{tmp_path / 'bin'}:")
+    told, folders = staged(slurm, tmp_path, monkeypatch, broken_sbcast(slurm, tmp_path))
     require_right_everywhere(folders)
     assert (told["broadcast_files"], told["skipped_files"]) == (0, 0), told
     assert (tmp_path / "campaign" / "large.bin.half").exists(), "the broken broadcast took place"
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_an_environment_is_broadcast_checked_and_unpacked_on_every_node(
+    slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_broken: bool
+) -> None:
+    monkeypatch.setattr(environment, "closure", lambda _: closure("pydantic"))  # the whole takes half a minute
+    archive = environment.build(tmp_path / "out", None)
+    assert archive.size > 1_000_000, "large enough for a broadcast"
+    path = broken_sbcast(slurm, tmp_path) if is_broken else ""
+    told, folders = staged(slurm, tmp_path, monkeypatch, path, archive.path)
+    assert told["broadcast_files"] == (not is_broken), told
+    assert Path(f"{archive.path}.half").exists() == is_broken
+    marks = [folder / "env" / ".sha256" for folder in folders]
+    assert [mark.read_text() for mark in marks] == [archive.sha256] * 3
+    assert len({mark.stat().st_ino for mark in marks}) == 3, "unpacked on each node"
+    for folder in folders:
+        assert (folder / "env" / "pydantic" / "__init__.py").is_file()
+        assert not list(folder.glob("*env*.tar")), "neither the archive nor a part of it is left"
+
+
+def test_what_has_no_room_on_the_nodes_is_read_where_it_lies(slurm: Cluster, tmp_path: Path) -> None:
+    train = {"kind": "train", "needs": ["data"], "nodes": 1, "walltime": "00:10:00", "epochs": 1, "backbone": "egnn"}
+    command = Command(tmp_path, in_world(slurm, tmp_path, node={"local_gb": 1e-6}))
+    command("run", write_campaign(tmp_path, {"train": train}), "--plain", timeout=220)
+    folder = RunDir(tmp_path / "runs" / "pair")
+    for task in ("train", "test"):
+        config = yaml.safe_load((folder.attempt("train", 1, 1).tasks / task / "config.yaml").read_text())
+        stores = [Path(branch["store"]) for branch in config["branches"].values()]
+        assert len(stores) == 2
+        assert all(store.is_relative_to(folder.root) and store.exists() for store in stores), stores
+    assert not folder.attempt("train", 1, 1).run.joinpath("staging").exists()
 
 
 def test_a_node_without_room_is_named(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from slurm.configuration import ACCOUNT, PARTITION, Layout, free_ports
-from workflow.process import ProcessId, pids, start_time
+from workflow.process import ProcessId, pids, start_time, stat
 
 PROGRAMS = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "srun", "sbcast", "sacct")
 SYSTEM = ("unshare", "setpriv", "mount", "hostname")
@@ -137,6 +137,10 @@ class Cluster:
     def thaw(self, name: str) -> None:
         """Let it go on."""
         os.kill(self.pid(name), signal.SIGCONT)
+
+    def is_frozen(self, name: str) -> bool:
+        """Say whether a daemon stands still."""
+        return (stat(self.pid(name)) or "-")[0] == "T"
 
     def kill(self, name: str) -> None:
         """Let a daemon or a node die at once, with all that runs in it."""

@@ -1,4 +1,4 @@
-"""What a job does that brings files to its nodes: `python -m slurm.stage_in CAMPAIGN`, and tells how it went."""
+"""What a job does that brings files to its nodes: `python -m slurm.stage_in CAMPAIGN [ARCHIVE]`, and tells how it went."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from workflow.allocation.deadline import Deadline
 from workflow.allocation.launch import setting_of
 from workflow.allocation.staging import StageInError, Staging
 from workflow.batch.scheduler import this_job
+from workflow.environment import packed
 from workflow.receipt import vouch
 from workflow.site import load_site
 
@@ -24,7 +25,10 @@ def main() -> None:
     staging = Staging(setting, campaign, local, campaign / "staging", Deadline(job.end_time, 10, 5))
     outputs = [output for name in ("large.bin", "small.bin") for output in vouch(campaign, name, campaign / name)]
     try:
-        staging.stage(job.nodes, outputs)
+        if len(sys.argv) > 2:
+            staging.unpack(job.nodes, packed(Path(sys.argv[2])))
+        else:
+            staging.stage(job.nodes, outputs)
         told = {"folder": local, "names": job.nodes, **staging.progress()}
     except StageInError as error:
         told = {"fault": error.what, "cause": error.cause, "names": job.nodes}
