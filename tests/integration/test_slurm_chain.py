@@ -15,6 +15,7 @@ from conftest import Command
 from slurm.cluster import Cluster
 from slurm.world import environment, wait, write_campaign
 
+from model.outcome import read_outcome
 from workflow.journal import read_events
 from workflow.receipt import Receipt, read_receipt
 from workflow.rundir import RunDir
@@ -36,6 +37,8 @@ def trained(folder: RunDir) -> tuple[Receipt, Path]:
     assert receipt is not None
     assert receipt.status == "done", receipt.message
     tasks = [attempt.tasks / "train" for attempt in folder.attempts("train")]
+    for outcome in filter(None, map(read_outcome, tasks)):
+        assert (outcome.world_size, len(set(outcome.hosts))) == (4, 2)
     return receipt, [task for task in tasks if (task / "checkpoints" / "last" / "meta.json").exists()][-1]
 
 
