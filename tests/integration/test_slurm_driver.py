@@ -99,14 +99,19 @@ def hanging_sbatch(slurm: Cluster, command: Command) -> Command:
 @pytest.mark.parametrize(
     ("point", "nth", "settles"),
     [
-        ("after intent", 1, False),
-        ("before submit", 1, False),
         ("after submit", 1, False),
-        ("after id", 1, False),
-        ("before settle", 1, False),
-        ("after submit", 1, True),
         ("after id", 1, True),
-        ("before stage receipt", 1, False),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("after intent", 1, False),
+                ("before submit", 1, False),
+                ("after id", 1, False),
+                ("before settle", 1, False),
+                ("after submit", 1, True),
+                ("before stage receipt", 1, False),
+            )
+        ),
     ],
 )
 def test_a_driver_that_is_killed_has_one_job_all_the_same(

@@ -103,6 +103,7 @@ def test_an_environment_is_broadcast_checked_and_unpacked_on_every_node(
         assert not list(folder.glob("*env*.tar")), "neither the archive nor a part of it is left"
 
 
+@pytest.mark.slow
 def test_what_has_no_room_on_the_nodes_is_read_where_it_lies(slurm: Cluster, tmp_path: Path) -> None:
     train = {"kind": "train", "needs": ["data"], "nodes": 1, "walltime": "00:10:00", "epochs": 1, "backbone": "egnn"}
     command = Command(tmp_path, in_world(slurm, tmp_path, node={"local_gb": 1e-6}))
