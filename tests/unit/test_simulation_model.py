@@ -112,6 +112,15 @@ def test_held_released_and_vanished() -> None:
     assert list(model.jobs) == [held.id]
 
 
+def test_what_no_nodes_can_carry_waits_for_ever_and_holds_up_nobody() -> None:
+    model = Model(NODES)
+    never, other = model.submit(ask("a", 9, impossible=True)), model.submit(ask("b"))
+    assert names(model.advance(1e6)) == [(0.0, "started", "b"), (100.0, "asked_to_end", "b"), (110.0, "killed", "b")]
+    assert (never.state, never.eligible, other.runs) == (JobState.QUEUED, None, 1)
+    model.cancel(never.id)
+    assert never.state is JobState.CANCELLED
+
+
 def test_limits_refuse_let_wait_and_bound_what_runs() -> None:
     limits = (Limit(queues=("q",), eligible=1, running=2, submitted=4),)
     model = Model(NODES, Rules(limits=limits, wait=lambda _, __: 10.0))

@@ -25,6 +25,7 @@ class Ask:
         after: Ids of jobs that must have ended; unknown ones count as ended.
         held: Wait until released.
         facts: What the face that runs the job wants to keep.
+        impossible: No nodes of the machine can ever carry it; it is taken all the same, and waits for ever.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Ask:
     after: tuple[str, ...] = ()
     held: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
+    impossible: bool = False
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Model:
         Raises:
             Refused: It is not taken.
         """
-        if not 1 <= ask.nodes <= len(self._nodes):
+        if not (ask.impossible or 1 <= ask.nodes <= len(self._nodes)):
             raise Refused(f"{ask.nodes} nodes are asked for, {len(self._nodes)} are there")
         for limit in self._rules.limits:
             if limit.submitted is not None and _under(limit, ask) and len(self._open(limit)) >= limit.submitted:
@@ -200,6 +200,8 @@ class Model:
         return started
 
     def _may_be_eligible(self, job: Job) -> bool:
+        if job.ask.impossible:
+            return False
         waits_for = (self.jobs.get(each) for each in job.ask.after)
         return all(each is None or each.state.is_final for each in waits_for) and not self._is_full(job, "eligible")
 
