@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,17 +184,17 @@ def _check_stages(draft: Draft, campaign: Campaign, report: CheckReport) -> None
 def _check_commands(campaign: Campaign, report: CheckReport, elsewhere: bool) -> None:
     site = campaign.site
     try:
-        commands = [*_batch_commands(site), launcher(site.launcher).program]
+        commands, program = _batch_commands(site), launcher(site.launcher)
     except CampaignError as error:
         report.problems.append(error)
         return
     if elsewhere:
-        report.unchecked.append(f"commands: {', '.join(commands)} are needed on {site.name}")
+        report.unchecked.append(f"commands: {', '.join([*commands, program.program])} are needed on {site.name}")
         return
-    for command in commands:
-        if not _is_here(command):
-            remedy = "Run this on a login node of the site; elsewhere: `campaign check --elsewhere`."
-            report.problems.append(SiteError(f"no command '{command}' on this machine", f"site {site.name}", remedy))
+    absent = [command for command in commands if shutil.which(command) is None]
+    for command in [*absent, *([] if program.found() else [program.program])]:
+        remedy = "Run this on a login node of the site; elsewhere: `campaign check --elsewhere`."
+        report.problems.append(SiteError(f"no command '{command}' on this machine", f"site {site.name}", remedy))
 
 
 def _check_archive(site: Site, report: CheckReport, elsewhere: bool) -> None:
@@ -223,10 +222,6 @@ def _batch_commands(site: Site) -> tuple[str, ...]:
     if hasattr(module, "Options"):
         options_of(site, module.Options)
     return tuple(getattr(module, "COMMANDS", ()))
-
-
-def _is_here(command: str) -> bool:
-    return Path(sys.executable).with_name(command).is_file() or shutil.which(command) is not None
 
 
 def _check_models(draft: Draft, campaign: Campaign, report: CheckReport) -> None:

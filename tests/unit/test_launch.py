@@ -64,12 +64,14 @@ def test_the_program_beside_our_interpreter_comes_first(on_path: Path) -> None:
     (on_path / "elsewhere").mkdir()
     (on_path / "elsewhere" / "mpiexec").touch()
     assert launcher("mpiexec").argv(placement(on_path), ["x"])[0] == str(on_path / "elsewhere" / "mpiexec")
+    assert launcher("pals").argv(placement(on_path), ["x"])[0] == str(on_path / "mpiexec"), "a facility's own is another"
 
 
 def test_a_missing_program_and_a_wrong_name_say_what_to_do(on_path: Path) -> None:
-    with pytest.raises(SiteError, match="neither beside") as error:
-        Launcher("no-such-launcher", ()).argv(placement(on_path), ["x"])
-    assert "module" in error.value.remedy
+    for ours, words in ((True, "neither beside"), (False, "is not on PATH")):
+        with pytest.raises(SiteError, match=words) as error:
+            Launcher("no-such-launcher", (), ours=ours).argv(placement(on_path), ["x"])
+        assert "module" in error.value.remedy
     with pytest.raises(CampaignError, match="Did you mean 'srun'"):
         launcher("srum")
     assert set(LAUNCHERS) == {"mpiexec", "srun", "pals"}

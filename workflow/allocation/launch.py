@@ -73,7 +73,7 @@ class Launcher:
     """How a launcher is called; braces are filled from `Placement.words`, `?word rest` stands only where `word` is set.
 
     Attributes:
-        program: Its name on PATH; one that stands beside our own interpreter comes first.
+        program: Its name on PATH.
         arguments: Options of the whole call.
         section: Options repeated with the command for each node, joined by `:`; empty: the command stands once.
         node_variable: Environment variable by which a rank learns its node's name; empty: its host name is that.
@@ -81,6 +81,7 @@ class Launcher:
         broadcast: Command that sends the file `{source}` to `{target}` on all nodes of the allocation; empty: ranks that this
             launcher starts send it over MPI.
         ready: Command that ends well while the launcher can start anything; empty: it needs nobody for that.
+        ours: Whether the one that was installed beside our own interpreter comes first; a facility's is never there.
     """
 
     program: str
@@ -90,6 +91,7 @@ class Launcher:
     killed_codes: frozenset[int] = frozenset({137})
     broadcast: tuple[str, ...] = ()
     ready: tuple[str, ...] = ()
+    ours: bool = False
 
     def argv(self, placement: Placement, command: Sequence[str]) -> list[str]:
         """Return the whole call.
@@ -111,12 +113,16 @@ class Launcher:
         """Return the call that sends a file to all nodes; empty where the launcher has none."""
         return [word.format(source=source, target=target) for word in self.broadcast]
 
-    def _program(self) -> str:
+    def found(self) -> str | None:
+        """Return where the launcher is on this machine, or None."""
         beside = Path(sys.executable).with_name(self.program)
-        found = str(beside) if beside.is_file() else shutil.which(self.program)
+        return str(beside) if self.ours and beside.is_file() else shutil.which(self.program)
+
+    def _program(self) -> str:
+        found = self.found()
         if found is None:
             raise SiteError(
-                f"the launcher '{self.program}' is neither beside {sys.executable} nor on PATH",
+                f"the launcher '{self.program}' is {f'neither beside {sys.executable} nor' if self.ours else 'not'} on PATH",
                 "launcher",
                 "Install it (on a laptop: pip install 'campaign[local]'), or load the site's module in `setup:`.",
             )
@@ -181,6 +187,7 @@ LAUNCHERS = {
         section=("-env", "LOCAL_NODE", "{node}", "-n", "{ranks_per_node}"),
         node_variable="LOCAL_NODE",
         killed_codes=frozenset({9, 137}),
+        ours=True,
     ),
     # Slurm. Everything is said on every step: what is left out is taken from the job and blocks or shares silently.
     # --nodelist takes a file when the value holds a slash; --exact leaves the node's other steps their cores, and waits
