@@ -117,6 +117,22 @@ def test_unescaped_variables_of_users_hide_no_job(site: Site, answers) -> None:
     assert (row.job_id, row.workdir, row.state) == ("5.s", "/a/b", JobState.QUEUED)
 
 
+@pytest.mark.parametrize("indent", ["\t", 4])
+def test_exported_functions_of_a_shell_hide_no_job(site: Site, answers, indent: str | int) -> None:
+    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{getpass.getuser()}@uan", "job_state": "Q"}
+    behind = {"euser": getpass.getuser(), "Resource_List": {"nodect": 2}}
+    jobs = {f"{n}.s": {**own, "Variable_List": {"F": "HERE", "PBS_O_WORKDIR": "/a/b"}, **behind} for n in (5, 6)}
+    text = json.dumps({"Jobs": jobs}, indent=indent)
+    answers("qstat", out=text.replace("HERE", '() { {\n\t\techo "$@"\n\t\t\t};\n            }\n}'))
+    rows = for_site(site).snapshot().rows
+    assert [(row.job_id, row.workdir, row.nodes) for row in rows] == [("5.s", "/a/b", 2), ("6.s", "/a/b", 2)]
+
+
+def test_a_job_that_waits_for_another_is_held_by_nobody(samples: Path) -> None:
+    (job,) = pbs._parsed((samples / "pbs" / "held.json").read_text()).values()
+    assert pbs._row("7.s", {**job, "substate": 22}).state is JobState.QUEUED
+
+
 def test_jobs_of_others_are_not_ours(site: Site, answers) -> None:
     other = {"Job_Name": "cabcdefghijklm", "Job_Owner": "somebody@uan", "job_state": "R"}
     answers("qstat", out=json.dumps({"Jobs": {"5.s": other}}))

@@ -40,10 +40,14 @@ _NOT_NOW = frozenset({38, 160, 162})
 """Exit codes of qsub that say that nothing was accepted, and that time may mend it: a limit reached, a server that is down."""
 _ENDED, _UNKNOWN_ID = 35, 153
 _WALLTIME_EXIT = -29
-_DELETED = 91
+_DELETED, _WAITS_FOR_ANOTHER = 91, 22
 _WAITING = {"Q": JobState.QUEUED, "W": JobState.QUEUED, "T": JobState.QUEUED, "M": JobState.QUEUED, "H": JobState.HELD}
 _UNDER_WAY = {"R": JobState.RUNNING, "B": JobState.RUNNING, "S": JobState.RUNNING, "U": JobState.RUNNING, "E": JobState.ENDING}
-_VARIABLES = re.compile(r'"Variable_List":\s*\{(.*?)\n\t*\}', re.DOTALL)
+# They end at a brace below their own name with the job's next key or its end behind it: exported shell functions have
+# lines of a brace alone.
+_VARIABLES = re.compile(
+    r'^([\t ]+)"Variable_List":\s*\{(.*?)\n\1\}(?=,\n\1"\w+":|\n[\t ]*\}(?:,\n[\t ]*"\d|\s*\}))', re.DOTALL | re.MULTILINE
+)
 _WORKDIR = re.compile(r'"PBS_O_WORKDIR":\s*"((?:[^"\\]|\\.)*)"')
 _TRIES, _PAUSE_S = 6, 5.0
 
@@ -173,8 +177,8 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _folder_alone(found: re.Match[str]) -> str:
-    folder = _WORKDIR.search(found[1])
-    return f'"Variable_List": {{"PBS_O_WORKDIR": "{folder[1] if folder else ""}"}}'
+    folder = _WORKDIR.search(found[2])
+    return f'{found[1]}"Variable_List": {{"PBS_O_WORKDIR": "{folder[1] if folder else ""}"}}'
 
 
 def _row(job_id: str, job: dict[str, Any]) -> JobRow:
@@ -195,6 +199,8 @@ def _row(job_id: str, job: dict[str, Any]) -> JobRow:
 
 def _state(job: dict[str, Any]) -> JobState:
     letter, code = str(job["job_state"]), job.get("Exit_status")
+    if letter == "H" and job.get("substate") == _WAITS_FOR_ANOTHER:  # held by the server until a job that it names ends
+        return JobState.QUEUED
     if letter in _WAITING or letter in _UNDER_WAY:
         return _WAITING.get(letter) or _UNDER_WAY[letter]
     if code == _WALLTIME_EXIT:
