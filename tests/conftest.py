@@ -20,7 +20,7 @@ assert world.size == 1
 # A shell starts background jobs with SIGINT ignored, and every process of a test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ("slurm.fixture",)
+pytest_plugins = ("slurm.fixture", "pbs.fixture")
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT.parent / "shared" / "samples"
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from pbs.execution import write_nodes, write_program
 from pbs.settings import NETWORK, NODES, SERVER, VERSION, Files, Settings
-from workflow.process import ProcessId, carriers, start_time
+from workflow.process import ProcessId, carriers, start_time, stat
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
@@ -110,6 +110,12 @@ class Pbs:
         """Return all jobs that the server tells of, by id."""
         return json.loads(self.run("qstat", "-x", "-f", "-F", "json")).get("Jobs", {})
 
+    @property
+    def pid(self) -> int:
+        """Return the server's process id."""
+        assert self._server is not None
+        return self._server.pid
+
     def freeze(self) -> None:
         """Let the server stand still: commands wait, and what they ask is done later."""
         self._send(signal.SIGSTOP)
@@ -117,6 +123,11 @@ class Pbs:
     def thaw(self) -> None:
         """Let it go on."""
         self._send(signal.SIGCONT)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it stands still."""
+        return (stat(self.pid) or "?")[0] == "T"
 
     def down(self) -> None:
         """Let nobody listen: commands are refused, and what runs goes on."""

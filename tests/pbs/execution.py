@@ -89,7 +89,9 @@ class Run:
         write_program(path, script)
         names.write_text("".join(f"{node}\n" for node in nodes))
         own = {"PBS_NODEFILE": str(files.aux / job_id), **dict([self._cookie.split("=")])}
-        with open(self._kept["OU"], "wb") as out, open(self._kept.get("ER", os.devnull), "wb") as err:
+        for kept in self._kept.values():
+            kept.open("wb").close()
+        with open(self._kept["OU"], "ab") as out, open(self._kept.get("ER", os.devnull), "ab") as err:
             self._leader = subprocess.Popen(
                 [str(files.root / "enter"), nodes[0], *_LEADER, str(path)],
                 env={**environment, **own},
@@ -139,7 +141,7 @@ class Run:
 
 def _writable(path: Path, other: Path) -> Path:
     try:
-        path.open("wb").close()
+        path.open("ab").close()
     except OSError:
         return other
     return path

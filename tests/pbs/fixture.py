@@ -24,6 +24,7 @@ def pbs_server() -> Iterator[Pbs]:
     try:
         server.start()
         yield server
+        server.heal()
         EVIDENCE.parent.mkdir(exist_ok=True)
         EVIDENCE.write_text(json.dumps(server.evidence(), indent=1) + "\n")
     finally:

@@ -91,10 +91,10 @@ def _chunks(select: str) -> tuple[int, str, str]:
     nodes, wanted, impossible = 0, [], ""
     for part in select.split("+"):
         found = _CHUNK.fullmatch(part)
-        if found is None or int(found[1]) == 0:
+        has = dict(each.split("=") for each in found[2].split(":")[1:]) if found else {}
+        if found is None or int(found[1]) == 0 or not has.get("ncpus", "1").isdigit():
             raise Rejected(166, "Illegal attribute or resource value Resource_List.select")
         nodes += int(found[1])
-        has = dict(each.split("=") for each in found[2].split(":")[1:])
         for name, value in has.items():
             if name in _FIXED and value != _FIXED[name]:
                 impossible = f"Insufficient amount of resource: {name} ({value} != {_FIXED[name]})"

@@ -5,35 +5,34 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-_HYDRA_KILLED, _KILLED = 9, 137  # Hydra ends with a killed rank's bare signal number
+# Hydra must not ask PBS's own variables for nodes: it would put the ranks of one node on another.
+_HYDRA = ("-launcher", "fork", "-localhost", "localhost", "-hosts", "localhost")
 
 
-def main() -> int:
-    """Start the ranks; the exit code is the highest of theirs."""
+def main() -> None:
+    """Start the ranks; the exit code is MPICH's own: what PALS makes of a rank that is killed is not known."""
     call, command = _arguments()
     root = Path(os.environ["PBS_CONF_FILE"]).parent
     conf = dict(line.split("=", 1) for line in (root / "pbs.conf").read_text().splitlines())
     try:
         allocated = Path(os.environ["PBS_NODEFILE"]).read_text().split()
     except (KeyError, OSError):
-        return _refuse("no job: it is called on the first node of one")
+        _refuse("no job: it is called on the first node of one")
     nodes = Path(call.hostfile).read_text().split() if call.hostfile else allocated
     if foreign := sorted(set(nodes) - set(allocated)):
-        return _refuse(f"not in this job: {', '.join(foreign)}")
+        _refuse(f"not in this job: {', '.join(foreign)}")
     if call.n != call.ppn * len(nodes):
-        return _refuse(f"{call.n} ranks are not {call.ppn} on each of {len(nodes)} nodes")
+        _refuse(f"{call.n} ranks are not {call.ppn} on each of {len(nodes)} nodes")
     binding = _binding(call.cpu_bind, call.ppn)
     sections: list[str] = []
     for number, node in enumerate(nodes):
         rank = [str(root / "rank"), str(number * call.ppn), str(number), binding]
         sections += [*([":"] if number else []), "-n", str(call.ppn), str(root / "enter"), node, *rank, *command]
-    done = subprocess.run([conf["MPIEXEC"], "-launcher", "fork", "-localhost", "localhost", *sections], stdin=subprocess.DEVNULL)
-    code = done.returncode if done.returncode >= 0 else 128 - done.returncode
-    return _KILLED if code == _HYDRA_KILLED else code
+    os.execv(conf["MPIEXEC"], [conf["MPIEXEC"], *_HYDRA, *sections])
 
 
 def _arguments() -> tuple[argparse.Namespace, list[str]]:
@@ -56,7 +55,7 @@ def _binding(text: str, ranks: int) -> str:
     kind, _, lists = text.partition(":")
     parts = lists.split(":")
     if kind != "list" or len(parts) < ranks or not all(re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", part) for part in parts):
-        sys.exit(_refuse(f"--cpu-bind={text} is no list of cores for each of {ranks} ranks"))
+        _refuse(f"--cpu-bind={text} is no list of cores for each of {ranks} ranks")
     return ":".join(_here(part) for part in parts)
 
 
@@ -67,10 +66,9 @@ def _here(part: str) -> str:
     return ",".join(str(core) for core in sorted({have[core % len(have)] for core in wanted}))
 
 
-def _refuse(words: str) -> int:
-    print(f"mpiexec: {words}", file=sys.stderr)
-    return 1
+def _refuse(words: str) -> NoReturn:
+    sys.exit(f"mpiexec: {words}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -105,8 +105,8 @@ class Server:
 
     def _route(self, job: Job, record: Record) -> None:
         """Move a job to the queue that takes it; one that none takes is gone some time later, without a trace."""
-        taker = intake.destination(job.ask.nodes, job.ask.walltime_s)
-        if taker is not None:
+        taker = intake.destination(job.ask.nodes, job.ask.walltime_s) if self._settings.routes else None
+        if record.lost_at is None and taker is not None:
             job.ask = replace(job.ask, queue=taker, impossible=bool(job.ask.facts["impossible"]))
         elif record.lost_at is None:
             record.lost_at = self._model.now + self._settings.vanish_s
@@ -162,6 +162,8 @@ class Server:
             out = listing.as_json({}) if command == "qstat" and "F" in request["options"] else ""
             answer = {"out": out, "err": f"{command}: {error}\n", "code": error.code}
         path.unlink()
+        if command == self._settings.freezes_at:
+            os.kill(os.getpid(), signal.SIGSTOP)
         part = self._files.answers / f".{path.name}"
         part.write_text(json.dumps(answer))
         part.rename(self._files.answers / path.name)

@@ -32,6 +32,8 @@ class Settings:
         cgroups: Whether KILL reaches processes in sessions of their own.
         raw_variables: Whether users' variables stand in JSON as they are, as older releases write them.
         garbage: What `qstat` prints instead of an answer; empty: an answer.
+        routes: Whether any destination of the routing queue takes jobs.
+        freezes_at: Command that is carried out and not answered: the server stands still (SIGSTOP) until it is sent on.
     """
 
     notice_s: float = 11.0
@@ -44,6 +46,8 @@ class Settings:
     cgroups: bool = False
     raw_variables: bool = False
     garbage: str = ""
+    routes: bool = True
+    freezes_at: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getopt
+import json
 import os
 import re
 import shlex
@@ -76,7 +77,7 @@ def _take(letter: str, value: str, fields: dict[str, Any], resources: dict[str, 
             resources[name] = amount
         return
     allowed = {"j": ("oe", "eo", "n"), "r": ("y", "n")}
-    if (letter in allowed and value not in allowed[letter]) or (letter == "k" and not set(value) <= set("doen")):
+    if (letter in allowed and value not in allowed[letter]) or (letter == "k" and not set(value) <= {"d", "o", "e", "n"}):
         raise Usage(f"qsub: illegal -{letter} value\n{_USAGE}")
     if letter == "N" and not (_NAME.fullmatch(value) and len(value) <= _name_limit()):
         raise Usage(f"qsub: illegal -N value\n{_USAGE}")
@@ -88,8 +89,6 @@ def _take(letter: str, value: str, fields: dict[str, Any], resources: dict[str, 
 
 
 def _name_limit() -> int:
-    import json
-
     return int(json.loads((Path(os.environ["PBS_CONF_FILE"]).parent / "settings.json").read_text())["name_limit"])
 
 

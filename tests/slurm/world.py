@@ -79,14 +79,16 @@ def with_queue(site: Site, options: Mapping[str, str]) -> Site:
     return site.model_copy(update={"queues": (queue,)})
 
 
-def write_campaign(folder: Path, stages: dict[str, dict[str, object]]) -> Path:
-    """Write a campaign of two small branches, their conversion and `stages`; give its file."""
-    for name in ("a", "b"):
+def write_campaign(
+    folder: Path, stages: dict[str, dict[str, object]], site: str = "frontier", names: tuple[str, ...] = ("a", "b")
+) -> Path:
+    """Write a campaign of small branches, their conversion and `stages`; give its file."""
+    for name in names:
         (folder / f"{name}.xyz").write_text(frames(48))
-    branches = {name: {"reader": "extxyz", "path": f"{name}.xyz", "options": {"identity": "molecule"}} for name in ("a", "b")}
+    branches = {name: {"reader": "extxyz", "path": f"{name}.xyz", "options": {"identity": "molecule"}} for name in names}
     data = {"kind": "convert", "nodes": 1, "walltime": "00:10:00"}
     file = folder / "pair.yaml"
-    fields = {"name": "pair", "site": "frontier", "branches": branches, "stages": {"data": data, **stages}}
+    fields = {"name": "pair", "site": site, "branches": branches, "stages": {"data": data, **stages}}
     file.write_text(yaml.safe_dump(fields, sort_keys=False))
     return file
 
