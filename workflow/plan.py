@@ -197,5 +197,5 @@ def _job_name(key: str, number: int, links: int) -> str:
 
 def _data(campaign: Campaign) -> DataVolume:
     branches = campaign.header.branches
-    unique, unknown = unique_structures(branches)
+    unique, unknown = unique_structures(campaign)
     return DataVolume(len(branches), unique, tuple(unknown), store_bytes(campaign, tuple(branches)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 import click
@@ -12,10 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from workflow.plan import Plan, PlannedStage
+from workflow.releases import Round
+from workflow.report.pieces import hours
 from workflow.stages.base import walltime_text
 
 _COLUMNS = ("links", "nodes", "spare", "ranks", "walltime", "node-hours", "queue")
 _SHOWN = 6  # jobs of a round on one line
+_ALIKE = 4  # rounds of the same chains that share a line
 
 
 def print_plan(plan: Plan, console: Console | None = None) -> None:
@@ -75,7 +79,7 @@ def _cells(stage: PlannedStage) -> list[str | Text]:
         return [name, *[""] * 5, "0", stage.queue]
     queue = Text("refused", "bold red") if stage.refusals else Text(stage.queue)
     sizes = (f"{each:,}" for each in (stage.links, stage.nodes, stage.spares, stage.ranks))
-    return [name, *sizes, walltime_text(stage.walltime_s), f"{stage.node_hours:,.1f}", queue]
+    return [name, *sizes, walltime_text(stage.walltime_s), hours(stage.node_hours), queue]
 
 
 def _data(plan: Plan) -> list[str]:
@@ -126,24 +130,49 @@ def _rounds(plan: Plan) -> list[str]:
     """Return the order in which the site's job limits let the jobs go; nothing where there is one job at a time."""
     if all(len(each.jobs) <= 1 and not each.waiting for each in plan.rounds):
         return []
+    if plan.refused:
+        return ["order of release: not before every stage fits"]
     lines = ["order of release, each line as far as the limits let jobs go together:"]
-    for number, each in enumerate(plan.rounds, start=1):
-        more = len(each.jobs) - _SHOWN
-        names = ", ".join(each.jobs[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-        held = f"  ({len(each.waiting)} more wait: {each.limit})" if each.waiting else ""
-        lines.append(f"{number:>3}  {names}{held}")
+    number = 1
+    for _, group in groupby(plan.rounds, key=_chains):
+        alike = list(group)
+        if len(alike) < _ALIKE or alike[0].waiting:
+            lines += [f"{number + place:>3}  {_names(each.jobs)}{_held(each)}" for place, each in enumerate(alike)]
+        else:
+            last = number + len(alike) - 1
+            lines.append(f"{number:>3}-{last}  {_names(alike[0].jobs)} to {_names(alike[-1].jobs)}, one after the other")
+        number += len(alike)
     return lines
 
 
+def _chains(each: Round) -> tuple[tuple[str, ...], int]:
+    """Return what rounds have in common that are links of the same chains."""
+    return tuple(name.partition(" ")[0] for name in each.jobs), len(each.waiting)
+
+
+def _names(jobs: tuple[str, ...]) -> str:
+    more = len(jobs) - _SHOWN
+    return ", ".join(jobs[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _held(each: Round) -> str:
+    return f"  ({len(each.waiting)} more wait: {each.limit})" if each.waiting else ""
+
+
 def _total(plan: Plan) -> Text:
-    most, once = f"at most {plan.node_hours:,.1f}", "when no link is repeated"
+    most, once = f"at most {_exactly(plan.node_hours)}", "when no link is repeated"
     if plan.budget is None:
         return Text(f"{most} node-hours {once}; no budget is set")
-    total = Text(f"{most} of a budget of {plan.budget:,.1f} node-hours, {once}")
+    total = Text(f"{most} of a budget of {_exactly(plan.budget)} node-hours, {once}")
     held = plan.beyond_budget()
     if held:
         total.append(f"\nover budget: {', '.join(held)} would be held until `campaign approve`", "bold yellow")
     return total
+
+
+def _exactly(node_hours: float) -> str:
+    """Return node-hours so that a sum just over its budget does not look like it."""
+    return hours(node_hours) if node_hours < 10 else f"{round(node_hours, 2):,.12g}"
 
 
 def _millions(count: float) -> str:
