@@ -124,7 +124,7 @@ class Campaign:
         path = {**self.header.sources, **self.header.branches}[name].path
         texts = (path,) if isinstance(path, str) else path
         where = f"{self.path}: {'branches' if name in self.header.branches else 'sources'}.{name}.path"
-        return tuple(self.path.parent / Path(fill(text, self.site.paths, where)).expanduser() for text in texts)
+        return tuple(self.path.parent / Path(fill(text, self.site.paths, where, self.site.name)).expanduser() for text in texts)
 
     def instances(self) -> list[Instance]:
         """Return all stage instances, needed ones first."""

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model.feasibility import LARGE
-from model.registry import reader, readers
 from workflow.allocation.launch import launcher
 from workflow.batch.scheduler import options_of, scheduler_kinds
-from workflow.campaign import BranchSource, Campaign, Header, stage_kind
+from workflow.campaign import Campaign, Header, stage_kind
+from workflow.data_check import data_findings
 from workflow.draft import Draft, draft_campaign, place
 from workflow.environment import read_archive
-from workflow.errors import CampaignError, ConfigError, SiteError
+from workflow.errors import CampaignError, SiteError
 from workflow.graph import direct_needs, in_order
 from workflow.model_check import built_models
 from workflow.plan import make_plan
+from workflow.preview import previews
 from workflow.search.feasibility import MARGIN
 from workflow.site import Site
 from workflow.validation import nearest, validate
-
-_QUICKSTART = "quickstart-data"
 
 
 @dataclass
@@ -61,6 +59,7 @@ def check_campaign(path: Path, site: str | None = None, *, elsewhere: bool = Fal
         _check_sources(draft, campaign, report, elsewhere)
         _check_stages(draft, campaign, report)
         _check_commands(campaign, report, elsewhere)
+        _check_scripts(campaign, report, elsewhere)
         _check_archive(campaign.site, report, elsewhere)
         if models:
             _check_models(draft, campaign, report)
@@ -101,64 +100,11 @@ def _sound_header(draft: Draft) -> Header | None:
 
 
 def _check_sources(draft: Draft, campaign: Campaign, report: CheckReport, elsewhere: bool) -> None:
-    groups = {"branches": campaign.header.branches, "sources": campaign.header.sources}
-    for group, named in groups.items():
-        for name, source in named.items():
-            report.problems += _reader_faults(draft, (group, name), source)
-            if not elsewhere:
-                _check_files(draft, (group, name), source, campaign, report)
+    problems, found = data_findings(draft, campaign, elsewhere=elsewhere)
+    report.problems += problems
+    report.found += found
     if elsewhere:
         report.unchecked.append(f"data files: they are on {campaign.site.name}, not here")
-
-
-def _reader_faults(draft: Draft, key: tuple[str, str], source: BranchSource) -> Iterator[ConfigError]:
-    known = readers()
-    if source.reader not in known:
-        remedy = f"{nearest(source.reader, known)}Known: {', '.join(known)}."
-        yield draft.document.fault(f"no reader '{source.reader}'", (*key, "reader"), remedy)
-        return
-    for each in validate(reader(source.reader).Config, source.options)[1]:
-        yield draft.document.fault(each.what, (*key, "options", *each.key), each.remedy)
-
-
-def _check_files(draft: Draft, key: tuple[str, str], source: BranchSource, campaign: Campaign, report: CheckReport) -> None:
-    overlay = f"~/.config/campaign/sites/{campaign.site.name}.yaml"
-    where = draft.document.where((*key, "path"))
-    try:
-        paths = campaign.files(key[1])
-    except ConfigError as error:
-        report.problems.append(ConfigError(error.what, where, error.remedy))
-        return
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        remedy = _made_here(missing) or f"Put the data there, or give the right folder under `paths:` in {overlay}."
-        report.problems.append(ConfigError(f"no such file: {', '.join(missing)}", where, remedy))
-    elif source.reader in readers():
-        _count_files(paths, source, where, report, key[1])
-
-
-def _made_here(missing: list[str]) -> str:
-    """Say how to make data that the templates name; empty for others."""
-    folders = dict.fromkeys(path.partition(_QUICKSTART)[0] + _QUICKSTART for path in missing if _QUICKSTART in Path(path).parts)
-    return f"Make it, in seconds: python -m model.data.quickstart {next(iter(folders))}" if folders else ""
-
-
-def _count_files(paths: tuple[Path, ...], source: BranchSource, where: str, report: CheckReport, name: str) -> None:
-    module = reader(source.reader)
-    config, faults = validate(module.Config, source.options)
-    if faults:
-        return
-    try:
-        files = list(module.files(list(paths), config))
-    except CampaignError as error:
-        report.problems.append(ConfigError(error.what, where, error.remedy))
-        return
-    if not files:
-        remedy = f"The reader '{source.reader}' looks for its own containers there; give another path, or another reader."
-        report.problems.append(ConfigError(f"no file that '{source.reader}' reads", where, remedy))
-        return
-    size = sum(file.stat().st_size for file in files if file.is_file())
-    report.found.append(f"data {name}: {len(files)} file{'s' * (len(files) != 1)}, {size / 1e6:,.1f} MB, reader {source.reader}")
 
 
 def _check_stages(draft: Draft, campaign: Campaign, report: CheckReport) -> None:
@@ -192,9 +138,23 @@ def _check_commands(campaign: Campaign, report: CheckReport, elsewhere: bool) ->
         report.unchecked.append(f"commands: {', '.join([*commands, program.program])} are needed on {site.name}")
         return
     absent = [command for command in commands if shutil.which(command) is None]
-    for command in [*absent, *([] if program.found() else [program.program])]:
+    missing = [f"'{command}'" for command in [*absent, *([] if program.found() else [program.program])]]
+    if missing:
+        what = f"no command{'s' * (len(missing) > 1)} {', '.join(missing)} on this machine"
         remedy = "Run this on a login node of the site; elsewhere: `campaign check --elsewhere`."
-        report.problems.append(SiteError(f"no command '{command}' on this machine", f"site {site.name}", remedy))
+        report.problems.append(SiteError(what, f"site {site.name}", remedy))
+
+
+def _check_scripts(campaign: Campaign, report: CheckReport, elsewhere: bool) -> None:
+    """Make every batch script once, which finds what the site or its overlay lacks; accounts stand where the site is."""
+    if elsewhere:
+        report.unchecked.append(f"account and batch scripts: your overlay of {campaign.site.name} need not be here")
+        return
+    refused = [stage.name for stage in make_plan(campaign).stages if stage.refusals]
+    try:
+        report.found.append(f"batch scripts: {len(previews(campaign, without=refused))} for {campaign.site.name}")
+    except SiteError as error:
+        report.problems.append(error)
 
 
 def _check_archive(site: Site, report: CheckReport, elsewhere: bool) -> None:

@@ -62,7 +62,8 @@ class Draft:
             ConfigError: It cannot be one.
         """
         assert self.header is not None and self.site is not None
-        return campaign_folder(self.document, self.header.folder, {**self.site.paths, "name": self.header.name})
+        names = {**self.site.paths, "name": self.header.name}
+        return campaign_folder(self.document, self.header.folder, names, self.site.name)
 
 
 def load_campaign(path: Path, site: str | None = None) -> Campaign:

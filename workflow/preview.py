@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,14 +38,18 @@ class Preview:
     calls: str
 
 
-def previews(campaign: Campaign) -> list[Preview]:
+def previews(campaign: Campaign, without: Collection[str] = ()) -> list[Preview]:
     """Return every stage that has jobs; of those that `each` fans out, the first.
+
+    Args:
+        campaign: Resolved for its site.
+        without: Names of stages to leave out, such as those that the site refuses.
 
     Raises:
         SiteError: The site would refuse a job, or the overlay lacks the account.
     """
     firsts = [each for each in campaign.instances() if each.number <= 1 and not stage_kind(each.spec.kind).on_login]
-    return [_preview(campaign, each) for each in firsts]
+    return [_preview(campaign, each) for each in firsts if each.stage not in without]
 
 
 def write_previews(campaign: Campaign, folder: Path) -> list[Path]:

@@ -170,6 +170,12 @@ def overlay_path(name: str) -> Path:
     return home / "campaign" / "sites" / f"{name}.yaml"
 
 
+def overlay_told(name: str) -> str:
+    """Return that file as a person would type it."""
+    path = overlay_path(name)
+    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
+
+
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Return `base` with the values of `over` in place, mapping by mapping."""
     result = dict(base)

@@ -88,13 +88,13 @@ MISTAKES = {
         "a: {reader: extxyz, path: a.xyz}",
         "a: {reader: extxyz, path: b.xyz}",
         "5: branches.a.path: no such file: {folder}/b.xyz",
-        "Put the data there, or give the right folder under `paths:` in ~/.config/campaign/sites/local.yaml.",
+        "Put the data there, or give the right folder under `paths:` in {overlay}.",
     ),
     "unknown path of the site": (
         "a: {reader: extxyz, path: a.xyz}",
         'a: {reader: extxyz, path: "{dta}/a.xyz"}',
-        "5: branches.a.path: '{dta}/a.xyz' names a path that the site does not have ('dta')",
-        "Put it under `paths:` of your site overlay. Known: none.",
+        "5: branches.a.path: {dta} is no path of site local; below it lie a",
+        "Write `paths: {dta: /…}` into {overlay}. Known: none.",
     ),
     "too many nodes": (
         "    nodes: 2\n",
@@ -215,6 +215,28 @@ def test_what_cannot_be_seen_from_elsewhere_is_said(file: Path) -> None:
     assert "data files: they are on local, not here" in report.unchecked
 
 
+def test_a_path_that_many_data_sets_lie_below_is_told_once(file: Path) -> None:
+    below = "".join(f'  b{number}: {{reader: extxyz, path: "{{data}}/b{number}"}}\n' for number in range(5))
+    file.write_text(GOOD.replace("branches:\n", f"branches:\n{below}"))
+    (problem,) = check_campaign(file, models=False).problems
+    assert problem.what == "{data} is no path of site local; below it lie b0, b1, b2 and 2 more"
+    assert not check_campaign(file, elsewhere=True, models=False).problems
+
+
+def test_an_account_that_is_missing_is_told_before_a_job_needs_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workflow.check._is_here", lambda _: True)
+    report = check_campaign(file, "perlmutter", models=False)
+    assert [problem.what for problem in report.problems] == ["no account to charge"]
+    overlay = file.parent / "no-overlay" / "campaign" / "sites" / "perlmutter.yaml"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text("account: m1234\n")
+    report = check_campaign(file, "perlmutter", models=False)
+    assert not report.problems and "batch scripts: 4 for perlmutter" in report.found
+    file.write_text(GOOD.replace("    nodes: 2\n", "    nodes: 2000\n"))
+    (problem,) = check_campaign(file, "perlmutter", models=False).problems
+    assert problem.what.startswith("2000 nodes asked")
+
+
 def test_a_launcher_that_is_missing_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("sys.executable", str(file.parent / "python"))
@@ -239,7 +261,8 @@ def filled(text: str, file: Path) -> str:
     known = {"backbones": backbones(), "readers": readers(), "kinds": stage_kinds(), "sites": site_names()}
     for name, names in known.items():
         text = text.replace(f"{{{name}}}", ", ".join(names))
-    return text.replace("{folder}", str(file.parent))
+    overlay = file.parent / "no-overlay" / "campaign" / "sites" / "local.yaml"
+    return text.replace("{folder}", str(file.parent)).replace("{overlay}", str(overlay))
 
 
 def test_a_model_that_no_device_holds_is_refused_by_number(file: Path) -> None:

@@ -7,17 +7,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 from pydantic import BaseModel
 
 from model.registry import require
 from workflow.errors import SiteError
 from workflow.queues import queue_named
+from workflow.site import Site, overlay_told
 from workflow.validation import validate
-
-if TYPE_CHECKING:
-    from workflow.site import Site
 
 T = TypeVar("T", bound=BaseModel)
 _OURS = (
@@ -269,7 +267,7 @@ def account_of(site: Site) -> str:
         SiteError: None is known.
     """
     if not site.account:
-        what, remedy = "no account to charge", f"Write `account: …` into ~/.config/campaign/sites/{site.name}.yaml."
+        what, remedy = "no account to charge", f"Write `account: …` into {overlay_told(site.name)}."
         raise SiteError(what, f"site {site.name}: account", remedy)
     return site.account
 
