@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,14 @@ class CheckReport:
     unchecked: list[str] = field(default_factory=list)
 
 
-def check_campaign(path: Path, site: str | None = None, *, elsewhere: bool = False, models: bool = True) -> CheckReport:
+def check_campaign(
+    path: Path,
+    site: str | None = None,
+    *,
+    elsewhere: bool = False,
+    models: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
+) -> CheckReport:
     """Check a campaign file.
 
     Args:
@@ -48,6 +56,7 @@ def check_campaign(path: Path, site: str | None = None, *, elsewhere: bool = Fal
         site: Name of a site; none takes the file's.
         elsewhere: Whether this machine is another one than the site, so that its files and commands cannot be seen.
         models: Whether to build each stage's model once, on no memory, in a process of its own.
+        tell: Called with how far it is.
 
     Raises:
         ConfigError: The file cannot be read as a YAML mapping at all.
@@ -62,7 +71,7 @@ def check_campaign(path: Path, site: str | None = None, *, elsewhere: bool = Fal
         _check_scripts(campaign, report, elsewhere)
         _check_archive(campaign.site, report, elsewhere)
         if models:
-            _check_models(draft, campaign, report)
+            _check_models(draft, campaign, report, tell)
     if campaign is None or draft.header is None or len(campaign.stages) < len(draft.document.fields.get("stages") or {}):
         report.unchecked.append("what rests on the faults told here; check again when they are mended")
     if not models:
@@ -184,9 +193,9 @@ def _batch_commands(site: Site) -> tuple[str, ...]:
     return tuple(getattr(module, "COMMANDS", ()))
 
 
-def _check_models(draft: Draft, campaign: Campaign, report: CheckReport) -> None:
+def _check_models(draft: Draft, campaign: Campaign, report: CheckReport, tell: Callable[[str], None]) -> None:
     try:
-        built = built_models(campaign)
+        built = built_models(campaign, tell)
     except ModuleNotFoundError as error:
         report.unchecked.append(f"models: {error}; pip install 'campaign[model]'")
         return

@@ -63,9 +63,10 @@ def check(file: Path, site: str | None, elsewhere: bool, no_models: bool) -> Non
     once without memory. All faults are told together; exit code 2 if there is any.
     """
     from workflow.check import check_campaign
-    from workflow.report.terminal import print_check
+    from workflow.report.terminal import print_check, sign_of_life
 
-    report = check_campaign(file, site, elsewhere=elsewhere, models=not no_models)
+    with sign_of_life(f"checking {file}") as tell:
+        report = check_campaign(file, site, elsewhere=elsewhere, models=not no_models, tell=tell)
     print_check(report, str(file))
     sys.exit(2 if report.problems else 0)
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,12 @@ _AT_ONCE = 2
 _TIMEOUT_S = 180
 
 
-def built_models(campaign: Campaign) -> dict[str, dict[str, Any]]:
+def built_models(campaign: Campaign, tell: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, Any]]:
     """Build every distinct model that the stages state.
+
+    Args:
+        campaign: The campaign.
+        tell: Called with how far it is: each model takes seconds.
 
     Returns:
         For each stage with a model: `parameters`, or `what` and `remedy` where it cannot be built. Empty where the
@@ -35,8 +40,12 @@ def built_models(campaign: Campaign) -> dict[str, dict[str, Any]]:
     if stated and importlib.util.find_spec("torch") is None:
         raise ModuleNotFoundError("torch is not installed")
     distinct = {_identity(model): model for model in stated.values()}
+    built: dict[str, dict[str, Any]] = {}
+    tell(f"building models: {len(distinct)}")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        built = dict(zip(distinct, pool.map(_build, distinct.values()), strict=True))
+        for identity, facts in zip(distinct, pool.map(_build, distinct.values()), strict=True):
+            built[identity] = facts
+            tell(f"building models: {len(built)} of {len(distinct)} done")
     return {name: built[_identity(model)] for name, model in stated.items()}
 
 

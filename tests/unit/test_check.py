@@ -202,6 +202,13 @@ def test_mistakes_are_told_together_in_the_order_of_the_file(file: Path) -> None
     assert "what rests on the faults told here; check again when they are mended" in report.unchecked
 
 
+def test_a_check_says_how_far_it_is(file: Path) -> None:
+    file.write_text(GOOD.replace("  best:", "  other: {kind: hpo, needs: [data], backbone: egnn}\n  best:"))
+    told: list[str] = []
+    check_campaign(file, tell=told.append)
+    assert told == ["building models: 2", "building models: 1 of 2 done", "building models: 2 of 2 done"]
+
+
 def test_a_backbone_that_is_none_is_told_once(file: Path) -> None:
     file.write_text(GOOD.replace("backbone: painn", "backbone: pain"))
     (problem,) = check_campaign(file).problems

@@ -17,7 +17,7 @@ from made_campaign import MadeCampaign, half, whole
 from model.outcome import CampaignError
 from workflow.cli import campaign
 from workflow.report.logs import print_logs
-from workflow.report.terminal import print_results
+from workflow.report.terminal import print_results, sign_of_life
 from workflow.templates import templates
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +88,12 @@ def test_check_tells_all_and_ends_with_two(home: Path) -> None:
     text = run("check", "my.yaml", "--no-models", code=2).stderr
     assert "stages.data.kind: no stage kind 'convrt'" in text
     assert text.endswith("my.yaml: 1 problem\n")  # what rests on `data` is not looked at yet
+
+
+def test_what_takes_long_gives_a_sign_of_life_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with sign_of_life("checking [bold]my.yaml") as tell:
+        tell("[red]half")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_plan_prints_the_table_and_the_total() -> None:

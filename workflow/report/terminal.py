@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -16,6 +18,13 @@ from workflow.report.fault import tell_problem
 from workflow.report.finetuned import finetuning_tables
 
 _WIDEST = 6  # columns that eighty characters hold
+
+
+@contextmanager
+def sign_of_life(what: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal, and only there, that something is at work; yields what tells how far it is."""
+    with Console(stderr=True, highlight=False).status(Text(what)) as status:
+        yield lambda text: status.update(Text(text))
 
 
 def print_check(report: CheckReport, path: str) -> None:
