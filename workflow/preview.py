@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflow.allocation.launch import Placement, binding, launcher
+from workflow.allocation import staging
+from workflow.allocation.launch import Setting, setting_of
+from workflow.allocation.unpacking import environment_folder
 from workflow.batch.scheduler import JobSpec, directives
 from workflow.batch.script import script_text
 from workflow.campaign import Campaign, Instance, stage_kind
 from workflow.chain import token
 from workflow.queues import queue_for
 from workflow.rundir import RunDir
-from workflow.site import Site
 
 _HEAD = """# What the agent starts inside the job. hosts.txt names the nodes of a call, TASK is the folder of the task,
 # {local} the node-local folder of the job; the batch script's own variables hold here too.
 
 """
 _LONG = 60  # words of a call on virtual nodes, which names each
+_LOCAL = "{local}"
+_COPY = "on every node: copy and verify what is read there"
+_ON = "\\\n"
 
 
 @dataclass(frozen=True)
@@ -75,26 +80,52 @@ def _preview(campaign: Campaign, instance: Instance) -> Preview:
 
 
 def _calls(campaign: Campaign, instance: Instance, tasks: Path) -> Iterator[str]:
-    site, spec = campaign.site, instance.spec
-    ways = {"on every node: are they there?": ("true", (spec.nodes or 1), 1)}
-    for name, command, nodes in stage_kind(spec.kind).calls(spec, campaign):
-        ways[f"{name}: {nodes} node{'s' * (nodes != 1)}"] = (f"python -m model {command} config.yaml", nodes, site.node.devices)
-    for title, (command, nodes, ranks) in ways.items():
-        yield f"# {title}\n{_variables(site, nodes)}{_call(site, command, nodes, ranks, tasks)}\n\n"
+    """Yield every call of the job, made as the agent makes it, under a line that says what it is for."""
+    site, spec, kind = campaign.site, instance.spec, stage_kind(instance.spec.kind)
+    setting, nodes = setting_of(site, _LOCAL, "{job}"), spec.nodes or 1
+    yield _call(setting, "on every node: are they there?", ("true",), nodes, tasks, beside=True)
+    if site.archive or kind.reads(spec, campaign):
+        yield from _staging(setting, nodes, tasks, bool(site.archive))
+    for name, command, count in kind.calls(spec, campaign):
+        title = f"{name}: {count} node{'s' * (count != 1)}"
+        words = (sys.executable, "-m", "model", command, "config.yaml")
+        extra = {"OMP_NUM_THREADS": str(site.node.cores_of(site.node.devices))}
+        if site.archive:
+            extra["PYTHONPATH"] = f"{environment_folder(_LOCAL)}:..."
+        yield _call(setting, title, words, count, tasks, ranks=site.node.devices, extra=extra)
 
 
-def _call(site: Site, command: str, nodes: int, ranks: int, tasks: Path) -> str:
-    gpus = 0 if site.node.backend == "gloo" else max(1, site.node.devices // ranks)
+def _staging(setting: Setting, nodes: int, tasks: Path, packed: bool) -> Iterator[str]:
+    """Yield how files come to the nodes."""
+    sending, least = setting.launcher.sending("FILE", f"{_LOCAL}/FILE"), setting.node.broadcast_mb
+    if sending and least is not None:
+        yield f"# each file of {least:g} MB and more, to all nodes at once\n{shlex.join(sending)}\n\n"
+    title = "on every node: unpack the environment, copy and verify what is read there" if packed else _COPY
+    command = (sys.executable, "-m", staging.__name__, "ORDER.json", "FOLDER")
+    yield _call(setting, title, command, nodes, tasks, beside=True)
+
+
+def _call(
+    setting: Setting,
+    title: str,
+    command: tuple[str, ...],
+    nodes: int,
+    tasks: Path,
+    *,
+    ranks: int = 1,
+    extra: Mapping[str, str] | None = None,
+    beside: bool = False,
+) -> str:
     names = tuple(f"node{number}" for number in range(1, nodes + 1))
-    cores = max(1, site.node.cores // ranks)
-    bound = binding(site.node.bind, ranks)
-    placement = Placement(names, ranks, cores, gpus, tasks / "TASK", site.launcher_options, bound)
-    words = launcher(site.launcher).line(placement, command.split())
-    return shlex.join(words) if len(words) < _LONG else f"{shlex.join(words[:_LONG])} ..."
+    placement = setting.placement(names, ranks, tasks / "TASK", beside=beside)
+    words = setting.launcher.line(placement, command)
+    call = shlex.join(words) if len(words) < _LONG else f"{shlex.join(words[:_LONG])} ..."
+    variables = {**_variables(setting, names), **(extra or {})}
+    return f"# {title}\n{''.join(f'{name}={shlex.quote(value)} {_ON}' for name, value in variables.items())}{call}\n\n"
 
 
-def _variables(site: Site, nodes: int) -> str:
+def _variables(setting: Setting, nodes: tuple[str, ...]) -> dict[str, str]:
     """Return what is set beside the batch script's own variables: those that name the job, and those of several nodes."""
-    filled = {name: value for name, value in site.environment.items() if "{" in value}
-    across = site.environment_across if nodes > 1 else {}
-    return "".join(f"{name}={shlex.quote(value)} \\\n" for name, value in {**filled, **across}.items())
+    found = setting.environment_on(nodes)
+    of_job = {name: value for name, value in found.items() if _LOCAL in value and name != "PYTHONPATH"}
+    return {**of_job, **(setting.across if len(nodes) > 1 else {})}

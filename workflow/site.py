@@ -44,6 +44,12 @@ class Periods(Strict):
         return min(self.stop_margin_s, walltime_s / 2)
 
 
+def _cores(part: str) -> range:
+    """Return the cores of `4-7` or `4`."""
+    first, _, last = part.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
 class Node(Strict):
     """One node."""
 
@@ -63,6 +69,26 @@ class Node(Strict):
     backend: str = Field("gloo", description="torch.distributed backend.")
     address_suffix: str = Field("", description="What to add to a node's name for its address on the fast network.")
     bind: tuple[str, ...] = Field((), description="CPU cores of each rank of a full node, in local order, such as `1-8`.")
+
+    def binding(self, ranks: int) -> tuple[str, ...]:
+        """Share the core lists of `bind` out among the ranks of a node, neighbours together; empty: the launcher's own choice."""
+        if not self.bind or ranks > len(self.bind):
+            return ()
+        count = len(self.bind)
+        return tuple(",".join(self.bind[count * i // ranks : count * (i + 1) // ranks]) for i in range(ranks))
+
+    def cores_of(self, ranks: int) -> int:
+        """Return how many CPU cores each of so many ranks of a node has: those it is bound to, or its even share."""
+        bound = [sum(len(_cores(part)) for part in each.split(",")) for each in self.binding(ranks)]
+        return min(bound, default=max(1, self.cores // ranks))
+
+    @field_validator("bind")
+    @classmethod
+    def _has_cores(cls, lists: tuple[str, ...]) -> tuple[str, ...]:
+        for each in lists:
+            if not all(re.fullmatch(r"\d+(-\d+)?", part) and _cores(part) for part in each.split(",")):
+                raise ValueError(f"'{each}' is no list of cores such as 1-8 or 1-4,9-12")
+        return lists
 
     @field_validator("local")
     @classmethod

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from model.outcome import read_json, write_json
+from workflow.document import read_document
 from workflow.site import Site, overlay_path
 
+OF_OVERLAY = "from your overlay"
 _NO_FIGURES = ("name", "description", "sources", "unverified", "paths", "account")
 
 
@@ -25,6 +27,7 @@ class Figure:
         source: Who says so; empty where nobody does.
         unverified: How to find out, where no manual at hand confirms it.
         tested: When and with what result this user's last test touched it.
+        is_own: Whether the user's overlay states it, so that no manual speaks for it.
     """
 
     key: str
@@ -32,25 +35,30 @@ class Figure:
     source: str
     unverified: str
     tested: str
+    is_own: bool = False
 
     @property
     def mark(self) -> str:
         """Return one word for where it stands."""
         if self.tested:
             return "tested" if self.tested.startswith("ok") else "FAILED"
+        if self.is_own:
+            return "yours"
         return "unverified" if self.unverified else "source" if self.source else ""
 
 
 def figures(site: Site) -> list[Figure]:
     """Return every figure that a site file states, the user's own among them."""
     stated = site.model_dump(mode="json", exclude_unset=True)
-    tests = _tests(site.name)
+    tests, own = _tests(site.name), _own_keys(site.name)
     rows = []
     for key, value in _leaves({name: each for name, each in stated.items() if name not in _NO_FIGURES}):
         source, unverified = nearest_entry(site.sources, key), nearest_entry(site.unverified, key)
         # The longer key speaks: `environment` may have a source, and one variable of it none.
         text, how = (source[1], "") if len(source[0]) > len(unverified[0]) else (source[1], unverified[1])
-        rows.append(Figure(key, value, text, how, nearest_entry(tests, key)[1]))
+        is_own = key in own
+        said = (OF_OVERLAY, "") if is_own else (text, how)
+        rows.append(Figure(key, value, *said, nearest_entry(tests, key)[1], is_own))
     return rows
 
 
@@ -75,6 +83,11 @@ def keep_test(name: str, result: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**result, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "user": os.environ.get("USER", "")})
     return path
+
+
+def _own_keys(name: str) -> set[str]:
+    path = overlay_path(name)
+    return {key for key, _ in _leaves(read_document(path, "", may_be_empty=True).fields)} if path.is_file() else set()
 
 
 def _tests(name: str) -> dict[str, str]:

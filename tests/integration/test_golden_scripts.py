@@ -20,6 +20,7 @@ from workflow.site_facts import figures
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "scripts"
+ARCHIVE = "/project/env/campaign-env-0123456789ab.tar.gz"
 FACILITIES = ("frontier", "aurora", "perlmutter")
 
 
@@ -29,7 +30,7 @@ def overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "campaign" / "sites").mkdir(parents=True)
     for name in FACILITIES:
-        (tmp_path / "campaign" / "sites" / f"{name}.yaml").write_text("account: ABC123\n")
+        (tmp_path / "campaign" / "sites" / f"{name}.yaml").write_text(f"account: ABC123\narchive: {ARCHIVE}\n")
 
 
 def neutral(text: str) -> str:
@@ -78,12 +79,15 @@ def test_a_full_node_has_a_rank_for_each_device_on_cores_of_its_own(site: str) -
     """Cores are counted from the calls themselves: the directive `-c`, or the lists of `--cpu-bind`."""
     node = load_site(site).node
     call = (GOLDEN / site / "train.calls").read_text().split("# training")[1].split("# test")[0]
+    assert "PYTHONPATH='{local}/env:...'" in call and "/env/bin/python -m model train config.yaml" in call
     if lists := re.search(r"--cpu-bind=list:(\S+)", call):
         cores = [range(int(a), int(b) + 1) for part in lists[1].split(":") for a, b in [part.split("-")]]
         assert len(cores) == node.devices == int(re.search(r"-ppn (\d+)", call)[1])
         flat = [core for each in cores for core in each]
         assert len(set(flat)) == len(flat) and not {0, 52} & set(flat)
+        assert {len(each) for each in cores} == {int(re.search(r"OMP_NUM_THREADS=(\d+)", call)[1])}
     else:
+        assert re.search(r"OMP_NUM_THREADS=(\d+)", call)[1] == re.search(r"-c (\d+)", call)[1]
         ranks = int(re.search(r"--ntasks-per-node=(\d+)", call)[1])
         assert ranks == node.devices and ranks * int(re.search(r"-c (\d+)", call)[1]) <= node.cores
         assert "--gpus-per-task=1" in call

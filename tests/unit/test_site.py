@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,8 @@ from workflow.batch.scheduler import for_site
 from workflow.check import check_campaign
 from workflow.errors import SiteError
 from workflow.site import load_site, site_names
+from workflow.site_facts import figures
+from workflow.stages.site_test import _cores
 
 
 @pytest.fixture
@@ -25,6 +28,39 @@ def test_an_overlay_is_merged_key_by_key(config: Path) -> None:
     (config / "local.yaml").write_text("account: me\nnode: {cores: 7}\npaths: {data: /data}\n")
     site = load_site("local")
     assert (site.account, site.node.cores, site.node.devices, site.paths) == ("me", 7, 1, {"data": "/data"})
+
+
+def test_what_an_overlay_states_is_marked_as_the_users_own(config: Path) -> None:
+    (config / "frontier.yaml").write_text("account: A1\nnode: {local_gb: 7}\nenvironment: {NCCL_DEBUG: INFO}\n")
+    found = {each.key: each for each in figures(load_site("frontier"))}
+    assert {key for key, each in found.items() if each.mark == "yours"} == {"node.local_gb", "environment.NCCL_DEBUG"}
+    assert (found["node.local_gb"].value, found["node.local_gb"].source) == (7.0, "from your overlay")
+    assert found["node.cores"].source.startswith("Frontier User Guide")
+
+
+def test_cores_of_a_rank_are_those_it_is_bound_to(config: Path) -> None:
+    aurora, frontier = load_site("aurora").node, load_site("frontier").node
+    assert [aurora.cores_of(ranks) for ranks in (12, 6, 5, 1, 24)] == [4, 8, 8, 48, 4]
+    assert aurora.binding(6)[0] == "4-7,8-11" and aurora.binding(24) == ()
+    assert [frontier.cores_of(ranks) for ranks in (8, 1, 100)] == [7, 56, 1]
+
+
+def test_a_site_test_asks_for_the_cores_that_ranks_are_bound_to(config: Path) -> None:
+    """Ranks on Aurora are bound to four cores each, though twelve of them could have eight."""
+    site = load_site("aurora")
+    allocation = SimpleNamespace(request=SimpleNamespace(site=site.model_dump(mode="json")), devices_per_node=site.node.devices)
+    bound = [range(int(first), int(last) + 1) for first, last in (each.split("-") for each in site.node.bind)]
+    ranks = [{"node": "a", "cores": list(each)} for each in bound]
+    assert _cores(allocation, ranks)["ok"]
+    assert not _cores(allocation, [*ranks[1:], {"node": "a", "cores": [4, 5, 6]}])["ok"]
+    assert not _cores(allocation, [*ranks[1:], {"node": "a", "cores": list(bound[1])}])["ok"]
+
+
+@pytest.mark.parametrize("lists", ['["1-"]', '["8-1"]', '["a"]', '["1-2,"]', '[""]'])
+def test_a_core_list_that_is_none_is_refused(config: Path, lists: str) -> None:
+    (config / "aurora.yaml").write_text(f"node: {{bind: {lists}}}\n")
+    with pytest.raises(SiteError, match="node.bind"):
+        load_site("aurora")
 
 
 def test_a_folder_of_ones_own_comes_first(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

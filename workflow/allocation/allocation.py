@@ -88,7 +88,7 @@ class AgentAllocation:
         """Start `python -m model <command>` on some nodes as soon as they are free and `needs` are done."""
         require_right(self.folder)
         folder, ranks = self._new_folder(name), ranks_per_node or self.devices_per_node
-        threads = max(1, self._of.site.node.cores // ranks)
+        threads = self._of.site.node.cores_of(ranks)
         self._write_configs(folder, config, threads)
         launch = TaskLaunch(
             name=name,

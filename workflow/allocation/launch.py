@@ -155,7 +155,7 @@ class Setting:
     def placement(self, nodes: tuple[str, ...], ranks_per_node: int, folder: Path, *, beside: bool = False) -> Placement:
         """Return where a call runs; on a site whose backend is gloo the devices are CPUs."""
         gpus = 0 if self.node.backend == "gloo" else max(1, self.node.devices // ranks_per_node)
-        cores, bound = max(1, self.node.cores // ranks_per_node), binding(self.node.bind, ranks_per_node)
+        cores, bound = self.node.cores_of(ranks_per_node), ":".join(self.node.binding(ranks_per_node))
         return Placement(nodes, ranks_per_node, cores, gpus, folder, self.options, bound, beside)
 
     def environment_on(self, nodes: tuple[str, ...]) -> dict[str, str]:
@@ -282,14 +282,6 @@ def start(call: Sequence[str], folder: Path, environment: Mapping[str, str], gra
 
 def _filled(variables: Mapping[str, str], words: Mapping[str, str]) -> dict[str, str]:
     return {name: _BRACES.sub(lambda found: words.get(found[1], found[0]), value) for name, value in variables.items()}
-
-
-def binding(lists: tuple[str, ...], ranks: int) -> str:
-    """Share a node's core lists out among fewer ranks than it has devices: neighbours go together."""
-    if not lists or ranks > len(lists):
-        return ""
-    parts = [lists[len(lists) * i // ranks : len(lists) * (i + 1) // ranks] for i in range(ranks)]
-    return ":".join(",".join(part) for part in parts)
 
 
 def _fill(arguments: Sequence[str], words: Mapping[str, str]) -> list[str]:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from model.config import ProbeConfig
 from model.outcome import Cause, Status, read_json, write_json
+from workflow.site import Node
 from workflow.stages._recipe import Problem, configuration
 from workflow.stages.base import Allocation, Stage, StageResult, StageSpec, TaskResult
 
@@ -121,7 +122,7 @@ def _world(allocation: Allocation, ranks: list[dict[str, Any]]) -> Check:
 def _cores(allocation: Allocation, ranks: list[dict[str, Any]]) -> Check:
     """Say whether ranks of a node share cores; where the devices are CPUs of one machine they may."""
     own = allocation.request.site["node"]
-    asked = max(1, own["cores"] // allocation.devices_per_node)
+    asked = Node.model_validate(own).cores_of(allocation.devices_per_node)
     shared = _shared([(each["node"], core) for each in ranks for core in each["cores"]])
     least = min(len(each["cores"]) for each in ranks)
     is_cpu = own["backend"] == "gloo"

@@ -15,6 +15,7 @@ umask 077
 cd /campaigns/sc26/stages/train-1/link-1/attempt-1 || exit 73
 mkdir -m 700 run || { [ -d run ] && exit 0; exit 73; }  # the fence
 module load frameworks/2025.3.1
+export MPI_PROVIDER=$FI_PROVIDER
 unset MPIR_CVAR_CH4_COLL_SELECTION_TUNING_JSON_FILE MPIR_CVAR_COLL_SELECTION_TUNING_JSON_FILE
 unset MPIR_CVAR_CH4_POSIX_COLL_SELECTION_TUNING_JSON_FILE
 export ZE_FLAT_DEVICE_HIERARCHY=FLAT
