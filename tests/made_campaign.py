@@ -235,7 +235,7 @@ def whole(folder: Path) -> MadeCampaign:
                "weights": dict.fromkeys(BRANCHES, 1 / 3)}
         for name in BRANCHES
     }  # fmt: skip
-    blended["emt"]["energy_mae_mev_per_atom"] = 22.5
+    blended[BRANCHES[-1]]["energy_mae_mev_per_atom"] = 22.5
     made.begin("weights")
     made.end("weights", "done", result={"metrics": blended}, roles=["blend"])
     made.begin("screen")
@@ -289,7 +289,7 @@ def _campaign_json() -> dict[str, Any]:
         for key, (kind, needs, nodes, links) in _NEEDS.items()
     ]  # fmt: skip
     branches = {name: {"reader": "extxyz", "path": f"{name}.extxyz", "share": share} for name, share in
-                zip(BRANCHES, (0.5, None, None), strict=True)}  # fmt: skip
+                zip(BRANCHES, (0.5, *[None] * (len(BRANCHES) - 1)), strict=True)}  # fmt: skip
     splits = {"seed": 4, "validation": 0.1, "test": 0.1}
     header = {"name": "gfm", "budget": {"node_hours": 20.0}, "branches": branches, "sources": {}, "splits": splits}
     site = {"name": "local", "node": {"devices": 1}}

@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
 ]
 
+MANY = ("ani1x", *(f"omol25_{name}" for name in ("neutral", "charged", "rest")), "transition1x", "x" * 64, "qcml")
 FIGURES = """() => [...document.querySelectorAll('figure')].map(figure => {
   const svg = figure.querySelector('svg'), box = svg.getBoundingClientRect()
   const drawn = [...svg.querySelectorAll('path, rect, text')].some(each => each.getBoundingClientRect().width > 0)
@@ -70,9 +71,13 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     whole(folder / "whole")
     half(folder / "half")
     file = write_template("sc26", folder / "sc26.yaml", force=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("made_campaign.BRANCHES", MANY)
+        whole(folder / "many")
     return {
         "whole": write_report(folder / "whole", None),
         "half": write_report(folder / "half", None),
+        "many": write_report(folder / "many", None),
         "not begun": write_report(folder / "sc26", folder / "sc26.html", file),
     }
 
@@ -99,12 +104,12 @@ def opened(browser: Any, reports: dict[str, Path]) -> Iterator[Any]:
     assert faults == []
 
 
-@pytest.mark.parametrize("name", ["whole", "half", "not begun"])
+@pytest.mark.parametrize("name", ["whole", "half", "not begun", "many"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_every_figure_is_visible_and_nothing_sticks_out(opened: Any, name: str, width: int) -> None:
     page = opened(name, width)
     figures = page.evaluate(FIGURES)
-    assert len(figures) == {"whole": 13, "half": 3, "not begun": 2}[name]
+    assert len(figures) == {"whole": 13, "half": 3, "not begun": 2, "many": 13}[name]
     for each in figures:
         assert each["width"] > 300 and each["height"] > 40 and each["drawn"], each
         assert len(each["words"]) > 40 and len(each["title"]) > 10, each

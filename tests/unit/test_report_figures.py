@@ -85,7 +85,7 @@ def test_scalars_and_classes_have_panels_of_their_own() -> None:
     sample = {"gap": {"targets": [[0.5, 0.6], [1.5, 1.4]]}, "metal": {"probabilities": [[1.0, 0.9], [0.0, 0.1]]}}
     scalar = {"kind": "scalar", "unit": "eV", "target_mae": 0.1, "target_rmse": 0.1, "num_targets": 2}
     words = texts(draw_parity(sample, {"gap": scalar, "metal": {"kind": "class", "roc_auc": 1.0, "num_targets": 2}}, 9))
-    assert {"gap: targets", "label (eV)", "MAE 0.1, RMSE 0.1", "eV, N = 2", "metal: ROC curve", "ROC-AUC 1", "N = 2"} <= {*words}
+    assert {"gap: targets", "label (eV)", "MAE 0.1 eV", "RMSE 0.1", "metal: ROC curve", "ROC-AUC 1", "N = 2"} <= {*words}
 
 
 def test_each_kind_of_task_has_a_table_with_units_and_numbers(tmp_path: Path) -> None:

@@ -72,6 +72,10 @@ def svg(picture: Figure) -> str:
     return text.replace(INK, "var(--ink)").replace(FAINT, "var(--faint)")
 
 
+_MOST_LETTERS, _LETTER_PT, _HANDLE_PT = 28, 5.2, 40.0
+"""Of a name in a key; what a letter and the line before it take, in points."""
+
+
 def dots(axes: Axes, x: Sequence[float], y: Sequence[float], color: str, *, along_top: bool = False) -> None:
     """Draw points as one path of dots: a tenth of the text that markers of their own would take.
 
@@ -97,13 +101,21 @@ def dots(axes: Axes, x: Sequence[float], y: Sequence[float], color: str, *, alon
 
 
 def legend_below(picture: Figure, columns: int = 4) -> None:
-    """Put one key for all panels below them."""
+    """Put one key for all panels below them, in as many columns as there is room for; long names lose their middle."""
     found: dict[str, Artist] = {}
     for axes in picture.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
-        picture.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(columns, len(found)))
+        names = [shortened(name, _MOST_LETTERS) for name in found]
+        room = int(picture.get_figwidth() * 72 / (_LETTER_PT * max(map(len, names)) + _HANDLE_PT))
+        ncols = max(1, min(columns, len(found), room))
+        picture.legend(list(found.values()), names, loc="outside lower center", ncols=ncols)
+
+
+def shortened(name: str, most: int) -> str:
+    """Return a name of at most so many letters; a longer one loses its middle."""
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - most // 2 - 1) :]}"
 
 
 def scale_log(axes: Axes) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from workflow.report.figures import MOST_COLORS
+from workflow.report.figures import MOST_COLORS, shortened
 
 Pairs = Sequence[Sequence[float]]
 _WIDTH, _LEFT, _TOP, _BELOW, _RIGHT = 547.0, 40.0, 20.0, 34.0, 12.0
 _IN_A_ROW = 4
+_NARROW = 110.0  # sides of panels with room for few ticks
+_WIDE, _SMALL = 6.4, 5.0  # of a letter of a title and of a tick
+_SQUEEZED = 0.75  # narrowest letters that a title is drawn with
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def parity(sample: Mapping[str, Mapping[str, Pairs]], metrics: Mapping[str, Mapp
         for place, name in shown:
             color = f"var(--c{(first + place) % MOST_COLORS})"
             inside = _panel(thinned(sample[name][kind], most), kind, metrics.get(name, {}), _Pen(side, color))
-            title = f'<text y="-6" class="title">{escape(name)}: {kind if kind != "probabilities" else "ROC curve"}</text>'
+            title = _title(name, kind if kind != "probabilities" else "ROC curve", step_x - 8)
             x, y = _LEFT + place * step_x, _TOP + row * (side + _TOP + _BELOW)
             parts.append(f'<g transform="translate({x:.1f} {y:.1f})">{title}{inside}</g>')
         row += bool(shown)
@@ -113,13 +116,15 @@ def _panel(pairs: Pairs, kind: str, found: Mapping[str, Any], pen: _Pen) -> str:
     points = roc(pairs) if is_curve else pairs
     low, high = (0.0, 1.0) if is_curve else _ends(pairs)
     scale = side / (high - low)
-    ticks = [float(tick) for tick in MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
-    lines = "".join(_tick(tick, (tick - low) * scale, side) for tick in ticks if low <= tick <= high)
+    is_narrow = side < _NARROW
+    few = MaxNLocator(nbins=3 if is_narrow else 5, steps=[1, 2, 5, 10] if is_narrow else [1, 2, 2.5, 5, 10])
+    ticks = [float(tick) for tick in few.tick_values(low, high) if low <= tick <= high]
+    lines = _ticks(ticks, [(tick - low) * scale for tick in ticks], side)
     places = [f"{(x - low) * scale:.1f} {side - (y - low) * scale:.1f}" for x, y in points]
     path = f"M{'L'.join(places)}" if is_curve else "".join(f"M{place}h0" for place in places)
     unit = KINDS[kind].unit or str(found.get("unit") or "")
     across, up = ("false positives", "true positives") if is_curve else (f"label ({unit})" if unit else "label", "prediction")
-    told = _words(_told(found, kind), (0.3 * side, side - 30) if is_curve else (6.0, 13.0))
+    told = _words(_told(found, kind), (0.3 * side, side - 34) if is_curve else (6.0, 13.0))
     return (
         f'{lines}<path class="frame" d="M0 0V{side:.1f}H{side:.1f}"/><path class="diagonal" d="M0 {side:.1f}L{side:.1f} 0"/>'
         f'<path class="{"curve" if is_curve else "dots"}" stroke="{pen.color}" d="{path}"/>{told}'
@@ -141,21 +146,38 @@ def _ends(pairs: Pairs) -> tuple[float, float]:
     return min(values) - margin, max(values) + margin
 
 
-def _tick(value: float, place: float, side: float) -> str:
-    text = f"{value:.6g}".replace("-", "−")
-    return (
-        f'<path class="grid" d="M{place:.1f} 0V{side:.1f}M0 {side - place:.1f}H{side:.1f}"/>'
-        f'<text x="{place:.1f}" y="{side + 13:.1f}" class="middle small">{text}</text>'
-        f'<text x="-4" y="{side - place + 3:.1f}" class="end small">{text}</text>'
-    )
+def _title(name: str, kind: str, room: float) -> str:
+    """Return the title of a panel, squeezed into its room; a name that is too long for that loses its middle."""
+    most = int(room / (_WIDE * _SQUEEZED)) - len(kind) - 2
+    short = shortened(name, most)
+    text, whole = f"{short}: {kind}", f"<title>{escape(name)}</title>" if short != name else ""
+    squeezed = f' textLength="{room:.0f}" lengthAdjust="spacingAndGlyphs"' if len(text) * _WIDE > room else ""
+    return f'<text x="{4 - _LEFT:g}" y="-6" class="title"{squeezed}>{escape(text)}{whole}</text>'
+
+
+def _ticks(values: Sequence[float], places: Sequence[float], side: float) -> str:
+    """Draw grid lines and their labels; a label that would touch the one before it is left out."""
+    parts, free = list[str](), -_LEFT
+    for value, place in zip(values, places, strict=True):
+        text = f"{value:.6g}".replace("-", "−")
+        half = len(text) * _SMALL / 2
+        parts.append(f'<path class="grid" d="M{place:.1f} 0V{side:.1f}M0 {side - place:.1f}H{side:.1f}"/>')
+        parts.append(f'<text x="-4" y="{side - place + 3:.1f}" class="end small">{text}</text>')
+        if place - half >= free:
+            parts.append(f'<text x="{place:.1f}" y="{side + 13:.1f}" class="middle small">{text}</text>')
+            free = place + half + _SMALL
+    return "".join(parts)
 
 
 def _told(found: Mapping[str, Any], kind: str) -> Sequence[str]:
     """Return the errors of all labels, not of the sample alone."""
     about = KINDS[kind]
-    errors = [f"{name} {found[key]:.3g}" for name, key in about.errors if found.get(key) is not None]
+    unit = about.error_unit or str(found.get("unit") or "")
+    errors = [f"{name} {_figure(found[key])}" for name, key in about.errors if found.get(key) is not None]
     if not errors:
         return ()
-    unit = about.error_unit or str(found.get("unit") or "")
-    count = f"N = {int(found.get(about.count) or 0):,}"
-    return ", ".join(errors), f"{unit}, {count}" if unit else count
+    return f"{errors[0]} {unit}".strip(), *errors[1:], f"N = {int(found.get(about.count) or 0):,}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
