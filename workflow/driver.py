@@ -36,7 +36,7 @@ from workflow.stages.base import StageResult
 
 DONE, FAILED, HELD, UNFINISHED = 0, 1, 3, 4
 _LOOK_S = 0.25
-_OF_COST = ("settled", "found_beside", "approved")  # after these, what is held may fit
+_OF_COST = ("settled", "accounted", "found_beside", "approved")  # after these, what is held may fit
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -94,7 +94,7 @@ class Driver:
             self._open(journal, kernel, resume=False)
             self._adopt(keys)
             entries = [self._ledger.stage(key) for key in keys]
-            while not self._interrupted and any(each.open or each.state not in ENDED for each in entries):
+            while not self._interrupted and (self._batch.lingers or any(e.open or e.state not in ENDED for e in entries)):
                 self._step()
 
     @contextmanager
@@ -144,7 +144,7 @@ class Driver:
         for entry in [each for key in keys for each in self._ledger.stage(key).attempts]:
             job = restored(self._rundir, entry)
             if not entry.is_open:
-                self._batch.guard(job)
+                self._batch.guard(job, lingers=entry.used is None)
                 continue
             self._launch(job)
             if self._ledger.stage(entry.stage).state in ENDED:
@@ -238,7 +238,7 @@ class Driver:
                 waits.add(each.key)
             elif not self._stages[each.key].done():
                 return False
-        return not self._open_attempts() and self._events.empty() and not self._has_news
+        return not (self._open_attempts() or self._batch.lingers or self._has_news) and self._events.empty()
 
     def _open_attempts(self) -> list[str]:
         return [each.token for each in self._ledger.by_token.values() if each.is_open]

@@ -26,7 +26,7 @@ class AttemptEntry:
         cause: Set when settled as failed, but for one that was not wanted any more.
         message: One sentence about its end.
         reserved: Node-hours of its job at full walltime.
-        used: Node-hours by accounting, once settled.
+        used: Node-hours by accounting, once its job has ended.
         beside: Further jobs of its token that were found: node-hours used, or None while that is unproven.
         resumed: How often its stage had been resumed when it was written down.
         is_approved: It was written down after its stage had been approved.
@@ -216,7 +216,12 @@ def _started(entry: AttemptEntry, _: dict[str, Any]) -> None:
 def _settled(entry: AttemptEntry, event: dict[str, Any]) -> None:
     entry.status = Status(event["status"])
     entry.cause = Cause(event["cause"]) if event["cause"] else None
-    entry.message, entry.used = event["message"], event["node_hours"]
+    entry.message = event["message"]
+    entry.used = event["node_hours"] if event.get("job_ended", True) else None
+
+
+def _accounted(entry: AttemptEntry, event: dict[str, Any]) -> None:
+    entry.used = event["node_hours"]
 
 
 def _found_beside(entry: AttemptEntry, event: dict[str, Any]) -> None:
@@ -253,4 +258,10 @@ _SHAPES: dict[str, dict[str, type]] = {
     "approved": {"id": str, "node_hours": float},
 }
 _OF_STAGE = {"stage": _judged, "resumed": _resumed, "cancel_requested": _cancel_requested}
-_OF_ATTEMPT = {"submitted": _submitted, "started": _started, "settled": _settled, "found_beside": _found_beside}
+_OF_ATTEMPT = {
+    "submitted": _submitted,
+    "started": _started,
+    "settled": _settled,
+    "accounted": _accounted,
+    "found_beside": _found_beside,
+}

@@ -73,6 +73,8 @@ def test_a_deaf_job_goes_on_and_one_that_lingers_never_ends() -> None:
     model.finish(lingering, 137)
     assert (deaf.state, lingering.state) == (JobState.RUNNING, JobState.ENDING)
     assert len(model.free()) == 2, "the nodes of neither come back"
+    model.leave_ending(lingering)
+    assert lingering.state is JobState.TIMEOUT and len(model.free()) == 3
 
 
 @pytest.mark.parametrize("kills", [True, False])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.outcome import Cause, Status
 from workflow.batch.scheduler import JobRow
 from workflow.receipt import Receipt
+
+if TYPE_CHECKING:
+    from workflow.site import Site
 
 
 class Phase(StrEnum):
@@ -40,6 +43,8 @@ class Kind(StrEnum):
     FENCE = "fence"
     """Take the attempt's run folder, so that it can never start."""
     SETTLE = "settle"
+    ACCOUNT = "account"
+    """Write down what the job of an attempt that was settled before its end has cost."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,18 @@ class Windows:
     backoff_s: float
 
 
+def windows_of(site: Site) -> Windows:
+    """Return the times that a site sets."""
+    scheduler, periods = site.scheduler, site.periods
+    return Windows(
+        scheduler.unknown_window_s,
+        scheduler.absence_window_s,
+        periods.ttl_s,
+        periods.stop_margin_s + periods.kill_after_s,
+        scheduler.poll_s * 5,
+    )
+
+
 @dataclass(frozen=True)
 class Settled:
     """How an attempt ended.
@@ -71,7 +88,8 @@ class Settled:
         message: One sentence.
         receipt: The receipt, where one stands.
         evidence: What proves it.
-        node_hours: By accounting; None where nothing proves them.
+        node_hours: By accounting, or by the receipt of a job that has not ended yet; None where nothing proves them.
+        job_ended: Its job is proven to have ended.
     """
 
     status: Status
@@ -80,6 +98,7 @@ class Settled:
     receipt: Receipt | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
     node_hours: float | None = 0.0
+    job_ended: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,6 +120,7 @@ class Attempt:
         asked_at: When the end of a job was last asked for.
         stopping: Its agent was asked to stop in order.
         settled: How it ended.
+        lingers: It was settled by its receipt, and its job is not yet proven to have ended.
     """
 
     token: str
@@ -117,6 +137,7 @@ class Attempt:
     asked_at: float | None = None
     stopping: bool = False
     settled: Settled | None = None
+    lingers: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +173,7 @@ class Action:
         attempt: What is remembered from now on.
         jobs: Ids of the jobs meant.
         settled: How it ended, with `Kind.SETTLE`.
+        node_hours: What its job has cost, with `Kind.ACCOUNT`; None where nothing proves it.
     """
 
     row: str
@@ -159,3 +181,4 @@ class Action:
     attempt: Attempt
     jobs: tuple[str, ...] = ()
     settled: Settled | None = None
+    node_hours: float | None = None

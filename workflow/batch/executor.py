@@ -15,7 +15,7 @@ from parsl.dataflow.dependency_resolvers import DEEP_DEPENDENCY_RESOLVER
 from parsl.executors.threads import ThreadPoolExecutor
 
 from workflow.batch import fence, protocol
-from workflow.batch.attempt import Action, Attempt, Kind, Observation, Phase, Settled, Windows
+from workflow.batch.attempt import Action, Attempt, Kind, Observation, Phase, Settled, windows_of
 from workflow.batch.job import Job
 from workflow.batch.scheduler import JobRow, Scheduler, Snapshot
 from workflow.batch.watched import Watched
@@ -23,7 +23,6 @@ from workflow.errors import SchedulerError
 from workflow.executor import LaunchExecutor
 from workflow.journal import Journal
 from workflow.launch import Launch
-from workflow.site import Site
 
 _STEPS = 8  # actions on one attempt in one pass; a chain of adopt, start, … is shorter
 _TOLD_AFTER = 3  # queries without an answer before a person hears of it
@@ -54,7 +53,7 @@ class BatchExecutor(LaunchExecutor):
         super().__init__(label)
         self._scheduler, self._journal = scheduler, journal
         self._on_event, self._passing = on_event, passing
-        self._windows = _windows(scheduler.site)
+        self._windows = windows_of(scheduler.site)
         self._lock = threading.Lock()
         self._inbox: list[Watched] = []
         self._unwanted: set[str] = set()
@@ -87,9 +86,14 @@ class BatchExecutor(LaunchExecutor):
             self._inbox.append(Watched(launch, attempt, future))
         self._wake.set()
 
-    def guard(self, job: Job) -> None:
-        """Watch a settled attempt too: a job of its token that turns up late is cancelled."""
-        attempt = Attempt(job.spec.token, self._windows, Phase.SETTLED, job.job_id)
+    def guard(self, job: Job, *, lingers: bool = False) -> None:
+        """Watch a settled attempt too: a job of its token that turns up late is cancelled.
+
+        Args:
+            job: The attempt.
+            lingers: Its job was not proven to have ended when it was settled.
+        """
+        attempt = Attempt(job.spec.token, self._windows, Phase.SETTLED, job.job_id, lingers=lingers)
         with self._lock:
             self._inbox.append(Watched(job, attempt, Future()))
 
@@ -99,6 +103,12 @@ class BatchExecutor(LaunchExecutor):
             self._unwanted.add(token)
         self._wake.set()
 
+    @property
+    def lingers(self) -> bool:
+        """Whether the job of a settled attempt may still hold its nodes."""
+        with self._lock:
+            return any(watch.attempt.lingers for watch in [*self._watches.values(), *self._inbox])
+
     def is_at_rest(self, tokens: Iterable[str]) -> bool:
         """Say whether nothing more can be learnt of these attempts but by waiting for the world.
 
@@ -106,6 +116,7 @@ class BatchExecutor(LaunchExecutor):
         """
         with self._lock:
             watches = [self._watches.get(token) for token in tokens]
+            watches += [watch for watch in [*self._watches.values(), *self._inbox] if watch.attempt.lingers]
         return all(watch is not None and watch.is_at_rest for watch in watches)
 
     def _run(self) -> None:
@@ -130,7 +141,7 @@ class BatchExecutor(LaunchExecutor):
 
     def _has_work(self) -> bool:
         with self._lock:
-            return bool(self._inbox) or any(w.attempt.phase is not Phase.SETTLED for w in self._watches.values())
+            return bool(self._inbox) or any(w.is_open for w in self._watches.values())
 
     def _pass(self) -> None:
         with self._lock:
@@ -199,6 +210,8 @@ class BatchExecutor(LaunchExecutor):
             watch.job.folder.stop.touch()
         elif action.kind is Kind.CANCEL:
             self._cancel(action.jobs)
+        elif action.kind is Kind.ACCOUNT:
+            self._journal.commit("accounted", token=token, node_hours=_charged(watch.job, action.node_hours))
         elif action.kind is Kind.SETTLE and action.settled is not None:
             self._settle(watch, action.settled, action.row)
 
@@ -261,10 +274,16 @@ class BatchExecutor(LaunchExecutor):
             cause=settled.cause.value if settled.cause else None,
             message=settled.message,
             evidence={**settled.evidence, "row": row},
-            node_hours=job.spec.node_hours if settled.node_hours is None else settled.node_hours,
+            node_hours=_charged(job, settled.node_hours),
+            job_ended=settled.job_ended,
         )
         self._passing("after settle")
         watch.future.set_result(settled)
+
+
+def _charged(job: Job, node_hours: float | None) -> float:
+    """Return what a job is charged: all that it asked for, where nothing proves less."""
+    return job.spec.node_hours if node_hours is None else node_hours
 
 
 def kernel_config(batch: BatchExecutor, run_dir: Path) -> Config:
@@ -278,15 +297,4 @@ def kernel_config(batch: BatchExecutor, run_dir: Path) -> Config:
         run_dir=str(run_dir),
         usage_tracking=0,
         initialize_logging=False,
-    )
-
-
-def _windows(site: Site) -> Windows:
-    scheduler, periods = site.scheduler, site.periods
-    return Windows(
-        scheduler.unknown_window_s,
-        scheduler.absence_window_s,
-        periods.ttl_s,
-        periods.stop_margin_s + periods.kill_after_s,
-        scheduler.poll_s * 5,
     )

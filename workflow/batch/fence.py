@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from model.outcome import read_json, write_json
@@ -27,6 +29,24 @@ def take(attempt: AttemptDir) -> bool:
     return True
 
 
+def revoke_earlier(campaign: Path, previous: Iterable[str]) -> list[AttemptDir]:
+    """Take the right to have effect from earlier attempts that left no receipt; for the agent of a later link.
+
+    A job may outlive its end in the batch system's books, on a node that the controller does not reach, while the
+    next link of its chain starts and no driver is awake to revoke it.
+
+    Args:
+        campaign: The campaign's folder.
+        previous: Folders of the earlier attempts, relative to it.
+
+    Returns:
+        Those that had started, and were not revoked before: they may still be at work until they look.
+    """
+    folders = [AttemptDir(campaign / folder) for folder in previous]
+    left = [each for each in folders if not each.receipt.exists() and not each.revoked.exists()]
+    return [each for each in left if not take(each)]
+
+
 def is_barred(attempt: AttemptDir) -> bool:
     """Say whether a driver made the run folder."""
     return bool(_read(attempt.revoked).get("barred"))
@@ -39,12 +59,14 @@ def has_results(attempt: AttemptDir) -> bool:
 
 def observe(attempt: AttemptDir, rows: tuple[JobRow, ...] | None) -> Observation:
     """Look at an attempt's files; `rows` is None where the scheduler did not answer."""
+    if not attempt.run.is_dir():  # what is in it cannot stand either
+        return Observation(rows is not None, rows or ())
     start_job = _read(attempt.start).get("job_id")
     return Observation(
         answered=rows is not None,
         rows=rows or (),
         receipt=_receipt(attempt),
-        fenced=attempt.run.is_dir(),
+        fenced=True,
         barred=is_barred(attempt),
         start_job=None if start_job is None else str(start_job),
         beat=_read(attempt.heartbeat).get("count"),

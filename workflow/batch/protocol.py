@@ -165,7 +165,9 @@ def _settle(s: Sight, settled: Settled) -> Action:
     return Action(
         "",
         Kind.SETTLE,
-        replace(s.attempt, phase=Phase.SETTLED, settled=settled, job_id=s.chosen or s.attempt.job_id),
+        replace(
+            s.attempt, phase=Phase.SETTLED, settled=settled, job_id=s.chosen or s.attempt.job_id, lingers=not settled.job_ended
+        ),
         settled=settled,
     )
 
@@ -175,7 +177,8 @@ def _by_receipt(s: Sight) -> Action:
     assert receipt is not None
     cost = s.final.node_hours if s.final else max(0.0, receipt.ended - receipt.started) / 3600.0 * receipt.nodes
     evidence = {**receipt.evidence, "by": "receipt", "job_id": s.chosen or s.attempt.job_id}
-    return _settle(s, Settled(receipt.status, receipt.cause, receipt.message, receipt, evidence, cost))
+    ended = s.is_gone or _never_ends(s)
+    return _settle(s, Settled(receipt.status, receipt.cause, receipt.message, receipt, evidence, cost, ended))
 
 
 def _by_accounting(s: Sight) -> Action:
@@ -206,6 +209,10 @@ def _by_silence(s: Sight) -> Action:
     return _settle(s, Settled(Status.FAILED, Cause.NODE_FAILURE, message, None, evidence, None))
 
 
+def _account(s: Sight) -> Action:
+    return Action("", Kind.ACCOUNT, replace(s.attempt, lingers=False), node_hours=s.final.node_hours if s.final else None)
+
+
 def _is_ready(s: Sight) -> bool:
     return s.attempt.retry_at is None or s.now >= s.attempt.retry_at
 
@@ -231,9 +238,10 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         "settled; its job lingers",
-        lambda s: s.attempt.phase is Phase.SETTLED and bool(s.live) and s.may_ask and s.has_waited(s.attempt.windows.grace_s),
+        lambda s: s.attempt.phase is Phase.SETTLED and bool(s.live) and s.may_ask and s.has_waited(s.attempt.windows.ttl_s),
         _ask(Kind.CANCEL, lambda s: s.live),
     ),
+    Row("settled; its job has ended", lambda s: s.attempt.phase is Phase.SETTLED and s.attempt.lingers and s.is_gone, _account),
     Row("settled", lambda s: s.attempt.phase is Phase.SETTLED, _WAIT),
     Row("barred; its job is alive", lambda s: s.seen.barred and bool(s.live) and s.may_ask, _ask(Kind.CANCEL, lambda s: s.live)),
     Row("barred; no job is left", lambda s: s.seen.barred and s.is_gone, _by_fence),
@@ -250,7 +258,7 @@ TABLE: tuple[Row, ...] = (
     Row("receipt; its job never ends", lambda s: s.seen.receipt is not None and _never_ends(s), _by_receipt),
     Row(
         "receipt; its job lingers",
-        lambda s: s.seen.receipt is not None and bool(s.live) and s.may_ask and s.has_waited(s.attempt.windows.grace_s),
+        lambda s: s.seen.receipt is not None and bool(s.live) and s.may_ask and s.has_waited(s.attempt.windows.ttl_s),
         _ask(Kind.CANCEL, lambda s: s.live),
     ),
     Row("receipt; its job is ending", lambda s: s.seen.receipt is not None, _WAIT),

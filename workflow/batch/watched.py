@@ -30,9 +30,14 @@ class Watched:
     beside: dict[str, float | None] = field(default_factory=dict)
 
     @property
+    def is_open(self) -> bool:
+        """Whether something is still to be learnt of it."""
+        return self.attempt.phase is not Phase.SETTLED or self.attempt.lingers
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether no window of the protocol is running for it."""
-        if not self.look or self.attempt.phase is Phase.SETTLED:
+        if not self.look or not self.is_open:
             return bool(self.look)
         if self.attempt.phase is Phase.INTENT:
             return self.attempt.retry_at is not None or self.look == "no answer"

@@ -114,3 +114,5 @@ def _follow(each: Try, name: str, event: dict[str, Any]) -> None:
         if each.state == "failed" and not each.cause:
             each.state = "unneeded"  # ended by the driver itself: nothing is wrong
         each.node_hours = float(event.get("node_hours") or 0.0)
+    elif name == "accounted":
+        each.node_hours = float(event.get("node_hours") or 0.0)

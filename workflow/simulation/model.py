@@ -19,7 +19,7 @@ _PLAIN = Rules()
 
 
 class Model:
-    """The batch system.
+    """The batch system. Its owner advances it to the present before calling anything else.
 
     Args:
         nodes: Names of the nodes.
@@ -128,6 +128,12 @@ class Model:
             job.state, job.ending, job.kill_at = JobState.ENDING, state, math.inf
         else:
             self._end(job, state)
+
+    def leave_ending(self, job: Job) -> None:
+        """Let a job that lingers in its last state come to its end."""
+        job.lingers = False
+        if job.state is JobState.ENDING and job.ending is not None:
+            self._end(job, job.ending)
 
     def due(self) -> float:
         """Return when something happens next by itself, if nothing else does."""

@@ -1,0 +1,112 @@
+"""The batch system as a driver of a history meets it: what it is told may be late, wrong or nothing."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from seeds.weather import QUERY, SUBMIT, WINDOW_S
+from workflow.batch.scheduler import JobRow, JobSpec, JobState, Scheduler, Snapshot
+from workflow.errors import SchedulerError
+from workflow.simulation.job import Ask, Job
+
+if TYPE_CHECKING:
+    from seeds.world import World
+
+_HIDES_S = 0.8 * WINDOW_S
+
+
+class Batch(Scheduler):
+    """Answers of the model, as the weather lets them through.
+
+    Args:
+        world: The history.
+        seed: Of what is drawn here.
+    """
+
+    def __init__(self, world: World, seed: int) -> None:
+        super().__init__(world.campaign.site)
+        self._world, self._rng = world, random.Random(seed)
+        self._hidden: dict[str, float] = {}
+        self._blind: tuple[str, float, Snapshot] = ("", -1.0, Snapshot(()))
+        self.outage = (-1.0, -1.0)
+
+    def submit(self, spec: JobSpec) -> str:
+        world, where = self._world, str(spec.workdir)
+        if self._is_out():
+            raise SchedulerError("no controller", where)
+        fault = world.weather.one_of(SUBMIT, world.now)
+        if fault == "refused for now":
+            raise SchedulerError("too many jobs", where)
+        if fault == "lost on the way":
+            raise SchedulerError("no answer", where, unknown=True)
+        job = world.accept(Ask(spec.token, spec.nodes, spec.walltime_s, after=spec.after, facts={"workdir": where}))
+        if fault == "vanishes":
+            world.at(world.now + self._rng.uniform(0, 1000), lambda: world.vanish(job))
+        if fault.startswith("appears"):
+            self._hidden[job.id] = world.now + self._rng.uniform(1, _HIDES_S)
+        if fault == "appears very late":
+            self._hidden[job.id] += self._rng.uniform(300, 5000)
+            world.hold(job, self._hidden[job.id] + self._rng.uniform(0, 3000))
+        if fault in ("accepted after time-out", "appears very late"):
+            raise SchedulerError("no answer", where, unknown=True)
+        return job.id
+
+    def snapshot(self) -> Snapshot:
+        world = self._world
+        if self._is_out():
+            raise SchedulerError("no controller")
+        name, until, old = self._blind
+        if world.now >= until:
+            name, old = world.weather.one_of(QUERY, world.now), self._true()
+            lasting = self._rng.uniform(1, _HIDES_S) if name in ("empty with exit 0", "stale", "row missing") else 0.0
+            self._blind = (name, world.now + lasting, old)
+        snapshot = self._seen(name, old)
+        living = {job.ask.name for job in world.model.jobs.values() if not job.state.is_final}
+        world.truth.seen(living, {row.token for row in snapshot.rows}, WINDOW_S)
+        return snapshot
+
+    def cancel(self, job_id: str) -> None:
+        world = self._world
+        if self._is_out() or world.weather.strikes("cancel unanswered", world.now):
+            raise SchedulerError("no answer", job_id)
+        job = world.model.jobs.get(job_id)
+        if job is not None and job.is_running and world.weather.strikes("cancel ignored", world.now):
+            return
+        world.model.cancel(job_id)
+
+    def hide(self, job: Job) -> None:
+        """Let a job appear a little later than it was accepted."""
+        self._hidden[job.id] = self._world.now + self._rng.uniform(_HIDES_S / 2, _HIDES_S)
+        self._world.weather.hits["appears later"] += 1
+
+    def _is_out(self) -> bool:
+        return self.outage[0] <= self._world.now < self.outage[1]
+
+    def _true(self) -> Snapshot:
+        now = self._world.now
+        jobs = self._world.model.told()
+        return Snapshot(tuple(_row(job) for job in jobs if self._hidden.get(job.id, -1.0) <= now))
+
+    def _seen(self, fault: str, old: Snapshot) -> Snapshot:
+        if fault == "no answer":
+            raise SchedulerError("no answer")
+        if fault == "stale":
+            return old
+        rows = list(self._true().rows)
+        if fault == "empty with exit 0":
+            rows = []
+        if fault == "row missing":
+            rows = [row for row in rows if int(row.job_id) % 2]
+        if fault == "reordered":
+            self._rng.shuffle(rows)
+        if fault == "accounting silent":
+            return Snapshot(tuple(row for row in rows if not row.state.is_final), is_complete=False)
+        return Snapshot(tuple(rows))
+
+
+def _row(job: Job) -> JobRow:
+    code = job.exit if job.state.is_final else None
+    where = (job.id, job.ask.name, job.ask.facts["workdir"], job.state, code)
+    started = None if job.state in (JobState.QUEUED, JobState.HELD) else job.started
+    return JobRow(*where, "", job.submitted + job.order / 1e6, started, job.ended, job.ask.nodes)
