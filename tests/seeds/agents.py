@@ -81,20 +81,19 @@ class Run:
         write_json(self.folder.start, {"job_id": self._job.id})
         world.truth.started(self._job, self)
         world.truth.read(request, self._faulty_inputs(request))
-        result = inherited_result(request)
-        if result is not None:
-            self.leave(result.status, result.cause, result.outputs)
+        if self._inherits(request):
             return
         revoked = fence.revoke_earlier(Path(request.campaign), request.previous)
         world.at(world.now + _DELAY_S + (world.campaign.site.periods.ttl_s if revoked else 0.0), self.work)
 
     def work(self) -> None:
         """Begin the stage's work where the attempts before have left it."""
-        if self.is_over or self._request is None:
+        if self.is_over or self._request is None or self._inherits(self._request):
             return
         self._done = self._inherited(self._request)
         self._is_deaf = self._world.weather.strikes("ignores the wish to stop", self._world.now)
-        self._world.at(self._world.now + UNIT_S, self.unit)
+        is_done = len(self._done) == int(self._request.spec["plan"][0])
+        self._world.at(self._world.now + (0.0 if is_done else UNIT_S), self.unit)
 
     def unit(self) -> None:
         """Finish one unit of work, if there is still a right to it, and go on or end."""
@@ -175,6 +174,13 @@ class Run:
         write_receipt(self.folder.receipt, receipt)
         self._world.truth.left(self, receipt)
 
+    def _inherits(self, request: Request) -> bool:
+        """End at once where an earlier attempt has left nothing to do."""
+        result = inherited_result(request)
+        if result is not None:
+            self.leave(result.status, result.cause, result.outputs)
+        return result is not None
+
     def _inherited(self, request: Request) -> list[int]:
         found: set[int] = set()
         for folder in request.previous:
@@ -206,15 +212,25 @@ class Run:
 
     def _must_stop(self) -> bool:
         """Stop in order where the walltime or somebody asks for it."""
-        left = self._job.limit_at - self._world.campaign.site.periods.margin_s(self._job.ask.walltime_s) - self._world.now
-        if (self.folder.stop.exists() and not self._is_deaf) or left < UNIT_S:
+        if (self.folder.stop.exists() and not self._is_deaf) or self._left_s < UNIT_S:
             self.leave(Status.PARTIAL, None)
             return True
         return False
 
     def _stop_early(self) -> None:
+        """Stop as an agent does that got TERM: preempted, if that came long before its own time."""
         if self.works and not self.is_over and not self.is_silent:
-            self.leave(*self._world.stopped_early())
+            is_early = self._left_s > self._margin_s
+            self.leave(*((Status.FAILED, Cause.PREEMPTED) if is_early else (Status.PARTIAL, None)))
+
+    @property
+    def _margin_s(self) -> float:
+        return self._world.campaign.site.periods.margin_s(self._job.ask.walltime_s)
+
+    @property
+    def _left_s(self) -> float:
+        """Seconds to the time at which its own timer would stop it."""
+        return self._job.limit_at - self._margin_s - self._world.now
 
     def _meets_with_a_fault(self) -> bool:
         world = self._world

@@ -14,6 +14,7 @@ from workflow.batch.executor import BatchExecutor
 from workflow.driver import Driver
 from workflow.errors import LeaseHeld
 from workflow.journal import Journal
+from workflow.segments import segment_path
 
 if TYPE_CHECKING:
     from seeds.world import World
@@ -80,7 +81,7 @@ class Life:
     def is_displaced(self) -> bool:
         """Whether another driver has taken the lease over."""
         journal = self._journal
-        return journal is not None and workflow.journal._segment(journal._file.path.parent, journal.epoch + 1).exists()
+        return journal is not None and segment_path(journal._file.path.parent, journal.epoch + 1).exists()
 
     def _lively(self, act: Callable[[], None]) -> bool:
         self.go_on()

@@ -30,7 +30,10 @@ CANCEL = ("cancel ignored", "cancel unanswered")
 DRIVER = ("driver killed", "driver killed in a commit", "frozen and thawed", "two drivers", "clock skew", "long absence")
 WORLD = ("outage of a day", "person cancels", "budget too small")
 FAULTS = (*SUBMIT, *QUERY, *RUN, *CANCEL, *DRIVER, *WORLD)
-_OFTEN = ("vanishes", "appears very late", "never leaves ending", "hangs at its end", "agent silent", "person cancels", *CANCEL)
+_OFTEN = (
+    *("vanishes", "appears very late", "never leaves ending", "hangs at its end", "agent silent", "person cancels"),
+    *("ignores the wish to stop", "ignores the wish to stop", *CANCEL),
+)
 """Faults that need others, or much luck, to come to something."""
 
 

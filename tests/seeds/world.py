@@ -22,7 +22,7 @@ import workflow.batch.executor
 import workflow.driver
 import workflow.journal
 import workflow.resolved
-from model.outcome import Cause, Status, write_json
+from model.outcome import write_json
 from seeds.agents import Run
 from seeds.batch import Batch
 from seeds.clock import Clock, in_place
@@ -199,10 +199,6 @@ class World:
         if self.weather.strikes("frozen and thawed", self.now, 0.2):
             self._freeze(life)
 
-    def stopped_early(self) -> tuple[Status, Cause | None]:
-        """Return how an agent ends that was asked to before its time."""
-        return Status.PARTIAL, None
-
     def _made(self, base: Path) -> Campaign:
         plain = template(self.shape, base)
         header = plain.header
@@ -287,7 +283,7 @@ class World:
 
     def _live(self) -> None:
         """Let time pass, and a driver look."""
-        self.pass_time(self.rng.choice((5.0, 60.0, 60.0, 130.0, 300.0)) if self.now < self.weather.horizon_s else 600.0)
+        self.pass_time(self.rng.choice((5.0, 60.0, 150.0, 300.0, 600.0)) if self.now < self.weather.horizon_s else 900.0)
         if self.absence[0] <= self.now < self.absence[1]:
             self._let_die()
             self.pass_time(self.absence[1] - self.now)
@@ -322,6 +318,8 @@ class World:
         """Let others live on while this driver stands between two instructions; then it goes on where it stood."""
         life.is_frozen = True
         for _ in range(self.rng.randint(1, 12)):
+            if self.code is not None:
+                break
             self.pass_time(self.rng.choice((30.0, 120.0, 600.0)))
             others = [each for each in self._lives if not each.is_over and not each.is_frozen]
             if not others:

@@ -27,6 +27,7 @@ from workflow.allocation.launch import setting_of
 from workflow.allocation.nodes import NodePool
 from workflow.allocation.record import StageRecord
 from workflow.allocation.staging import StageInError, Staging
+from workflow.allocation.takeover import take_over
 from workflow.allocation.task import TaskRunner
 from workflow.batch import fence
 from workflow.batch.scheduler import JobInfo, this_job
@@ -132,11 +133,17 @@ class Agent:
         adopt_orphans()
         self._heartbeat.start()
         try:
-            result = self._work_on(self._healthy_nodes())
+            result = self._left_meanwhile() or self._work_on(self._healthy_nodes())
             return self._with_evidence(cut_short(result, self._deadline) if self._deadline.is_preempted else result)
         finally:
             self._phase = "ended"
             self._heartbeat.stop()
+
+    def _left_meanwhile(self) -> StageResult | None:
+        """End what earlier agents may still do, and return the result that one has left until then."""
+        self._phase = "taking over"
+        found = take_over(self._request, self._site.periods.ttl_s, lambda: self._deadline.is_due)
+        return inherited_result(self._request) if found else None
 
     def _healthy_nodes(self) -> tuple[str, ...]:
         self._phase = "health check"

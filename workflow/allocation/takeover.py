@@ -1,0 +1,65 @@
+"""Make sure that no agent of an earlier link is still at work when the next one begins."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from model.outcome import CampaignError, read_json
+from workflow.batch import fence
+from workflow.process import ProcessId
+from workflow.request import Request
+from workflow.rundir import AttemptDir
+
+logger = logging.getLogger(__name__)
+_LOOKS = 8  # at a heartbeat in one time to live
+_IDENTITY = ("host", "boot", "space", "pid", "start")
+
+
+def take_over(request: Request, ttl_s: float, is_over: Callable[[], bool]) -> bool:
+    """Revoke earlier attempts that left no receipt, and return when they are silent; say whether there were any.
+
+    The batch system starts a link when the job before has ended by its books. On a node that it cannot reach that
+    job's agent may live on, and no driver need be awake to revoke it. A revoked agent ends as soon as it looks.
+
+    Args:
+        request: This attempt's request.
+        ttl_s: Seconds of a standing heartbeat after which its writer is taken for dead.
+        is_over: Whether this allocation ends, so that nothing more is waited for.
+    """
+    left = fence.revoke_earlier(Path(request.campaign), request.previous)
+    waits_for = [each for each in left if not _is_proven_dead(each)]
+    if waits_for:
+        logger.info("waiting for the silence of %s", ", ".join(str(each.root) for each in waits_for))
+    _await_silence(waits_for, ttl_s, is_over)
+    return bool(left)
+
+
+def _await_silence(attempts: list[AttemptDir], ttl_s: float, is_over: Callable[[], bool]) -> None:
+    counts, since = [_count(each) for each in attempts], time.monotonic()
+    while attempts and time.monotonic() - since < ttl_s and not is_over():
+        time.sleep(ttl_s / _LOOKS)
+        now = [_count(each) for each in attempts]
+        if now != counts:
+            counts, since = now, time.monotonic()
+
+
+def _is_proven_dead(attempt: AttemptDir) -> bool:
+    """Say whether the agent was a process of this very host that is gone."""
+    fields = _read(attempt.start)
+    return all(name in fields for name in _IDENTITY) and ProcessId(**{name: fields[name] for name in _IDENTITY}).is_proven_dead()
+
+
+def _count(attempt: AttemptDir) -> Any:
+    return _read(attempt.heartbeat).get("count")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        fields = read_json(path)
+    except (CampaignError, OSError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
