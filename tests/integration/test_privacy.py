@@ -87,12 +87,20 @@ def _look(run: Run) -> None:
     for process in Path("/proc").iterdir():
         try:
             if process.name.isdigit() and SECRET.encode() in (process / "environ").read_bytes():
-                words = (process / "cmdline").read_text().split("\0")
-                program = next((word for word in words if word.startswith(("workflow", "model"))), Path(words[0]).name)
-                addresses = run.listening.setdefault(program, set())
+                addresses = run.listening.setdefault(_program((process / "cmdline").read_text().split("\0")), set())
                 addresses.update(sockets[each] for each in _open_sockets(process) if each in sockets)
         except OSError:
             continue  # it ended meanwhile
+
+
+def _program(words: list[str]) -> str:
+    """Return the module, script or program that a process runs; a guard's words name also what it guards."""
+    name, *others = words
+    if not Path(name).name.startswith("python"):
+        return Path(name).name
+    if others[0] == "-m":
+        return others[others[1:].index("-m") + 2] if others[1] == "mpi4py" else others[1]
+    return Path(next((word for word in others if not word.startswith("-")), name)).name
 
 
 def _listening() -> dict[str, str]:
@@ -128,8 +136,8 @@ def test_a_secret_of_the_environment_stands_in_no_file(done: Run) -> None:
 
 
 def test_no_process_of_ours_listens_and_the_ranks_do_on_the_loopback_only(done: Run) -> None:
-    own = ("workflow", "workflow.allocation.agent", "workflow.batch.supervisor", "mpiexec")
+    own = ("workflow", "workflow.allocation.agent", "workflow.batch.supervisor", "guard.py")
     assert {name: done.listening[name] for name in own} == {name: set() for name in own}
-    launchers = done.listening["hydra_pmi_proxy"]  # it listens for the ranks it starts, which inherit its socket
+    launchers = done.listening["mpiexec"] | done.listening["hydra_pmi_proxy"]  # listens for its ranks, which inherit the socket
     assert {each.split(":")[0] for each in done.listening["model"] - launchers} == {LOOPBACK}
     assert {name for name, found in done.listening.items() if found - launchers} <= {"model"}
