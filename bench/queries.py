@@ -9,6 +9,7 @@ from pathlib import Path
 from bench import campaigns
 from workflow.batch.executor import BatchExecutor
 from workflow.batch.scheduler import JobRow, JobSpec, JobState, Scheduler, Snapshot
+from workflow.batch.shared import Shared
 from workflow.journal import Journal
 from workflow.rundir import RunDir
 from workflow.site import Periods, load_site
@@ -61,7 +62,7 @@ def queries_per_hour(folder: Path, jobs: int, polls: int, poll_s: float, periods
     batch, journals, executors = Counted(poll_s), [], []
     for number in range(drivers):
         journals.append(Journal.take(RunDir(folder / f"{number}"), periods))
-        executors.append(BatchExecutor(f"batch{number}", batch, journals[-1], lambda *_: None))
+        executors.append(BatchExecutor(f"batch{number}", Shared(batch, folder), journals[-1], lambda *_: None))
         for job in (campaigns.shell_job(folder / f"{number}", k) for k in range(jobs)):
             executors[-1].enqueue(job, Future())
     try:

@@ -23,6 +23,7 @@ from workflow.attempts import restored
 from workflow.batch import scheduler
 from workflow.batch.executor import BatchExecutor, kernel_config
 from workflow.batch.job import Job
+from workflow.batch.shared import shared
 from workflow.campaign import Campaign, Instance
 from workflow.errors import CampaignError, ConfigError, LeaseHeld, SiteError, StageError
 from workflow.journal import Journal
@@ -118,7 +119,7 @@ class Driver:
     def _kernel(self, journal: Journal) -> Iterator[DataFlowKernel]:
         """Give Parsl with our batch executor; leaving it ends threads and never a job."""
         site = self._campaign.site
-        self._batch = BatchExecutor("batch", scheduler.for_site(site), journal, self._on_batch, self._passing)
+        self._batch = BatchExecutor("batch", shared(scheduler.for_site(site)), journal, self._on_batch, self._passing)
         kernel = DataFlowKernel(kernel_config(self._batch, self._rundir.parsl))
         try:
             yield kernel

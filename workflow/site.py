@@ -22,7 +22,9 @@ class Scheduler(Strict):
 
     kind: str = Field(description="Name of a module in `workflow/batch`.")
     options: dict[str, Any] = Field({}, description="What that module needs to know beside the rest.")
-    poll_s: float = Field(60.0, gt=0, description="Seconds between two queries for all jobs.")
+    poll_s: float = Field(
+        60.0, gt=0, description="Seconds between two queries for all jobs, which all drivers of a user on a login node share."
+    )
     command_timeout_s: float = Field(60.0, gt=0, description="Seconds after which a scheduler command counts as unanswered.")
     unknown_window_s: float = Field(
         120.0, ge=0, description="Seconds to search for an unknown submission before it counts as absent."

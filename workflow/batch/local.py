@@ -93,6 +93,8 @@ class Spool:
 class Kind(Scheduler):
     """The local batch system: FIFO over the site's nodes, `afterany`, walltime, nothing left behind."""
 
+    is_server = False
+
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._spool = Spool(spool_root(site))

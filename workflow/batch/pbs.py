@@ -69,6 +69,8 @@ class QueueOptions(Strict):
 class Kind(Scheduler):
     """PBS Pro."""
 
+    server_variables = ("PBS_CONF_FILE", "PBS_SERVER")
+
     def submit(self, spec: JobSpec) -> str:
         """Hand in a script from its folder, which the server keeps as `PBS_O_WORKDIR`."""
         known = self._jobs() if spec.after else {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -29,6 +30,7 @@ _OURS = (
     "protocol",
     "scheduler",
     "script",
+    "shared",
     "supervisor",
     "watched",
 )
@@ -165,8 +167,18 @@ class JobInfo:
 class Scheduler(ABC):
     """A batch system; a module of `workflow/batch` defines a subclass `Kind`, `this_job`, `directives`, `COMMANDS`."""
 
+    is_server: ClassVar[bool] = True
+    """Whether a server is asked, which all users of a facility share."""
+    server_variables: ClassVar[tuple[str, ...]] = ()
+    """Environment variables by which a user chooses among several servers."""
+
     def __init__(self, site: Site) -> None:
         self.site = site
+
+    @property
+    def server(self) -> str:
+        """Which one is asked, as far as the user's variables say."""
+        return "\0".join(os.environ.get(name, "") for name in self.server_variables)
 
     @abstractmethod
     def submit(self, spec: JobSpec) -> str:

@@ -93,6 +93,8 @@ class QueueOptions(Strict):
 class Kind(Scheduler):
     """Slurm."""
 
+    server_variables = ("SLURM_CONF", "SLURM_CLUSTERS")
+
     def submit(self, spec: JobSpec) -> str:
         """Hand in a script; its directives are said again on the command line, where no `SBATCH_*` variable outranks them."""
         where = str(spec.workdir)
