@@ -87,15 +87,11 @@ class BatchExecutor(LaunchExecutor):
         self._wake.set()
 
     def guard(self, job: Job, *, lingers: bool = False) -> None:
-        """Watch a settled attempt too: a job of its token that turns up late is cancelled.
-
-        Args:
-            job: The attempt.
-            lingers: Its job was not proven to have ended when it was settled.
-        """
+        """Watch a settled attempt too: a job of its token that turns up late is cancelled; its own may still linger."""
         attempt = Attempt(job.spec.token, self._windows, Phase.SETTLED, job.job_id, lingers=lingers)
         with self._lock:
             self._inbox.append(Watched(job, attempt, Future()))
+        self._wake.set()
 
     def unwant(self, token: str) -> None:
         """Ask for the end of an attempt: barred if it has not started, else stopped in order, then by force."""
