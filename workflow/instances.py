@@ -19,7 +19,20 @@ def keys_of(campaign: Campaign, stage: str | None, where: str) -> list[str]:
     Raises:
         ConfigError: There is no such stage.
     """
-    known = [each.key for each in campaign.instances()]
+    return keys_among([each.key for each in campaign.instances()], stage, where)
+
+
+def keys_among(known: list[str], stage: str | None, where: str) -> list[str]:
+    """Return those of the known instances that are meant.
+
+    Args:
+        known: Keys of all instances.
+        stage: `train`, or `train/2`; None: all.
+        where: Who asks, for the error.
+
+    Raises:
+        ConfigError: There is no such stage.
+    """
     keys = [key for key in known if stage is None or belongs(key, stage)]
     if stage is not None and not keys:
         try:

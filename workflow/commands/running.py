@@ -118,9 +118,9 @@ def approve(where: Where, stage: str | None, target: Path | None, node_hours: fl
     """
     from workflow.approval import Books
     from workflow.report.approving import print_books, print_held
-    from workflow.report.locate import locate
+    from workflow.report.locate import locate_of_stage
 
-    where.folder = locate(target)
+    where.folder = locate_of_stage("approve", stage, target)
     books = Books(where.folder)
     if node_hours is not None:
         books.raise_to(node_hours, stage)
@@ -139,8 +139,9 @@ def approve(where: Where, stage: str | None, target: Path | None, node_hours: fl
 @click.command(
     short_help="Ask a stage, or all, to end.",
     epilog=examples(
-        "campaign cancel painn -c my.yaml",
-        "campaign cancel -c runs/gfm --yes",
+        "campaign cancel painn -c my.yaml          this stage, with all its variants",
+        "campaign cancel -c my.yaml                every stage",
+        "campaign cancel -c runs/gfm --yes         without asking",
     ),
 )
 @click.argument("stage", required=False, shell_complete=completion.stages)
@@ -154,10 +155,13 @@ def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> N
     """
     from workflow.cancel import cancel as cancel_stages
     from workflow.graph import belongs
-    from workflow.report.locate import locate
+    from workflow.instances import keys_among
+    from workflow.report.locate import locate_of_stage
     from workflow.report.status import read_status
 
-    where.folder = locate(target)
+    where.folder = locate_of_stage("cancel", stage, target)
+    if known := [each.key for each in read_status(where.folder).stages]:
+        keys_among(known, stage, "cancel")
     if not yes and not click.confirm(f"Cancel {stage or 'every stage'} of {where.folder}?"):
         raise click.Abort
     cancel_stages(where.folder, stage)
@@ -170,7 +174,7 @@ def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> N
     short_help="Print the logs of a stage's newest job that had work.",
     epilog=examples(
         "campaign logs train/1 -c my.yaml",
-        "campaign logs painn --task trial-3 -f",
+        "campaign logs painn --task trial-3 -f     of the only campaign here",
     ),
 )
 @click.argument("stage", shell_complete=completion.stages)
@@ -181,8 +185,8 @@ def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> N
 @click.pass_obj
 def logs(where: Where, stage: str, target: Path | None, task: str | None, follow: bool, lines: int) -> None:
     """Print the logs of STAGE's newest job that had work."""
-    from workflow.report.locate import locate
+    from workflow.report.locate import locate_of_stage
     from workflow.report.logs import print_logs
 
-    where.folder = locate(target)
+    where.folder = locate_of_stage("logs", stage, target)
     print_logs(where.folder, stage, task, lines=lines, follow=follow)

@@ -27,6 +27,23 @@ def locate(target: Path | None) -> Path:
     return _folder_of(target)
 
 
+def locate_of_stage(command: str, stage: str | None, target: Path | None) -> Path:
+    """Return the folder of a campaign of which a person names a stage, or all.
+
+    Args:
+        command: The subcommand, for the error.
+        stage: What stands in the place of a stage; a campaign's file or folder there is told.
+        target: What names the campaign.
+
+    Raises:
+        ConfigError: Nothing or more than one campaign fits, or the campaign is named where a stage should be.
+    """
+    if stage is not None and _names_campaign(stage, is_only=target is None):
+        remedy = f"Name the campaign with -c: campaign {command} STAGE -c {target or stage}"
+        raise ConfigError(f"'{stage}' names a campaign, and a stage is asked for here", command, remedy)
+    return locate(target)
+
+
 def short(path: Path) -> str:
     """Return a path as a person here would type it."""
     relative = os.path.relpath(path)
@@ -47,6 +64,12 @@ def _only_one(here: Path) -> Path:
 
 def _is_campaign(folder: Path) -> bool:
     return (folder / _RECORD).is_file() or (folder / "journal").is_dir()
+
+
+def _names_campaign(text: str, *, is_only: bool) -> bool:
+    """Say whether a word is a campaign's file, for no stage's name has a dot, or, where nothing else names it, its folder."""
+    path = Path(text)
+    return path.suffix in (".yaml", ".yml") or (is_only and _is_campaign(path))
 
 
 def _folder_of(file: Path) -> Path:
