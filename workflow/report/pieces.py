@@ -123,7 +123,7 @@ def _progress(stage: StageStatus) -> list[Text]:
     if trials is not None:
         bar = [_bar(trials.ended / trials.planned)] if trials.planned else []
         of = f" of {trials.planned:,}" if trials.planned else ""
-        return [Text(f"{trials.ended:,}{of} trials"), *bar, Text(f"{trials.running} at work"), *_ends(trials)]
+        return [Text(f"{trials.ended:,}{of} trials"), *bar, Text(f"{trials.running:,} at work"), *_ends(trials)]
     if sources is not None and sources[1]:
         return [Text("data sets"), _bar(sources[0] / sources[1]), Text(f"{sources[0]} of {sources[1]}")]
     measured = [task for task in stage.work.running if task.total and task.done is not None]
@@ -139,10 +139,10 @@ def _ends(trials: Trials) -> list[Text]:
     if trials.stopped:
         found.append(Text(f"{trials.stopped:,} stopped early"))
     if trials.failed:
-        causes = ", ".join(f"{count} {cause}" for cause, count in sorted(trials.failed.items()))
-        found.append(Text(f"{sum(trials.failed.values())} failed ({causes})", "yellow"))
+        causes = ", ".join(f"{count:,} {cause}" for cause, count in sorted(trials.failed.items()))
+        found.append(Text(f"{sum(trials.failed.values()):,} failed ({causes})", "yellow"))
     if trials.interrupted:
-        found.append(Text(f"{trials.interrupted} interrupted", "dim"))
+        found.append(Text(f"{trials.interrupted:,} interrupted", "dim"))
     return found
 
 
