@@ -4,8 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
+COUNT  ?= 10000
 
-.PHONY: help setup demo demo-science test test-all lint docs clean
+.PHONY: help setup demo demo-science test test-all seeds lint docs clean
 
 help:             ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -33,6 +34,9 @@ test: setup       ## every test but the slow ones, as CI runs them
 test-all: setup   ## the slow ones too
 	@sh tests/system_packages.sh
 	$(BIN)/python -m pytest -m 'not gpu' -n 2 --dist loadgroup
+
+seeds: setup      ## made-up histories of failures against the promises of durable execution; COUNT=1000000 for a night
+	PYTHONPATH=.:tests $(BIN)/python -m seeds --count $(COUNT)
 
 lint: setup       ## ruff, mypy, codespell, yamllint
 	$(BIN)/ruff check .
