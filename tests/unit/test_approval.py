@@ -102,8 +102,8 @@ def test_an_approval_outlives_a_driver_killed_around_its_line(home: Path, point:
 def test_the_total_may_be_raised_instead_and_is_taken_in_once(home: Path) -> None:
     campaign = campaign_of(home, {"a": {**HOUR, "nodes": 2}, "b": {**HOUR, "nodes": 2}}, budget=BUDGET)
     assert drive(campaign) == 3
-    Books(home / "run").raise_to(2.0, None)
-    assert Books(home / "run").total == 2
+    Books(home / "run").raise_to(2.5, None)
+    assert Books(home / "run").total == 2.5
     assert drive(campaign) == 0, "each uses seconds of its hour, so that both fit one after the other"
     assert drive(campaign) == 0
     assert len(events(home, "approved")) == 1
