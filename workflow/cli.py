@@ -128,7 +128,8 @@ for _each in (simulate, run, resume, status, approve, cancel, logs):
 def report(where: Where, target: Path | None, ro_crate: bool, into: Path | None) -> None:
     """Write one HTML file about a campaign: graph, costs, searches, training curves, tables, provenance.
 
-    It opens from disk without network, at any moment of the campaign; before it has begun, it shows the plan of the file.
+    TARGET is the campaign's YAML file or its folder; left out, it is the only campaign here. The report opens from disk
+    without network, at any moment of the campaign; before it has begun, it shows the plan of the file.
     An RO-Crate holds the report, the journal and the receipts, and names every output with its size and SHA-256.
     """
     from workflow.report.locate import locate
