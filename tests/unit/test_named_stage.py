@@ -26,16 +26,16 @@ def run(*args: str, code: int) -> Result:
 
 
 @pytest.mark.parametrize("named", ["my.yaml", "runs/gfm", "absent.yaml"])
-@pytest.mark.parametrize("command", ["approve", "cancel", "logs"])
-def test_a_campaign_in_the_place_of_a_stage_is_told_with_the_way_to_name_it(command: str, named: str) -> None:
-    told = run(command, named, code=2)
+@pytest.mark.parametrize("usage", ["approve [STAGE]", "cancel [STAGE]", "logs STAGE"])
+def test_a_campaign_in_the_place_of_a_stage_is_told_with_the_way_to_name_it(usage: str, named: str) -> None:
+    told = run(usage.split()[0], named, code=2)
     assert f"'{named}' names a campaign, and a stage is asked for here" in told.stderr
-    assert f"campaign {command} STAGE -c {named}" in told.stderr
+    assert f"campaign {usage} -c {named}" in told.stderr
     assert "[y/N]" not in told.output
 
 
 def test_the_campaign_named_by_the_option_is_the_one_told() -> None:
-    assert "campaign cancel STAGE -c runs/gfm" in run("cancel", "my.yaml", "-c", "runs/gfm", code=2).stderr
+    assert "campaign cancel [STAGE] -c runs/gfm" in run("cancel", "my.yaml", "-c", "runs/gfm", code=2).stderr
 
 
 def test_files_and_folders_called_as_a_stage_hide_no_stage(home: Path) -> None:

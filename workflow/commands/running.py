@@ -120,7 +120,7 @@ def approve(where: Where, stage: str | None, target: Path | None, node_hours: fl
     from workflow.report.approving import print_books, print_held
     from workflow.report.locate import locate_of_stage
 
-    where.folder = locate_of_stage("approve", stage, target)
+    where.folder = locate_of_stage("approve [STAGE]", stage, target)
     books = Books(where.folder)
     if node_hours is not None:
         books.raise_to(node_hours, stage)
@@ -159,7 +159,7 @@ def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> N
     from workflow.report.locate import locate_of_stage
     from workflow.report.status import read_status
 
-    where.folder = locate_of_stage("cancel", stage, target)
+    where.folder = locate_of_stage("cancel [STAGE]", stage, target)
     if known := [each.key for each in read_status(where.folder).stages]:
         keys_among(known, stage, "cancel")
     if not yes and not click.confirm(f"Cancel {stage or 'every stage'} of {where.folder}?"):
@@ -188,5 +188,5 @@ def logs(where: Where, stage: str, target: Path | None, task: str | None, follow
     from workflow.report.locate import locate_of_stage
     from workflow.report.logs import print_logs
 
-    where.folder = locate_of_stage("logs", stage, target)
+    where.folder = locate_of_stage("logs STAGE", stage, target)
     print_logs(where.folder, stage, task, lines=lines, follow=follow)

@@ -27,11 +27,11 @@ def locate(target: Path | None) -> Path:
     return _folder_of(target)
 
 
-def locate_of_stage(command: str, stage: str | None, target: Path | None) -> Path:
+def locate_of_stage(usage: str, stage: str | None, target: Path | None) -> Path:
     """Return the folder of a campaign of which a person names a stage, or all.
 
     Args:
-        command: The subcommand, for the error.
+        usage: The subcommand and how it takes a stage, for the error.
         stage: What stands in the place of a stage; a campaign's file or folder there is told.
         target: What names the campaign.
 
@@ -39,8 +39,8 @@ def locate_of_stage(command: str, stage: str | None, target: Path | None) -> Pat
         ConfigError: Nothing or more than one campaign fits, or the campaign is named where a stage should be.
     """
     if stage is not None and _names_campaign(stage, is_only=target is None):
-        remedy = f"Name the campaign with -c: campaign {command} STAGE -c {target or stage}"
-        raise ConfigError(f"'{stage}' names a campaign, and a stage is asked for here", command, remedy)
+        remedy = f"Name the campaign with -c: campaign {usage} -c {target or stage}"
+        raise ConfigError(f"'{stage}' names a campaign, and a stage is asked for here", usage.partition(" ")[0], remedy)
     return locate(target)
 
 
