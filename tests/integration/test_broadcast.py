@@ -148,7 +148,7 @@ def test_a_node_that_cannot_write_what_comes_copies_for_itself(world: World, cap
 def test_a_node_that_can_have_no_files_is_named_and_the_others_have_theirs(world: World) -> None:
     world.local.mkdir()
     (world.local / "n2").write_text("in the way")
-    with pytest.raises(StageInError, match=r"n2: .*Not a directory: '.*local/n2/data") as caught:
+    with pytest.raises(StageInError, match=r"n2: .*File exists: '.*local/n2'") as caught:
         world.staging().stage(NODES, world.outputs)
     assert caught.value.cause is Cause.STORAGE
     world.require_right("n1", "n3")

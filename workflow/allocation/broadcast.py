@@ -23,7 +23,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from model.outcome import read_json, write_json
+from model.outcome import CampaignError, read_json, write_json
+from workflow.allocation.ground import make_own
 from workflow.receipt import Output, is_right
 
 CHUNK = 16 << 20
@@ -202,7 +203,7 @@ class Copy:
             self._try(self._finish)
 
     def _open(self) -> None:
-        self._target.parent.mkdir(parents=True, exist_ok=True)
+        make_own(self._target.parent)
         self._file = FileIO(self._part, "w")
 
     def _write(self, chunk: memoryview) -> None:
@@ -221,7 +222,7 @@ class Copy:
     def _try(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except OSError as error:
+        except (OSError, CampaignError) as error:
             self.fault = str(error)
             self._give_room()
 

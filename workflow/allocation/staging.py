@@ -20,6 +20,7 @@ from typing import Any
 from model.outcome import CampaignError, Cause, read_json, write_json
 from workflow.allocation.broadcast import SentFile
 from workflow.allocation.deadline import Deadline
+from workflow.allocation.ground import make_own
 from workflow.allocation.health import after, call_on_each
 from workflow.allocation.heartbeat import replace_json
 from workflow.allocation.launch import Setting
@@ -207,7 +208,7 @@ def main(argv: list[str]) -> int:
         for folder in order.remove:
             remove(Path(folder.replace("{node}", node)))
         for folder in order.make:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            make_own(Path(folder))
         if order.environment:
             unpack(order.environment, Path(environment_folder(order.folder)))
         copy(order, Path(order.folder.replace("{node}", node)), call / f"staged.{node}.json")
@@ -228,6 +229,8 @@ def copy(order: Order, folder: Path, progress: Path) -> None:
     """
     began = time.monotonic()
     facts = {"files": 0, "bytes": 0, "skipped": 0, "seconds": 0.0}
+    if order.outputs:
+        make_own(folder)
     for output in order.outputs:
         facts["skipped"] += not copy_one(Path(order.campaign) / output.path, folder / output.path, output)
         facts["files"] += 1

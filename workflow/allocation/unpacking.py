@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+from workflow.allocation.ground import make_own
 from workflow.errors import StageError
 from workflow.receipt import Output, is_right
 
@@ -33,9 +34,9 @@ def unpack(archive: Output, folder: Path) -> bool:
         StageError: The archive, or its copy on this node, is not the one that was built.
         OSError: No room, or no right to write there.
     """
+    make_own(folder.parent)
     if _is_there(archive, folder):
         return False
-    folder.parent.mkdir(parents=True, exist_ok=True)
     copy, part = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tar", "part"))
     try:
         _bring(archive, sent_archive(folder), copy)
