@@ -151,6 +151,27 @@ def test_what_is_not_done_is_said(tmp_path: Path) -> None:
     assert Page(text).open == []
 
 
+def test_a_section_of_a_kind_that_no_stage_has_is_left_out(tmp_path: Path) -> None:
+    write_template("pretrain", tmp_path / "pretrain.yaml", force=False)
+    write_report(tmp_path / "none", tmp_path / "r.html", tmp_path / "pretrain.yaml")
+    text, all_of_it = (tmp_path / "r.html").read_text(), write_report(whole(tmp_path / "gfm").rundir.root, None).read_text()
+    for name in ("data", "trainings"):
+        assert f'<h2 id="{name}">' in text and f'href="#{name}"' in text
+    for name in ("searches", "promotions", "finetunings", "screenings"):
+        assert f'<h2 id="{name}">' in all_of_it
+        assert f'id="{name}"' not in text and f'href="#{name}"' not in text
+
+
+def test_what_was_approved_beyond_the_budget_is_told(tmp_path: Path) -> None:
+    made = half(tmp_path)
+    budget = gather(tmp_path).status.budget
+    assert "Approved since" not in write_report(tmp_path, None).read_text()
+    made.journal.commit("approved", id="1", stage="painn", node_hours=7.25)
+    text = write_report(tmp_path, None).read_text()
+    assert f"Budget: {budget:g}. Approved since: up to {budget + 7.25:g}." in text
+    assert f"approved, node-hours, beyond a budget of {budget:g}" in text
+
+
 def test_an_empty_folder_gives_a_page_too(tmp_path: Path) -> None:
     text = write_report(tmp_path, tmp_path / "r.html").read_text()
     assert "not begun" in text

@@ -31,6 +31,14 @@ _ORDER: tuple[Callable[[Facts], Section], ...] = (
     sections.attempts,
     sections.provenance,
 )
+_OF_KINDS: dict[Callable[[Facts], Section], tuple[str, ...]] = {
+    findings.searches: ("hpo",),
+    findings.promotions: ("promote",),
+    findings.trainings: ("train",),
+    findings.finetunings: ("finetune",),
+    findings.screenings: ("blend", "screen"),
+}
+"""Kinds of stages that alone give a section something to show."""
 
 
 def write_report(folder: Path, into: Path | None, file: Path | None = None) -> Path:
@@ -62,6 +70,12 @@ def render(facts: Facts) -> str:
     """Return the page."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(_TEMPLATE.read_text())
-    made = [make(facts) for make in _ORDER]
+    made = [section for make in _ORDER if (section := make(facts)).blocks or _may_come(make, facts)]
     title = f"{facts.status.name}: {facts.status.state}"
     return page.render(title=title, status=facts.status, facts=facts, sections=made, version=__version__)
+
+
+def _may_come(make: Callable[[Facts], Section], facts: Facts) -> bool:
+    """Say whether a section that shows nothing yet may show something later: one of a kind that no stage has never will."""
+    kinds = {stage.kind for stage in facts.status.stages}
+    return make not in _OF_KINDS or not kinds or not kinds.isdisjoint(_OF_KINDS[make])

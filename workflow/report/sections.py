@@ -24,12 +24,11 @@ def summary(facts: Facts) -> Section:
     status = facts.status
     done = sum(stage.state == "done" for stage in status.stages)
     best = min((stage.objective for stage in status.stages if stage.objective is not None), default=None)
-    budget = number(status.budget) if status.budget is not None else "none"
     cards = [
         (f"{done} of {len(status.stages)}", "stages done"),
         (number(status.node_hours), "node-hours used"),
         (number(status.planned_node_hours), "node-hours planned, at most"),
-        (budget, "budget, node-hours"),
+        _limit(facts),
     ]
     cards += [_age(facts)] if facts.begun else []
     cards += [(number(best), "best objective")] if best is not None else []
@@ -60,8 +59,9 @@ def costs(facts: Facts) -> Section:
         return Section("costs", "Node-hours", about)
     told = "; ".join(f"{each.key} {number(each.node_hours)} of {number(each.planned_node_hours)}" for each in shown)
     status = facts.status
-    budget = f" Budget: {number(status.budget)}." if status.budget is not None else ""
-    caption = f"{number(status.node_hours)} of {number(status.planned_node_hours)} planned node-hours are used.{budget}"
+    caption = f"{number(status.node_hours)} of {number(status.planned_node_hours)} planned node-hours are used."
+    caption += f" Budget: {number(status.budget)}." if status.budget is not None else ""
+    caption += f" Approved since: up to {number(status.approved)}." if status.approved != status.budget else ""
     picture = Picture(
         "Node-hours used and planned by stage",
         f"Bars of node-hours used out of those planned: {told}.",
@@ -137,6 +137,15 @@ def provenance(facts: Facts) -> Section:
 def _shares(spent: Mapping[str, float]) -> str:
     total = sum(spent.values()) or 1.0
     return ", ".join(f"{phase} {100 * seconds / total:.0f} %" for phase, seconds in spent.items() if seconds)
+
+
+def _limit(facts: Facts) -> tuple[str, str]:
+    budget, approved = facts.status.budget, facts.status.approved
+    if budget is None:
+        return "none", "budget, node-hours"
+    if approved is None or approved == budget:
+        return number(budget), "budget, node-hours"
+    return number(approved), f"approved, node-hours, beyond a budget of {number(budget)}"
 
 
 def _age(facts: Facts) -> tuple[str, str]:
