@@ -48,6 +48,14 @@ def test_files_and_folders_called_as_a_stage_hide_no_stage(home: Path) -> None:
     assert "gfm/stages/painn/" in run("logs", "painn", "-c", "runs/gfm", code=0).output
 
 
+@pytest.mark.parametrize(("command", "name"), [("cancel", ""), ("logs", ""), ("cancel", "x" * 5000)])
+def test_a_name_that_can_be_none_is_a_stage_that_is_none(
+    home: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
+) -> None:
+    monkeypatch.chdir(home / "runs" / "gfm")
+    assert f"stage '{name}'" in run(command, name, code=2).stderr
+
+
 def test_cancel_asks_about_no_stage_that_is_none() -> None:
     told = run("cancel", "pain", code=2)
     assert "no stage 'pain'" in told.stderr

@@ -69,7 +69,8 @@ def _is_campaign(folder: Path) -> bool:
 def _names_campaign(text: str, *, is_only: bool) -> bool:
     """Say whether a word is a campaign's file, for no stage's name has a dot, or, where nothing else names it, its folder."""
     path = Path(text)
-    return path.suffix in (".yaml", ".yml") or (is_only and _is_campaign(path))
+    is_folder = is_only and os.path.isdir(text)  # noqa: PTH112 raises for no text, however long
+    return path.suffix in (".yaml", ".yml") or (is_folder and _is_campaign(path))
 
 
 def _folder_of(file: Path) -> Path:
