@@ -81,7 +81,7 @@ def test_a_stopped_rank_is_a_stall_with_stacks_and_the_nodes_are_probed(world: W
 
 
 def test_the_deadline_asks_tasks_to_stop_and_the_link_is_partial(world: World) -> None:
-    world.walltime_s = 9.0
+    world.walltime_s = 20.0
     attempt = world.attempt("work")
     receipt = world.run(attempt)
     assert receipt.status is Status.PARTIAL, attempt.log.read_text()
@@ -90,7 +90,7 @@ def test_the_deadline_asks_tasks_to_stop_and_the_link_is_partial(world: World) -
 
 
 def test_a_task_that_does_not_stop_is_ended_before_the_walltime_is_over(world: World) -> None:
-    world.walltime_s = 9.0
+    world.walltime_s = 20.0
     attempt = world.attempt("stubborn")
     receipt = world.run(attempt)
     assert (receipt.status, receipt.cause) == (Status.FAILED, Cause.WALLTIME)

@@ -30,11 +30,13 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def _launcher(world: World, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    program = world.campaign / "bin" / "srun"
-    program.parent.mkdir()
-    program.write_text(text)
-    program.chmod(0o700)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    """Put a launcher on PATH, and a controller that answers: it is not to blame for what fails."""
+    folder = world.campaign / "bin"
+    folder.mkdir()
+    for name, script in {"srun": text, "scontrol": "#!/bin/sh\nexit 0\n"}.items():
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o700)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
 def _on(world: World, kind: str, launcher: str) -> AttemptDir:

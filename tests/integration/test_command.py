@@ -24,7 +24,8 @@ stages:
 
 @pytest.fixture
 def file(campaign: Command) -> Path:
-    frames = [f"2\n{FRAME.format(n=n)}\nH 0 0 0 0 0 0.1\nH 0 0 0.7{n} 0 0 -0.1\n" for n in range(10)]
+    # So many that their conversion outlasts the start of a second command on a busy machine.
+    frames = [f"2\n{FRAME.format(n=n)}\nH 0 0 0 0 0 0.1\nH 0 0 0.7{n:05} 0 0 -0.1\n" for n in range(12_000)]
     (campaign.folder / "a.xyz").write_text("".join(frames))
     path = campaign.folder / "lines.yaml"
     path.write_text(TEXT)

@@ -151,6 +151,6 @@ def test_the_cluster_of_the_page_is_planned(copy: Path) -> None:
     fields["stages"]["data"] |= {"nodes": 32, "walltime": "03:00"}
     (copy.parent / "my.yaml").write_text(yaml.safe_dump(fields))
     planned = python(copy, "-m", "workflow", "plan", "my.yaml", "--site", "cluster", cwd=copy.parent).stdout
-    assert re.search(r"data +1 +32 +0 +128 +03:00:00 +96.0 +short", planned), planned
+    assert re.search(r"data +1 +32 +0 +128 +03:00:00 +96 +short", planned), planned
     shown = python(copy, "-m", "workflow", "sites", "show", "cluster", cwd=copy.parent).stdout
     assert "sinfo, 2026-11-01" in shown

@@ -32,7 +32,7 @@ WORLD = ("outage of a day", "person cancels", "budget too small")
 FAULTS = (*SUBMIT, *QUERY, *RUN, *CANCEL, *DRIVER, *WORLD)
 _OFTEN = (
     *("vanishes", "appears very late", "never leaves ending", "hangs at its end", "agent silent", "person cancels"),
-    *("ignores the wish to stop", "ignores the wish to stop", *CANCEL),
+    *("ignores the wish to stop", "ignores the wish to stop", "outage of a day", *CANCEL),
 )
 """Faults that need others, or much luck, to come to something."""
 

@@ -214,7 +214,7 @@ class World:
         rng, weather = self.rng, self.weather
         if weather.has("outage of a day"):
             weather.hits["outage of a day"] += 1
-            begin = rng.uniform(0, 7200)
+            begin = rng.uniform(0, 3600)
             self.batch.outage = (begin, begin + _DAY_S)
         if weather.has("long absence"):
             weather.hits["long absence"] += 1
