@@ -231,7 +231,12 @@ def test_a_path_that_many_data_sets_lie_below_is_told_once(file: Path) -> None:
 
 
 def test_an_account_that_is_missing_is_told_before_a_job_needs_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workflow.check._is_here", lambda _: True)
+    programs = file.parent / "bin"
+    programs.mkdir()
+    for name in ("sbatch", "squeue", "sacct", "scancel", "scontrol", "srun"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o700)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
     report = check_campaign(file, "perlmutter", models=False)
     assert [problem.what for problem in report.problems] == ["no account to charge"]
     overlay = file.parent / "no-overlay" / "campaign" / "sites" / "perlmutter.yaml"
