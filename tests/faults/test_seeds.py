@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from seeds.bugs import BUGS
 from seeds.running import Summary, run_seeds
-from seeds.weather import FAULTS
+from seeds.weather import FAULTS, STORMS
 from seeds.world import World
 
 from workflow.batch.protocol import TABLE
 
-SEEDS = 10_000
+SEEDS, IN_A_STORM = 10_000, 400
 LEAST = 100
 """Times that each fault must have come to pass, and each row of the table must have decided."""
 
@@ -18,8 +18,10 @@ LEAST = 100
 @pytest.mark.timeout(3000)
 def test_ten_thousand_histories_keep_every_promise() -> None:
     total = run_seeds(0, SEEDS)
+    for number, storm in enumerate(STORMS, start=1):
+        total.add(run_seeds(number * SEEDS, IN_A_STORM, storm=storm))
     assert total.broken == {}
-    assert total.seeds == SEEDS
+    assert total.seeds == SEEDS + IN_A_STORM * len(STORMS)
     rare = {name: total.faults[name] for name in FAULTS if total.faults[name] < LEAST}
     rare |= {row.name: total.rows[row.name] for row in TABLE if total.rows[row.name] < LEAST}
     assert rare == {}

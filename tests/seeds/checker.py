@@ -132,7 +132,8 @@ def _r9(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
             approved, spent = budget.approved(limit, ledger) or 0.0, _reserved(ledger)
             if spent > approved + 1e-6:
                 yield f"R9 {spent:.2f} node-hours used or reserved of {approved:.2f} at the intent of {line['stage']}"
-    known = sum(map(_really_used, world.truth.jobs))
+    # What never leaves its last state holds no nodes: a facility does not charge it.
+    known = sum(_really_used(job) for job in world.truth.jobs if job.id not in world.truth.endless)
     beyond = _cost_of_twins(world) + _cost_of_overrun(world)
     total = budget.approved(limit, ledger) or 0.0
     if known > total + beyond + 1e-6:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,27 +57,30 @@ class Summary:
             mine.update(theirs)
 
 
-def run_seed(seed: int, base: Path) -> Summary:
+def run_seed(seed: int, base: Path, storm: Sequence[str] = ()) -> Summary:
     """Live through one history and check it."""
-    world = World(seed, base)
+    world = World(seed, base, storm)
     world.run()
     found = broken(world)
     shutil.rmtree(world.folder, ignore_errors=True)
     return Summary(1, {seed: found} if found else {}, world.rows, world.weather.hits, world.points, len(world.truth.jobs))
 
 
-def run_seeds(first: int, count: int, *, until: Callable[[Summary], bool] = lambda _: False) -> Summary:
+def run_seeds(
+    first: int, count: int, *, storm: Sequence[str] = (), until: Callable[[Summary], bool] = lambda _: False
+) -> Summary:
     """Live through some histories, one after another, in this process.
 
     Args:
         first: The first seed.
         count: How many.
+        storm: Faults that each has in any case.
         until: Stop when this holds of what was seen so far.
     """
     total = Summary()
     with _folder() as base:
         for seed in range(first, first + count):
-            total.add(run_seed(seed, base))
+            total.add(run_seed(seed, base, storm))
             if until(total):
                 break
     return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 WINDOW_S = 120.0
 """How long the site lets an absence, or an unknown submission, stand before it counts; what hides less long must fool nobody."""
@@ -35,6 +36,13 @@ _OFTEN = (
     *("ignores the wish to stop", "ignores the wish to stop", "outage of a day", *CANCEL),
 )
 """Faults that need others, or much luck, to come to something."""
+STORMS = (
+    ("person cancels", "ignores the wish to stop", "agent silent", "cancel ignored"),
+    ("never leaves ending", "hangs at its end"),
+    ("agent silent", "agent killed", "empty with exit 0", "row missing"),
+    ("driver killed", "vanishes", "person cancels"),
+)
+"""Faults that seldom meet by chance; some further histories have all of one kind."""
 
 
 class Weather:
@@ -44,13 +52,14 @@ class Weather:
 
     Args:
         rng: The history's own.
+        storm: Faults that it has in any case.
 
     Attributes:
         hits: How often each fault came to pass.
         horizon_s: After this time nothing goes wrong any more, so that everything must come to its end.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, storm: Sequence[str] = ()) -> None:
         self._rng = rng
         self.hits: Counter[str] = Counter()
         self.horizon_s = rng.uniform(1800.0, 14400.0)
@@ -58,6 +67,7 @@ class Weather:
         self._rates = {name: rng.choice((0.05, 0.2, 0.5)) for name in rng.sample((*FAULTS, *_OFTEN, *_OFTEN), count)}
         if rng.random() < 0.05:
             self._rates = {"long absence": 1.0}
+        self._rates |= dict.fromkeys(storm, 0.5)
         if not self._rates.keys().isdisjoint((*CANCEL, "ignores the wish to stop")):
             self._rates["person cancels"] = 1.0
 

@@ -7,7 +7,7 @@ import heapq
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import count
@@ -89,6 +89,7 @@ class World:
     Args:
         seed: The seed.
         base: Folder for everything.
+        storm: Faults that it has in any case.
 
     Attributes:
         now: Seconds since the beginning.
@@ -97,9 +98,9 @@ class World:
         code: How the campaign ended; None where it did not.
     """
 
-    def __init__(self, seed: int, base: Path) -> None:
+    def __init__(self, seed: int, base: Path, storm: Sequence[str] = ()) -> None:
         self.seed, self.rng = seed, random.Random(seed)
-        self.weather = Weather(self.rng)
+        self.weather = Weather(self.rng, storm)
         self.clock = Clock(self.wait)
         self.rows: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
@@ -258,6 +259,7 @@ class World:
 
     def _let_linger(self, job: Job) -> None:
         job.lingers = self.runs[job.id].lingered = True
+        self.truth.endless.add(job.id)
         self.at(self.now + 4 * 3600, lambda: self.model.leave_ending(job))
         if self.rng.random() < 0.5:
             self.runs[job.id].exit(137)
