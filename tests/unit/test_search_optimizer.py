@@ -80,7 +80,7 @@ def test_a_replay_in_another_process_with_another_hash_seed_suggests_the_same(tm
         f"o = open_(MemoryRecord(json.loads(Path({str(tmp_path / 'record.json')!r}).read_text())), Path({str(tmp_path)!r}));"
         f"print(json.dumps([o.note, o.ask(3, {following})]))"
     )
-    environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
+    environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{Path(__file__).parent}"}
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert json.loads(out.stdout.splitlines()[-1]) == ["", expected]
 
