@@ -25,10 +25,17 @@ def make_own(folder: Path) -> None:
             facts = each.lstat()
         except FileNotFoundError:
             break
-        if above_is_open:
+        if above_is_open and not _is_such_a_place(facts):
             _require_ours(each, facts)
         above_is_open = bool(facts.st_mode & stat.S_IWOTH)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _is_such_a_place(facts: os.stat_result) -> bool:
+    """Say whether it is a folder of the system's own in which all may write, each his own."""
+    return (
+        stat.S_ISDIR(facts.st_mode) and facts.st_uid == 0 and bool(facts.st_mode & stat.S_ISVTX and facts.st_mode & stat.S_IWOTH)
+    )
 
 
 def _require_ours(folder: Path, facts: os.stat_result) -> None:
