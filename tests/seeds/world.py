@@ -118,9 +118,6 @@ class World:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._lives: list[Life] = []
-        self._killing: tuple[str, int] | None = None
-        self._freezing: tuple[str, int] | None = None
-        self._seen_points: Counter[str] = Counter()
         self.absence = (-1.0, -1.0)
         self.actor: Life | None = None
         self._is_one_host = self.rng.random() < 0.5  # where a dead driver is known to be dead at once
@@ -189,7 +186,6 @@ class World:
 
     def passing(self, life: Life, point: str) -> None:
         """A driver has come to a point where death or a long sleep is interesting."""
-        self._seen_points[point] += 1
         if life.is_frozen or life is not self._lives[-1]:
             return
         if self.weather.strikes("driver killed", self.now, 1.0 if point == "after submit" else 0.3):

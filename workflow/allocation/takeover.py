@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from model.outcome import CampaignError, read_json
 from workflow.batch import fence
 from workflow.process import ProcessId
 from workflow.request import Request
@@ -49,17 +48,9 @@ def _await_silence(attempts: list[AttemptDir], ttl_s: float, is_over: Callable[[
 
 def _is_proven_dead(attempt: AttemptDir) -> bool:
     """Say whether the agent was a process of this very host that is gone."""
-    fields = _read(attempt.start)
+    fields = fence.read_facts(attempt.start)
     return all(name in fields for name in _IDENTITY) and ProcessId(**{name: fields[name] for name in _IDENTITY}).is_proven_dead()
 
 
 def _count(attempt: AttemptDir) -> Any:
-    return _read(attempt.heartbeat).get("count")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        fields = read_json(path)
-    except (CampaignError, OSError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
+    return fence.read_facts(attempt.heartbeat).get("count")

@@ -49,7 +49,7 @@ def revoke_earlier(campaign: Path, previous: Iterable[str]) -> list[AttemptDir]:
 
 def is_barred(attempt: AttemptDir) -> bool:
     """Say whether a driver made the run folder."""
-    return bool(_read(attempt.revoked).get("barred"))
+    return bool(read_facts(attempt.revoked).get("barred"))
 
 
 def has_results(attempt: AttemptDir) -> bool:
@@ -61,7 +61,7 @@ def observe(attempt: AttemptDir, rows: tuple[JobRow, ...] | None) -> Observation
     """Look at an attempt's files; `rows` is None where the scheduler did not answer."""
     if not attempt.run.is_dir():  # what is in it cannot stand either
         return Observation(rows is not None, rows or ())
-    start_job = _read(attempt.start).get("job_id")
+    start_job = read_facts(attempt.start).get("job_id")
     return Observation(
         answered=rows is not None,
         rows=rows or (),
@@ -69,7 +69,7 @@ def observe(attempt: AttemptDir, rows: tuple[JobRow, ...] | None) -> Observation
         fenced=True,
         barred=is_barred(attempt),
         start_job=None if start_job is None else str(start_job),
-        beat=_read(attempt.heartbeat).get("count"),
+        beat=read_facts(attempt.heartbeat).get("count"),
     )
 
 
@@ -80,7 +80,8 @@ def _receipt(attempt: AttemptDir) -> Receipt | None:
         return None
 
 
-def _read(path: Any) -> dict[str, Any]:
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return a file of facts; empty where none can be read."""
     try:
         value = read_json(path)
     except (CampaignError, OSError):
