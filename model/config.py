@@ -174,6 +174,18 @@ class ScreenConfig(Task):
     resume: Path | None = Field(None, description="Folder of an earlier, interrupted run whose finished shards count.")
 
 
+class Storage(Strict):
+    """How a store keeps its arrays. Whatever is chosen, they are read as float64 and uncompressed."""
+
+    positions: Literal["float64", "float32"] = Field(
+        "float64",
+        description="float32 halves the largest array but forces, and rounds: by 1e-6 Å at 30 Å. Everything else stays as it is.",
+    )
+    compression: Literal["none", "deflate"] = Field(
+        "none", description="deflate: lossless, in chunks of 1,024 structures. Smaller, and several times slower to read."
+    )
+
+
 class ConvertConfig(Task):
     """Input of `python -m model convert`: one branch from published containers to a store."""
 
@@ -182,6 +194,7 @@ class ConvertConfig(Task):
     sources: tuple[Path, ...] = Field(description="Files or folders to read.")
     store: Path = Field(description="Folder to write.")
     shard: int = Field(100_000, ge=1, description="Structures in one shard.")
+    storage: Storage = Field(Storage(), description="How the store keeps its arrays: type of positions, compression.")
     limit: int | None = Field(None, ge=1, description="Stop after so many structures; for trials.")
     splits: Splits = Splits()
 

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ from pydantic import ValidationError
 from model import registry
 from model.config import ConvertConfig, Strict
 from model.data import plan as planning
-from model.data import references
+from model.data import references, sources
 from model.data.block import Block, pack
 from model.data.manifest import attributes, manifest, result, summarise
 from model.data.plan import PLAN, Plan, Span
 from model.data.readers.base import Reader, SourceInfo, info_of
 from model.data.references import Moments
-from model.data.shard import file_hash, file_hashes, file_sizes, write_shard
+from model.data.shard import file_hashes, file_sizes, stored, write_shard
+from model.data.sources import stamp
 from model.data.store import MANIFEST, REFERENCES, REJECTS, Store
 from model.data.structure import Refused, Structure
 from model.data.validation import fault
@@ -70,37 +71,38 @@ def run(config: ConvertConfig, folder: Path, ranks: Ranks) -> Outcome:
         CampaignError: Wrong options, nothing to read, or damaged files (the others have been converted by then).
     """
     begin = time.monotonic()
-    job = _prepare(config, folder, ranks)
     progress = Progress(folder, writes=ranks.is_first, every_s=config.progress_every_s, owner=config.owner)
+    job = _prepare(config, folder, ranks, progress)
     is_complete, damaged = _convert_spans(job, ranks, progress)
     if damaged:
         raise _damaged(damaged)
     timings = {"convert": time.monotonic() - begin}
     if not is_complete:
         return Outcome(Status.PARTIAL, message="stopped on request; finished shards are kept", timings_s=timings)
-    hashes = _hash_sources(job, ranks, progress)
     if ranks.is_first:
-        _finish(job, hashes)
+        _finish(job)
     ranks.barrier()
     facts = result(Store.open(job.store)) | {"seconds": time.monotonic() - begin}
     place = job.store.relative_to(folder) if job.store.is_relative_to(folder) else job.store
     return Outcome(Status.DONE, result=facts, outputs={"store": str(place)}, timings_s=timings)
 
 
-def _prepare(config: ConvertConfig, folder: Path, ranks: Ranks) -> Conversion:
+def _prepare(config: ConvertConfig, folder: Path, ranks: Ranks, progress: Progress) -> Conversion:
     """Plan the work and clear what a killed conversion left half-written."""
     reader: Any = registry.reader(str(config.reader.get("name", "")))
     options = _options(reader, config)
     store = folder / config.store
-    plan = planning.make(config, reader, options, ranks)
+    files = reader.files(config.sources, options)
     # All ranks must have listed the sources before one of them writes: the store may stand below a source folder.
     ranks.barrier()
     if ranks.is_first:
-        (store / "shards").mkdir(parents=True, exist_ok=True)
-        planning.pin(store, config, options)
+        for inside in ("shards", sources.FOLDER):
+            (store / inside).mkdir(parents=True, exist_ok=True)
+        planning.pin(store, config, reader, options)
         for leftover in (store / "shards").glob(".*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     ranks.barrier()
+    plan = planning.make(config, (reader, options, store), files, ranks, progress)
     return Conversion(config, reader, options, store, plan)
 
 
@@ -151,11 +153,13 @@ def _left(job: Conversion) -> list[Span]:
 def _convert(job: Conversion, span: Span) -> None:
     """Write one shard and, last, its summary, which makes it count."""
     block, rejects = _read(job, span)
+    block = stored(block, job.config.storage)
     origin = job.plan.origin(span)
     summary = {"origin": origin, "rejects": rejects, **summarise(block, job.config.splits)}
     if len(block):
         beside, place = (job.store / "shards" / f"{mark}{span.name}.bp" for mark in (".", ""))
-        write_shard(beside, block, attributes(job.config.name, job.config.reader["name"], job.info, origin))
+        names = (job.config.name, job.config.reader["name"])
+        write_shard(beside, block, attributes(names, job.info, origin, summary), job.config.storage)
         sizes, hashes = file_sizes(beside), file_hashes(beside)
         files = {name: {"size": sizes[name], "sha256": hashes[name]} for name in sizes}
         summary |= {"folder": f"shards/{place.name}", "files": files}
@@ -171,10 +175,10 @@ def _read(job: Conversion, span: Span) -> tuple[Block, list[dict[str, Any]]]:
     rejects: list[dict[str, Any]] = []
     path = job.plan.files[span.file]
     records = job.reader.read(path, job.options, range(span.start, span.stop))
-    kept = list(_sound(records, span, job.plan.labels[span.file], rejects))
+    kept = list(_sound(records, span, job.plan.source(span).name, rejects))
     found, expected = len(kept) + len(rejects), span.stop - span.start
-    if found != expected:
-        what = f"gave {found} records from {span.start} on, counted {expected}"
+    if found != expected or stamp(path) != job.plan.stamps[span.file]:
+        what = f"changed while it was read ({found} records from {span.start} on, counted {expected})"
         raise CampaignError(what, str(path), "Is it being written? Run again when it is complete.")
     return pack(kept), rejects
 
@@ -189,17 +193,7 @@ def _sound(records: Iterator[Structure | Refused], span: Span, label: str, rejec
             rejects.append({"file": label, "position": position, "id": record.id, "reason": reason})
 
 
-def _hash_sources(job: Conversion, ranks: Ranks, progress: Progress) -> list[str]:
-    """Return the SHA-256 of each source file, the ranks dividing the files."""
-    mine = ranks.share_of(len(job.plan.files))
-    hashes = []
-    for number, k in enumerate(mine):
-        hashes.append(file_hash(job.plan.files[k]))
-        progress.update("hash sources", number + 1, len(mine), "files")
-    return [digest for part in ranks.allgather(hashes) for digest in part]
-
-
-def _finish(job: Conversion, hashes: list[str]) -> None:
+def _finish(job: Conversion) -> None:
     """Join the summaries: rejects, references, and last the manifest, whose presence makes the store.
 
     Raises:
@@ -218,10 +212,8 @@ def _finish(job: Conversion, hashes: list[str]) -> None:
         references.write(job.store / REFERENCES, fitted)
     else:  # those of an earlier source, perhaps, that had energies
         (job.store / REFERENCES).unlink(missing_ok=True)
-    plan = job.plan
-    sources = [{"name": n, "size": s, "sha256": h} for n, s, h in zip(plan.labels, plan.sizes, hashes, strict=True)]
     pinned: Any = read_json(job.store / PLAN)
-    facts = manifest(job.store, pinned, job.info, sources, summaries)
+    facts = manifest(job.store, pinned, job.info, [asdict(source) for source in job.plan.sources if source], summaries)
     require_commit(job.config.owner)
     write_json(job.store / MANIFEST, facts)
 

@@ -15,7 +15,7 @@ from model.config import Splits
 from model.data import references, splits
 from model.data.block import Block
 from model.data.readers.base import SourceInfo
-from model.data.shard import content_hash, file_hash
+from model.data.shard import Attributes, content_hash, file_hash
 from model.data.store import FORMAT, REFERENCES, REJECTS, Store
 
 UNITS = {"energy": "eV", "forces": "eV/Å", "length": "Å", "stress": "eV/Å³"}
@@ -50,18 +50,31 @@ def units(info: SourceInfo) -> dict[str, str]:
     return UNITS | ({"target": info.target_unit} if info.target_unit else {})
 
 
-def attributes(branch: str, reader: str, info: SourceInfo, origin: dict[str, Any]) -> dict[str, str | int]:
-    """Return the provenance that a shard carries as ADIOS2 attributes."""
+def attributes(names: tuple[str, str], info: SourceInfo, origin: dict[str, Any], summary: Summary) -> Attributes:
+    """Return the provenance that a shard carries as ADIOS2 attributes.
+
+    Args:
+        names: Of the branch and of its reader.
+        info: Facts about the source.
+        origin: Records of the source file that the shard was made of.
+        summary: Of the shard.
+    """
     return {
         "format": FORMAT,
-        "branch": branch,
-        "reader": reader,
+        "branch": names[0],
+        "reader": names[1],
+        "reader_version": info.version,
         "source": info.title,
         "level_of_theory": info.level_of_theory,
         "licence": info.licence,
         "citation": info.citation,
         "energy_kind": info.energy_kind,
         "target": info.target or "energy",
+        "structures": summary["structures"],
+        "atoms": summary["atoms"],
+        "elements": [int(z) for z in summary["elements"]],
+        "element_atoms": list(summary["elements"].values()),
+        **{f"labelled_{name}": count for name, count in summary["labels"].items()},
         **{f"origin_{name}": value for name, value in origin.items()},
         **{f"unit_{name}": unit for name, unit in units(info).items()},
     }
@@ -74,9 +87,9 @@ def manifest(
 
     Args:
         store: Folder.
-        plan: What was pinned: name, reader, shard, splits.
+        plan: What was pinned: name, reader, shard, storage, splits.
         info: Facts about the source.
-        sources: Name, size and SHA-256 of each source file.
+        sources: Name, size, SHA-256 and records of each source file.
         summaries: Of all spans, in order; those without a structure have no shard.
     """
     files = [name for name in (REJECTS, REFERENCES) if (store / name).exists()]

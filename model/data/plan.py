@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from model.config import ConvertConfig, Strict
-from model.data.readers.base import Reader
+from model.data import sources
+from model.data.readers.base import Reader, info_of
+from model.data.sources import Source
 from model.data.store import FORMAT
 from model.outcome import CampaignError, read_json, write_json
+from model.owner import require_commit
 from model.parallel import Ranks
+from model.progress import Progress
 
 PLAN = "plan.json"
 
@@ -44,21 +48,27 @@ class Plan:
 
     Attributes:
         files: Source files, in order.
-        labels: Name of each file in records: relative to the folder that was given.
-        sizes: Size of each file in bytes.
+        sources: What is known of each file; None for a damaged one.
+        stamps: Size and times of each file as its records were counted.
         spans: Spans in order of file and record.
         damaged: Files that could not be counted, as errors; the others are converted all the same.
     """
 
     files: tuple[Path, ...]
-    labels: tuple[str, ...]
-    sizes: tuple[int, ...]
+    sources: tuple[Source | None, ...]
+    stamps: tuple[tuple[int, int, int], ...]
     spans: tuple[Span, ...]
     damaged: tuple[CampaignError, ...]
 
     def origin(self, span: Span) -> dict[str, Any]:
         """Return where a span comes from; a shard made from anything else is stale."""
-        return {"file": self.labels[span.file], "size": self.sizes[span.file], "start": span.start, "stop": span.stop}
+        return {**self.source(span).origin, "start": span.start, "stop": span.stop}
+
+    def source(self, span: Span) -> Source:
+        """Return what is known of the file of a span, which is not damaged."""
+        source = self.sources[span.file]
+        assert source is not None
+        return source
 
     @property
     def records(self) -> int:
@@ -66,18 +76,33 @@ class Plan:
         return sum(s.stop - s.start for s in self.spans)
 
 
-def make(config: ConvertConfig, reader: Reader, options: Strict, ranks: Ranks) -> Plan:
-    """Count the records of all files, the ranks dividing the files, and cut them into spans."""
-    files = reader.files(config.sources, options)
-    counted = [_count(files[k], reader, options) for k in ranks.share_of(len(files))]
-    counts = [count for part in ranks.allgather(counted) for count in part]
-    damaged = tuple(c for c in counts if isinstance(c, CampaignError))
-    spans = _spans([c if isinstance(c, int) else 0 for c in counts], config.shard, config.limit)
-    labels = tuple(_label(path, config.sources) for path in files)
-    return Plan(tuple(files), labels, tuple(path.stat().st_size for path in files), tuple(spans), damaged)
+def make(
+    config: ConvertConfig, job: tuple[Reader, Strict, Path], files: Sequence[Path], ranks: Ranks, progress: Progress
+) -> Plan:
+    """Hash the files and count their records, the ranks dividing the files, and cut them into spans.
+
+    Args:
+        config: What to convert.
+        job: The reader, its options, and the folder of the store.
+        files: The reader's.
+        ranks: All of them.
+        progress: Told after each file.
+    """
+    reader, options, store = job
+    mine, found = ranks.share_of(len(files)), []
+    for number, k in enumerate(mine):
+        require_commit(config.owner)
+        note = store / sources.FOLDER / f"{k:05d}.json"
+        found.append((sources.stamp(files[k]), sources.examine(files[k], label(files[k], config.sources), reader, options, note)))
+        progress.update("look at sources", number + 1, len(mine), "files")
+    stamps, known = zip(*(each for part in ranks.allgather(found) for each in part), strict=True)
+    damaged = tuple(each for each in known if isinstance(each, CampaignError))
+    sound = tuple(each if isinstance(each, Source) else None for each in known)
+    spans = _spans([0 if each is None else each.records for each in sound], config.shard, config.limit)
+    return Plan(tuple(files), sound, stamps, tuple(spans), damaged)
 
 
-def pin(store: Path, config: ConvertConfig, options: Strict) -> None:
+def pin(store: Path, config: ConvertConfig, reader: Reader, options: Strict) -> None:
     """Write down what is converted and how, or compare it with what an interrupted conversion left.
 
     Raises:
@@ -87,7 +112,9 @@ def pin(store: Path, config: ConvertConfig, options: Strict) -> None:
         "format": FORMAT,
         "name": config.name,
         "reader": {**config.reader, **options.model_dump(mode="json")},
+        "reader_version": info_of(reader, options).version,
         "shard": config.shard,
+        "storage": config.storage.model_dump(),
         "splits": config.splits.model_dump(),
     }
     found = read_json(store / PLAN)
@@ -97,13 +124,6 @@ def pin(store: Path, config: ConvertConfig, options: Strict) -> None:
         differing = ", ".join(sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k)))
         what = f"holds another conversion (different: {differing})"
         raise CampaignError(what, str(store), "Give another folder, or remove it.")
-
-
-def _count(path: Path, reader: Reader, options: Strict) -> int | CampaignError:
-    try:
-        return reader.count(path, options)
-    except CampaignError as error:
-        return error
 
 
 def _spans(counts: Sequence[int], size: int, limit: int | None) -> list[Span]:
@@ -117,7 +137,8 @@ def _spans(counts: Sequence[int], size: int, limit: int | None) -> list[Span]:
     return spans
 
 
-def _label(path: Path, sources: Sequence[Path]) -> str:
+def label(path: Path, sources: Sequence[Path]) -> str:
+    """Return the name of a source file in the store: relative to the folder that was given."""
     for root in sources:
         if root.is_dir() and path.is_relative_to(root):
             return path.relative_to(root).as_posix()

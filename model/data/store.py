@@ -15,8 +15,8 @@ from model.data.shard import file_hash, file_sizes, read_shard
 from model.data.targets import Kind
 from model.outcome import CampaignError, read_json
 
-FORMAT = 2
-"""2 since `target`."""
+FORMAT = 3
+"""2 since `target`; 3 since shards know their sources' hashes and may be compressed."""
 MANIFEST = "manifest.json"
 REFERENCES = "references.json"
 REJECTS = "rejects.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from ase import Atoms
 from ase.build import molecule
 
 from model.config import ConvertConfig, Splits
-from model.data import convert
+from model.data import convert, sources
+from model.data.readers import extxyz
+from model.data.shard import file_hash
 from model.data.store import Store
 from model.outcome import CampaignError, Status, read_outcome
 from model.parallel import Ranks
+from tests.contracts.sources import qm7x
 from tests.structures import labelled, store_of
 
 ROOT = Path(__file__).parents[2]
@@ -176,6 +181,85 @@ def test_a_source_that_changed_is_converted_anew(source: Path, tmp_path: Path) -
     ase.io.write(source / "part1.extxyz", frames(8, 5), format="extxyz")
     assert convert.run(config(source), tmp_path, Ranks()).result["structures"] == 119
     Store.open(tmp_path / "store").verify()
+
+
+def test_an_edit_to_equal_size_is_noticed(source: Path, tmp_path: Path) -> None:
+    """Even with the old times put back, as `cp -p` and `touch -r` do; only the shards of that file are made anew."""
+    convert.run(config(source), tmp_path, Ranks())
+    shards = tmp_path / "store" / "shards"
+    before = {path.name: path.stat().st_mtime_ns for path in shards.glob("*.json")}
+    path = source / "part1.extxyz"
+    times, text = path.stat(), path.read_text()
+    path.write_text(text.replace("energy=-", "energy= ", 1))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_size == times.st_size and path.stat().st_mtime_ns == times.st_mtime_ns
+    energy = Store.open(tmp_path / "store").load().energy[70]
+    convert.run(config(source), tmp_path, Ranks())
+    store = Store.open(tmp_path / "store")
+    assert store.load().energy[70] == -energy
+    again = {path.name: path.stat().st_mtime_ns for path in shards.glob("*.json")}
+    assert {name for name in again if again[name] != before[name]} == {"00001-000000.json"}
+    assert store.manifest["sources"][1]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_file_that_was_only_touched_is_looked_at_and_not_converted_again(
+    source: Path, plain: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert.run(config(source), tmp_path, Ranks())
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "shards").glob("*.json")}
+    (source / "part2.extxyz").touch()
+    looked: list[str] = []
+    monkeypatch.setattr(sources, "file_hash", lambda path: looked.append(path.name) or file_hash(path))
+    convert.run(config(source), tmp_path, Ranks())
+    assert looked == ["part2.extxyz"]
+    assert all(path.stat().st_mtime_ns == when for path, when in written.items())
+    found = contents(tmp_path / "store")
+    assert {name for name in plain if found[name] != plain[name]} == {"sources/00002.json"}
+
+
+def test_files_beside_a_source_count_as_parts_of_it(tmp_path: Path) -> None:
+    """A list of what to leave out, edited: another conversion would give other records."""
+    (tmp_path / "source").mkdir()
+    qm7x.write(tmp_path / "source" / qm7x.FILE)
+    listed = tmp_path / "source" / "DupMols.dat"
+    about = config(tmp_path / "source", reader={"name": "qm7x"})
+    assert convert.run(about, tmp_path, Ranks()).result["structures"] == 3
+    listed.write_text(listed.read_text().replace("Geom-m2-i1-c1-opt", "Geom-m1-i1-c1-opt"))
+    assert convert.run(about, tmp_path, Ranks()).result["structures"] == 2
+    (source,) = Store.open(tmp_path / "store").manifest["sources"]
+    assert [each["name"] for each in source["beside"]] == ["DupMols.dat"]
+
+
+def test_a_source_that_changes_while_it_is_read_is_named(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = convert._read
+
+    def touched(job: Any, span: Any) -> Any:
+        if span.file == 2:
+            job.plan.files[2].touch()
+        return real(job, span)
+
+    monkeypatch.setattr(convert, "_read", touched)
+    with pytest.raises(CampaignError, match="part2.extxyz.*changed while it was read"):
+        convert.run(config(source), tmp_path, Ranks())
+
+
+def test_a_reader_of_another_version_is_not_mixed_in(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert.run(config(source), tmp_path, Ranks())
+    monkeypatch.setattr(extxyz, "INFO", replace(extxyz.INFO, version=2))
+    with pytest.raises(CampaignError, match="holds another conversion .different: reader_version"):
+        convert.run(config(source), tmp_path, Ranks())
+
+
+def test_positions_in_single_precision_and_compressed(source: Path, tmp_path: Path) -> None:
+    for name, storage in {"wide": {}, "narrow": {"positions": "float32", "compression": "deflate"}}.items():
+        (tmp_path / name).mkdir()
+        convert.run(config(source, storage=storage), tmp_path / name, Ranks())
+        Store.open(tmp_path / name / "store").verify()
+    wide, narrow = (Store.open(tmp_path / name / "store").load() for name in ("wide", "narrow"))
+    assert 0 < np.abs(wide.positions - narrow.positions).max() < 1e-6
+    assert np.array_equal(wide.forces, narrow.forces) and np.array_equal(wide.energy, narrow.energy)
+    with pytest.raises(CampaignError, match="holds another conversion .different: storage"):
+        convert.run(config(source, storage={"positions": "float32"}), tmp_path / "wide", Ranks())
 
 
 def test_a_source_that_lost_its_energies_leaves_no_references(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from stores import emt_store
 
+from model.data.store import FORMAT
 from model.registry import readers
 from tests.contracts.sources import ani1x, ase_db, extxyz
 from workflow.cli import campaign
@@ -131,7 +132,8 @@ def test_every_damaged_file_of_a_store_is_named(store: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("manifest", "told"), [(None, "no finished store here"), ("{", "not valid JSON"), ('{"format": 2}', "manifest is damaged")]
+    ("manifest", "told"),
+    [(None, "no finished store here"), ("{", "not valid JSON"), (f'{{"format": {FORMAT}}}', "manifest is damaged")],
 )
 def test_what_is_no_store_is_told(manifest: str | None, told: str, tmp_path: Path) -> None:
     if manifest is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from model.config import Splits
-from model.data import references
-from model.data.shard import content_hash, file_hashes, read_shard, write_shard
+from model.config import Splits, Storage
+from model.data import codec, references
+from model.data.shard import content_hash, file_hashes, read_shard, stored, write_shard
 from model.data.splits import counts
-from model.data.store import Store
+from model.data.store import FORMAT, Store
 from model.outcome import CampaignError
 from tests.structures import labelled, random_block, store_of
 
@@ -50,6 +51,60 @@ def test_a_shard_keeps_targets_where_there_are_some(tmp_path: Path) -> None:
     assert found.dtype == np.float64
     assert np.array_equal(found, np.where(block.pbc.any(axis=1), 0.5 * block.num_atoms, np.nan)[3:], equal_nan=True)
     assert np.isfinite(found).any() and np.isnan(found).any()
+
+
+@pytest.mark.parametrize("positions", ["float64", "float32"])
+@pytest.mark.parametrize("compression", ["none", "deflate"])
+def test_however_it_is_stored_it_is_read_back(
+    positions: str, compression: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "CHUNK", 8)
+    block, storage = random_block(30), Storage(positions=positions, compression=compression)
+    write_shard(tmp_path / "a.bp", block, {}, storage)
+    kept = stored(block, storage)
+    assert np.abs(kept.positions - block.positions).max() <= (0 if positions == "float64" else 2**-24 * 8)
+    for start, stop in ((0, 30), (0, 1), (7, 8), (8, 16), (5, 23), (29, 30)):
+        assert content_hash(read_shard(tmp_path / "a.bp", start, stop)) == content_hash(kept.take(range(start, stop)))
+    with adios2.FileReader(str(tmp_path / "a.bp")) as reader:
+        types = {name: about["Type"] for name, about in reader.available_variables().items()}
+    single = {"float64": "double", "float32": "float"}[positions]
+    assert types["positions"] == (single if compression == "none" else "uint8_t")
+    assert types["forces"] == ("double" if compression == "none" else "uint8_t")
+
+
+def test_what_is_alike_is_stored_smaller(tmp_path: Path) -> None:
+    block = random_block(200, periodic=False)
+    for compression in ("none", "deflate"):
+        write_shard(tmp_path / compression, block, {}, Storage(positions="float32", compression=compression))
+    sizes = {c: sum(f.stat().st_size for f in (tmp_path / c).iterdir()) for c in ("none", "deflate")}
+    assert sizes["deflate"] < 0.7 * sizes["none"]  # no cell, no stress, no target: much of it is zeros and NaN
+
+
+def test_a_damaged_chunk_is_told(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.bp", random_block(9), {}, Storage(compression="deflate"))
+    data = bytearray((tmp_path / "a.bp" / "data.0").read_bytes())
+    place = data.index(b"\x78\x01", len(data) // 4)
+    data[place : place + 2] = b"no"
+    (tmp_path / "a.bp" / "data.0").write_bytes(data)
+    with pytest.raises(CampaignError, match="not a readable shard .a damaged chunk"):
+        read_shard(tmp_path / "a.bp", 0, 9)
+
+
+def test_a_shard_tells_where_it_comes_from(tmp_path: Path) -> None:
+    store = store_of(tmp_path, frames(8))
+    (shard,) = store.manifest["shards"]
+    with adios2.FileReader(str(store.folder / shard["folder"])) as reader:
+        told = {name: reader.read_attribute(name) for name in reader.available_attributes()}
+    (source,) = store.manifest["sources"]
+    assert told["origin_sha256"] == source["sha256"] == hashlib.sha256((tmp_path / "frames.extxyz").read_bytes()).hexdigest()
+    assert (told["origin_file"], told["origin_start"], told["origin_stop"]) == ("frames.extxyz", 0, 8)
+    assert (told["reader"], told["reader_version"], told["format"]) == ("extxyz", 1, FORMAT)
+    assert (told["structures"], told["atoms"]) == (8, store.num_atoms)
+    histogram = dict(zip(told["elements"].tolist(), told["element_atoms"].tolist(), strict=True))
+    assert {str(z): n for z, n in histogram.items()} == store.manifest["elements"]
+    assert (told["labelled_energy"], told["labelled_stress"]) == (8, 0)
+    assert (told["unit_energy"], told["compression"], told["positions_type"]) == ("eV", "none", "float64")
+    assert {"level_of_theory", "energy_kind", "licence", "citation"} <= told.keys()
 
 
 def test_a_shards_bytes_depend_on_its_block_alone(tmp_path: Path) -> None:
@@ -142,5 +197,7 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
         Store.open(tmp_path)
     for known in (1, 99):
         (tmp_path / "manifest.json").write_text(json.dumps({"format": known}))
-        with pytest.raises(CampaignError, match=rf"store format {known}, this version reads 2\n *Convert the source again"):
+        with pytest.raises(
+            CampaignError, match=rf"store format {known}, this version reads {FORMAT}\n *Convert the source again"
+        ):
             Store.open(tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from model.config import ConvertConfig
+from model.config import ConvertConfig, Storage
 from model.outcome import Outcome, Status
 from workflow.receipt import Output
 from workflow.request import Request
@@ -26,6 +26,7 @@ class ConvertSpec(StageSpec):
 
     only: tuple[str, ...] = Field((), description="Branches and sources to convert; empty: all.")
     shard: int = Field(100_000, ge=1, description="Structures in one shard of a store.")
+    storage: Storage = Field(Storage(), description="How the store keeps its arrays: type of positions, compression.")
 
 
 class Kind(Stage):
@@ -86,7 +87,8 @@ def store_folder(campaign: Path, request: Request, name: str) -> Path:
 
     The name carries a digest of what is converted and how: another source or option is another store.
     """
-    what = json.dumps([{**request.sources, **request.branches}[name], request.splits, request.spec.get("shard")], sort_keys=True)
+    how = (request.spec.get("shard"), request.spec.get("storage"))
+    what = json.dumps([{**request.sources, **request.branches}[name], request.splits, *how], sort_keys=True)
     return RunDir(campaign).stage(request.stage) / "stores" / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
 
 
@@ -106,6 +108,7 @@ def _work(allocation: Allocation, spec: ConvertSpec, name: str, nodes: int) -> W
         "sources": source["path"],
         "store": store,
         "shard": spec.shard,
+        "storage": spec.storage.model_dump(),
         "limit": source.get("limit"),
         "splits": splits(request),
     }

@@ -59,6 +59,11 @@ def files(paths: Sequence[Path], config: Config) -> list[Path]:
     return _tables.files(paths, "abc3_data.csv", config.structures, _REMEDY)
 
 
+def beside(path: Path, config: Config) -> list[Path]:
+    """Return the file of structures."""
+    return [path.with_name(config.structures)]
+
+
 def count(path: Path, config: Config) -> int:  # noqa: ARG001
     """Return the number of rows."""
     with reading(path):

@@ -55,6 +55,8 @@ class SourceInfo:
             the others.
         pitfalls: Sentences that a user should know.
         target_unit: Unit of a scalar target in the store; empty for a class and where there is none.
+        version: Of the reader; raised when it gives other values, ids or identities for the same file, so that no store
+            mixes the two.
     """
 
     title: str
@@ -70,6 +72,7 @@ class SourceInfo:
     target: Target | None = None
     pitfalls: tuple[str, ...] = ()
     target_unit: str = ""
+    version: int = 1
 
 
 class Reader(Protocol):
@@ -78,7 +81,8 @@ class Reader(Protocol):
     A file is an ordered list of records. `count` tells how many, `read` yields exactly one structure for each
     record of a span, so that a position names a record and work can be divided within a file. A record that
     makes no physical sense is yielded as it is: `model.data.validation` judges it; one of which no structure can be
-    made is yielded as `Refused`. Where options change what the labels are, the module has `info(config)` too.
+    made is yielded as `Refused`. Where options change what the labels are, the module has `info(config)` too; where
+    records are made of more files than their own, `beside(path, config)`, which names the others.
     """
 
     INFO: SourceInfo
@@ -106,6 +110,12 @@ def info_of(reader: Reader, config: Any) -> SourceInfo:
     """Return the facts about a source as it is read with these options."""
     special = getattr(reader, "info", None)
     return reader.INFO if special is None else cast(SourceInfo, special(config))
+
+
+def beside(reader: Reader, path: Path, config: Any) -> list[Path]:
+    """Return the files besides a source file that its records are made of; a change of one changes the records."""
+    special = getattr(reader, "beside", None)
+    return [] if special is None else cast(list[Path], special(path, config))
 
 
 def find(paths: Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]:

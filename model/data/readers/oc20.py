@@ -73,6 +73,11 @@ def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 
     return [path for path in found if path not in twice]
 
 
+def beside(path: Path, config: Config) -> list[Path]:  # noqa: ARG001
+    """Return the text file of a chunk; a tar holds those of its chunks."""
+    return [] if path.name.endswith(TARS) else [path.with_name(_text_name(path.name))]
+
+
 def count(path: Path, config: Config) -> int:  # noqa: ARG001
     """Return the number of frames; lines are read, but not understood."""
     with reading(path):

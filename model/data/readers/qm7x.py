@@ -64,46 +64,54 @@ def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 
     return [p for p in found if p.suffix != ".xz" or not {p.with_suffix(".hdf5"), p.with_suffix(".h5")} & set(found)]
 
 
+def beside(path: Path, config: Config) -> list[Path]:
+    """Return the list of duplicates, where it is heeded."""
+    return [path.parent / _DUPLICATES] if config.duplicates == "drop" else []
+
+
 def count(path: Path, config: Config) -> int:
     """Return the number of geometries."""
     with reading(path):
-        return sum(count for _, count in _molecules(path, config.duplicates))
+        return sum(count for _, count in _molecules(path, _dropped(path, config)))
 
 
 def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
     """Yield the geometries of a span, molecule by molecule."""
     first = 0
     with reading(path), _opened(path) as file:
-        for molecule, geometries in _molecules(path, config.duplicates):
+        dropped = _dropped(path, config)
+        for molecule, geometries in _molecules(path, dropped):
             window = range(geometries) if span is None else range(max(span.start - first, 0), min(span.stop - first, geometries))
             first += geometries
             if len(window):
-                for name in _kept(file[molecule], path, config.duplicates)[window.start : window.stop]:
+                for name in _kept(file[molecule], dropped)[window.start : window.stop]:
                     yield _structure(name, file[molecule][name], config)
 
 
 @per_file()
-def _molecules(path: Path, duplicates: str) -> tuple[tuple[str, int], ...]:
+def _molecules(path: Path, dropped: frozenset[str]) -> tuple[tuple[str, int], ...]:
     """Return the molecules of a file and how many geometries each keeps."""
     with _opened(path) as file:
-        return tuple((name, len(_kept(group, path, duplicates))) for name, group in file.items())
+        return tuple((name, len(_kept(group, dropped))) for name, group in file.items())
 
 
-def _kept(molecule: Any, path: Path, duplicates: str) -> list[str]:
-    dropped = _dropped(path.parent / _DUPLICATES) if duplicates == "drop" else frozenset()
+def _kept(molecule: Any, dropped: frozenset[str]) -> list[str]:
     return [name for name in molecule if name.rpartition("-")[0] not in dropped]
 
 
-def _dropped(path: Path) -> frozenset[str]:
+def _dropped(path: Path, config: Config) -> frozenset[str]:
     """Return `Geom-mA-iB-cC` of the equilibrium structures that stand elsewhere too, with whom their displaced ones go.
 
     Raises:
         CampaignError: The list is not there.
     """
-    if not path.is_file():
+    if config.duplicates == "keep":
+        return frozenset()
+    listed = path.parent / _DUPLICATES
+    if not listed.is_file():
         remedy = f"Fetch {_DUPLICATES} of the same record and put it there, or set the option `duplicates: keep`."
-        raise CampaignError("the list of duplicates is not there", str(path), remedy)
-    return _listed(path)
+        raise CampaignError("the list of duplicates is not there", str(listed), remedy)
+    return _listed(listed)
 
 
 @per_file()

@@ -66,16 +66,21 @@ def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 
     return find(paths, (".tar.bz2",))
 
 
+def beside(path: Path, config: Config) -> list[Path]:
+    """Return the list of uncharacterized molecules, where it is heeded."""
+    return [path.parent / _UNCHARACTERIZED] if config.uncharacterized == "drop" else []
+
+
 def count(path: Path, config: Config) -> int:
     """Return the number of molecules taken."""
     with reading(path):
-        return _count(path, config.uncharacterized)
+        return _count(path, _dropped(path, config))
 
 
 def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
     """Yield the molecules of a span, in the order of the archive."""
     with reading(path):
-        for number, text in enumerate(_texts(path, config.uncharacterized)):
+        for number, text in enumerate(_texts(path, _dropped(path, config))):
             if span is not None and number >= span.stop:
                 return
             if span is None or number >= span.start:
@@ -83,17 +88,16 @@ def read(path: Path, config: Config, span: range | None = None) -> Iterator[Stru
 
 
 @per_file()
-def _count(path: Path, uncharacterized: str) -> int:
-    return sum(1 for _ in _texts(path, uncharacterized))
+def _count(path: Path, dropped: frozenset[int]) -> int:
+    return sum(1 for _ in _texts(path, dropped))
 
 
-def _texts(path: Path, uncharacterized: str) -> Iterator[str]:
+def _texts(path: Path, dropped: frozenset[int]) -> Iterator[str]:
     """Yield the text of each molecule taken.
 
     Raises:
         ValueError: A file is not named as QM9's are, or there is none.
     """
-    dropped = _dropped(path.parent / _UNCHARACTERIZED) if uncharacterized == "drop" else frozenset()
     molecules = 0
     is_alone = path.suffix == ".xyz"
     for name, content in iter([(path.name, path.read_bytes())]) if is_alone else _archive.members(path, (".xyz",)):
@@ -107,20 +111,23 @@ def _texts(path: Path, uncharacterized: str) -> Iterator[str]:
         raise ValueError("the archive holds no molecule")
 
 
-def _dropped(path: Path) -> frozenset[int]:
+def _dropped(path: Path, config: Config) -> frozenset[int]:
     """Return the numbers of the molecules that failed the authors' consistency check.
 
     Raises:
         CampaignError: The list is not there, or it is another one.
     """
+    if config.uncharacterized == "keep":
+        return frozenset()
+    listed = path.parent / _UNCHARACTERIZED
     remedy = f"Fetch {_UNCHARACTERIZED} of the same record and put it there, or set the option `uncharacterized: keep`."
-    if not path.is_file():
-        raise CampaignError("the list of uncharacterized molecules is not there", str(path), remedy)
+    if not listed.is_file():
+        raise CampaignError("the list of uncharacterized molecules is not there", str(listed), remedy)
     try:
         # Nine lines of explanation come first, and one that counts them comes last.
-        return frozenset(int(line.split()[0]) for line in path.read_text().rstrip("\n").split("\n")[9:-1])
+        return frozenset(int(line.split()[0]) for line in listed.read_text().rstrip("\n").split("\n")[9:-1])
     except (ValueError, IndexError) as error:
-        raise CampaignError("not the list that is published", str(path), remedy) from error
+        raise CampaignError("not the list that is published", str(listed), remedy) from error
 
 
 def _structure(text: str, config: Config) -> Structure:
