@@ -134,6 +134,25 @@ def test_a_fault_that_stays_is_left_to_the_next_attempt(tmp_path: Path) -> None:
     assert Counter(each["status"] for each in result.result["trials"]) == {"done": 5, "interrupted": 1}
 
 
+def test_where_every_task_fails_by_the_machine_few_trials_are_begun(tmp_path: Path) -> None:
+    made = allocation(tmp_path, lambda name, config, folder: Cause.LAUNCHER, spec={"evaluations": 200})
+    result = run(made)
+    assert (result.status, result.cause) == (Status.FAILED, Cause.LAUNCHER)
+    assert 6 <= len(made.configs) <= 7, "three tries for each of two slots, and what ran beside the last"
+    assert {each["status"] for each in result.result["trials"]} == {"interrupted"}
+
+
+def test_faults_of_the_machine_between_successes_end_nothing(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    def behaviour(name: str, config: TrainConfig, folder: Path) -> Outcome | Cause:
+        begun.append(name)
+        return Cause.NODE_FAILURE if len(begun) % 3 else good(name, config, folder)
+
+    result = run(allocation(tmp_path, behaviour, spec={"attempts": 9}))
+    assert result.status is Status.DONE and len(result.result["trials"]) == 6 and len(begun) > 12
+
+
 def test_a_bug_stops_the_search_and_is_tried_again_when_resumed(tmp_path: Path) -> None:
     made = allocation(tmp_path, lambda name, config, folder: None if name == "trial-2" else good(name, config, folder))
     result = run(made)

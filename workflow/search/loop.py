@@ -69,6 +69,7 @@ class Search:
         self._allocation, self._plan, self._optimizer = allocation, plan, optimizer
         self._running: dict[Future[TaskResult], Trial] = {}
         self._failures: Counter[int] = Counter()
+        self._in_vain = 0
         self._is_over = False
 
     def run(self) -> None:
@@ -144,6 +145,7 @@ class Search:
                 self._allocation.stop_task(folder.name)
 
     def _settle(self, trial: Trial, result: TaskResult) -> None:
+        """Take in how a task ended; where nothing but faults of the machine came for long, spend no more trials on it here."""
         self.trials.end(trial, result, self._allocation.campaign)
         if trial.cause == Cause.BUG:
             self.bug = result
@@ -151,6 +153,10 @@ class Search:
             self._is_over = True  # what does not fit now, into the time or on the nodes that are left, fits no later
         elif trial.status == INTERRUPTED and trial.cause is not None:
             self._failures[trial.id] += 1
+            self._in_vain += 1
+            self._is_over |= self._in_vain >= self._plan.tries * max(1, self._allocation.num_nodes // self._plan.nodes)
+        else:
+            self._in_vain = 0
 
     def _tell(self) -> None:
         for trial in self.trials:
