@@ -181,6 +181,27 @@ def test_a_deadline_in_the_middle_leaves_no_file_that_counts(world: World, pipe:
     assert set(descendants(os.getpid())) <= mine, "no rank outlives the call"
 
 
+def test_it_tells_how_far_it_is_while_it_sends(world: World, pipe: Pipe) -> None:
+    second = world.campaign / "data" / "second.bin"
+    second.write_bytes(LARGE)
+    outputs = vouch(world.campaign, "x", world.campaign / "data")
+    assert [Path(each.path).name for each in outputs] == ["large.bin", "second.bin", "small.bin"]
+    pipe(second, LARGE[:CHUNK])
+    staging, seen = world.staging(), []
+
+    def look() -> None:
+        _until(lambda: staging.progress().get("done_files"))
+        seen.append(staging.progress())
+        world.deadline.advance("cancelled")
+
+    threading.Thread(target=look, daemon=True).start()
+    with pytest.raises(StageInError, match="the allocation stops"):
+        staging.stage(NODES, outputs)
+    (told,) = seen
+    expected = {"files": 3, "nodes": 3, "done_files": 3, "done_bytes": 3 * len(LARGE), "is_broadcast": True}
+    assert expected.items() <= told.items(), told
+
+
 def test_a_rank_that_is_killed_in_the_middle_ends_the_broadcast_and_the_nodes_copy(
     world: World, pipe: Pipe, caplog: pytest.LogCaptureFixture
 ) -> None:

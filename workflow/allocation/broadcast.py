@@ -30,7 +30,7 @@ from workflow.receipt import Output, is_right
 CHUNK = 16 << 20
 """Bytes on their way at once: long enough for the network, short enough to be written while the next ones come."""
 SENT = "sent.json"
-"""How many files all nodes have, in the folder of the call."""
+"""How many files and bytes all nodes have so far, in the folder of the call."""
 _ROOT = 0
 
 
@@ -86,11 +86,14 @@ def main(argv: list[str]) -> int:
         _tell(call, node, f"{rank.world.size} ranks instead of {sending.num_nodes}: mpi4py was built for another MPI")
         return 1
     began = time.monotonic()
-    arrived = [rank.send(each) for each in sending.files]
+    files = size = 0
+    for each in sending.files:
+        if rank.send(each):
+            files, size = files + 1, size + each.output.size
+        if rank.world.rank == _ROOT:
+            write_json(call / SENT, {"files": files, "bytes": size, "seconds": round(time.monotonic() - began, 3)})
     if rank.fault:
         _tell(call, node, rank.fault)
-    if rank.world.rank == _ROOT:
-        write_json(call / SENT, {"files": sum(arrived), "seconds": round(time.monotonic() - began, 3)})
     return 0
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from model.outcome import CampaignError, Cause, read_json, write_json
-from workflow.allocation.broadcast import SentFile
+from workflow.allocation.broadcast import SENT, SentFile
 from workflow.allocation.deadline import Deadline
 from workflow.allocation.ground import make_own
 from workflow.allocation.health import after, call_on_each
@@ -89,6 +89,7 @@ class Staging:
         self._ended = False
         self._numbers = count(1)
         self._call: Path | None = None
+        self._sending: Path | None = None
         self._planned: dict[str, Any] = {}
 
     def stage(self, nodes: tuple[str, ...], outputs: Sequence[Output]) -> Path:
@@ -134,7 +135,9 @@ class Staging:
         if launcher.broadcast and not self._carry_out(Order(**self._common(), make=folders), nodes, self._must_stop):
             return
         send, folder = (by_command if launcher.broadcast else over_mpi), self._logs / f"broadcast-{next(self._numbers)}"
+        self._sending = folder
         sent = send(self._setting, nodes, large, folder, self._must_stop)
+        self._sending = None
         self._planned = {**self._planned, "broadcast_files": sent}
         if sent < len(large):
             logger.warning("%d of %d broadcasts failed; nodes copy for themselves", len(large) - sent, len(large))
@@ -165,6 +168,10 @@ class Staging:
 
     def progress(self) -> dict[str, Any]:
         """Return what is planned on each node and how far all nodes together are, for the heartbeat."""
+        if self._planned and self._sending is not None:
+            sent = _reading(self._sending / SENT)
+            done = {f"done_{each}": sent.get(each, 0) * self._planned.get("nodes", 0) for each in ("files", "bytes")}
+            return {**self._planned, **done, "is_broadcast": True}
         if not self._planned or self._call is None:
             return {}
         nodes = [fields for path in sorted(self._call.glob("staged.*.json")) if (fields := _reading(path))]

@@ -115,7 +115,7 @@ def _stage_in(stage: StageStatus) -> list[Text]:
     if not told:
         return []
     amounts = f"{told['done'] / _GB:.3g} of {told['total'] / _GB:.3g} GB onto {told['nodes']:g} nodes"
-    return [Text("stage-in"), _bar(told["done"] / told["total"]), Text(amounts)]
+    return [Text("broadcast" if told["is_broadcast"] else "stage-in"), _bar(told["done"] / told["total"]), Text(amounts)]
 
 
 def _progress(stage: StageStatus) -> list[Text]:

@@ -111,12 +111,13 @@ class Work:
 
     @property
     def stage_in(self) -> dict[str, float]:
-        """Bytes copied to the nodes and to be copied, over all of them, and their number; empty when all are there."""
+        """Bytes copied to all nodes and to be copied, nodes, whether it is a broadcast; empty when all are there."""
         told = self.facts.get("stage_in")
         if not isinstance(told, dict):
             return {}
         done, each, nodes = (_number(told.get(name)) or 0.0 for name in ("done_bytes", "bytes", "nodes"))
-        return {"done": done, "total": each * nodes, "nodes": nodes} if done < each * nodes else {}
+        sent = float(bool(told.get("is_broadcast")))
+        return {"done": done, "total": each * nodes, "nodes": nodes, "is_broadcast": sent} if done < each * nodes else {}
 
     @property
     def sources(self) -> tuple[int, int] | None:

@@ -15,16 +15,18 @@ def trained(facts: Facts) -> list[tuple[StageFacts, list[TaskFacts]]]:
 
 def stage_in_table(facts: Facts) -> Table:
     """Return what each stage-in copied to its nodes, and how long the slowest node took."""
-    counts = (">files", ">MB to each node", ">nodes", ">there already")
+    counts = (">files", ">MB to each node", ">nodes", ">files by broadcast", ">there before")
     columns = ("stage", ">link.attempt", *counts, ">slowest node (s)", ">in all (s)", ">MB/s a node")
     rows = []
     for stage in facts.stages:
         for each in stage.stage_ins:
             told = each.facts
             size, seconds = float(told.get("bytes") or 0) / 1e6, told.get("seconds")
-            skipped = f"{number(told.get('skipped_files'))} of {number(told.get('done_files'))} copies"
+            sent = int(told.get("broadcast_files") or 0)
+            before = max(0, int(told.get("skipped_files") or 0) - sent * int(told.get("nodes") or 0))
+            there = f"{number(before)} of {number(told.get('done_files'))} copies"
             rate = number(size / seconds) if seconds and not told.get("skipped_files") else ""
-            sizes = (number(told.get("files")), number(size), number(told.get("nodes")), skipped)
+            sizes = (number(told.get("files")), number(size), number(told.get("nodes")), number(sent), there)
             rows.append((stage.key, each.attempt, *sizes, number(seconds), number(told.get("elapsed_s")), rate))
     return Table("Stage-in: files copied to node-local storage, verified by digest on each node", columns, tuple(rows))
 
