@@ -92,6 +92,19 @@ def verify(store: Path) -> dict[str, Any]:
     return _ask("model.data.verification", str(store))
 
 
+def edges(store: Path, cutoff: float, max_neighbors: int | None) -> dict[str, Any]:
+    """Return edges of a store's structures within a cutoff; see `model.data.counting`.
+
+    Raises:
+        CampaignError: No finished store there.
+    """
+    cap = [] if max_neighbors is None else ["--max-neighbors", str(max_neighbors)]
+    found = _ask("model.data.counting", str(store), "--cutoff", repr(cutoff), *cap)
+    if "what" in found:
+        raise ConfigError(found["what"], found["where"], found["remedy"])
+    return found
+
+
 def _dataset(name: str) -> DataSet:
     module: Any = reader(name)
     summary = (module.__doc__ or "").partition("\n")[0]

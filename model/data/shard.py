@@ -78,9 +78,7 @@ def read_shard(folder: Path, start: int, stop: int) -> Block:
     """
     try:
         with reading(folder) as reader:
-            if reader.read_attribute("compression") == "none":
-                return _read(reader, start, stop)
-            return _read_chunks(reader, start, stop)
+            return _read(reader, start, stop)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CampaignError(f"not a readable shard ({error})", str(folder), "Convert the source again.") from error
 
@@ -169,6 +167,11 @@ def _decoded(reader: adios2.Stream, name: str, chunks: range, kind: tuple[np.dty
 
 
 def _read(reader: adios2.Stream, start: int, stop: int) -> Block:
+    plain = reader.read_attribute("compression") == "none"
+    return _read_plain(reader, start, stop) if plain else _read_chunks(reader, start, stop)
+
+
+def _read_plain(reader: adios2.Stream, start: int, stop: int) -> Block:
     count = stop - start
     offsets = reader.read("offsets", [start], [count + 1])
     first, atoms = int(offsets[0]), int(offsets[-1] - offsets[0])

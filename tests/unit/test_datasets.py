@@ -141,6 +141,17 @@ def test_what_is_no_store_is_told(manifest: str | None, told: str, tmp_path: Pat
     assert told in run("verify", tmp_path, code=1).stderr
 
 
+def test_edges_of_a_store_are_told(store: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(store, tmp_path / "copy")
+    found = json.loads(run("edges", copy, "--cutoff", "5", "--json").output)
+    assert found["edges"] > found["atoms"] > found["structures"] == 12
+    assert found["quantiles"]["50 %"] <= found["quantiles"]["99 %"] <= found["largest"]
+    text = run("edges", copy, "--cutoff", "5").output
+    assert f"{found['edges']:,} edges of 12 structures" in text and f"the largest has {found['largest']}" in text
+    assert "no finished store here" in run("edges", tmp_path, "--cutoff", "5", code=2).stderr
+    assert "Give positive ones" in run("edges", copy, "--cutoff", "-5", code=2).stderr
+
+
 def test_the_facts_need_no_file_library() -> None:
     barred = "import sys; sys.modules.update(dict.fromkeys(['ase', 'h5py', 'lmdb', 'torch', 'adios2', 'vesin']))"
     code = f"{barred}\nfrom workflow.datasets import all_datasets; print(len(all_datasets()))"

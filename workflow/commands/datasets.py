@@ -93,6 +93,30 @@ def inspect(path: Path, reader: str | None, options: dict[str, Any], records: in
         print_readings(found)
 
 
+@datasets.command(
+    short_help="Count the edges of a store's structures within a cutoff.",
+    epilog=examples("campaign datasets edges runs/gfm/stages/data/stores/ani1x-0f3c --cutoff 5 --max-neighbors 20"),
+)
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--cutoff", type=float, required=True, help="Å; what backbones are given.")
+@click.option("--max-neighbors", type=int, help="Cap on the neighbours of an atom; without it there is none.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def edges(store: Path, cutoff: float, max_neighbors: int | None, as_json: bool) -> None:
+    """Count the edges of every structure of STORE, and tell what batches filled to a budget of edges have to hold.
+
+    The counts are kept beside the store and taken from there the next time. For large stores, start
+    `python -m model.data.counting STORE --cutoff 5` as MPI ranks: they divide the shards.
+    """
+    from workflow.datasets import edges as ask
+    from workflow.report.datasets import print_edges
+
+    found = ask(store, cutoff, max_neighbors)
+    if as_json:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        print_edges(found)
+
+
 @datasets.command(short_help="Compare every file of a store with its manifest.")
 @click.argument("store", type=click.Path(path_type=Path))
 def verify(store: Path) -> None:

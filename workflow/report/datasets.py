@@ -81,6 +81,16 @@ def print_verdict(found: dict[str, Any], path: str) -> None:
         click.echo(f"{head}; {found['files']} file{_s(found['files'])}, {_size(found['bytes'])}: {verdict}")
 
 
+def print_edges(found: dict[str, Any]) -> None:
+    """Print edges of a store's structures: in all, on average, at quantiles, at most."""
+    structures, total = found["structures"], found["edges"]
+    click.secho(f"store of '{found['name']}'", bold=True, nl=False)
+    click.echo(f": {total:,} edges of {structures:,} structures and {found['atoms']:,} atoms")
+    several = ", ".join(f"{share} have at most {count:,}" for share, count in found["quantiles"].items())
+    mean = f"{total / structures:,.1f} a structure, {total / found['atoms']:.1f} an atom"
+    click.echo(f"  {mean}; of the structures {several}; the largest has {found['largest']:,}")
+
+
 def _print_store(found: dict[str, Any]) -> None:
     store = found["store"]
     source = store["source"]
