@@ -26,7 +26,6 @@ from model.data.targets import Target
 from model.multitask import MultiTaskModel
 from model.outcome import CampaignError, read_json, sync, write_bytes, write_json
 from model.owner import require_commit
-from model.parallel import Ranks
 from model.precision import apply
 from model.prediction import Statistics
 
@@ -121,35 +120,47 @@ class GroupState:
         parts = torch.split(flat, sizes)
         return {name: part.view(shape) for name, shape, part in zip(self.names, self.shapes, parts, strict=True)}
 
+    def copied(self) -> GroupState:
+        """Return a copy on the CPU that training will not change; no tensor shares its storage with another group's."""
+        kept = (self.first, self.second, self.average)
+        copies = [None if each is None else each.detach().to("cpu", copy=True) for each in kept]
+        return GroupState(self.names, self.shapes, self.weights.detach().to("cpu", copy=True), *copies)
 
-def save(folder: Path, groups: Mapping[str, GroupState], meta: Meta, ranks: Ranks, owner: Owner | None) -> None:
-    """Write a checkpoint; all ranks call this together.
+
+def write_groups(folder: Path, groups: Mapping[str, GroupState], owner: Owner | None) -> dict[str, dict[str, Any]]:
+    """Write the files of parameter groups, beside those of the checkpoint that stands; it stays valid.
 
     Args:
-        folder: The checkpoint's folder; what stands there stays valid until the last rename.
-        groups: The groups that this rank writes (rank 0 may write some, too).
-        meta: Everything else; only rank 0's counts.
-        ranks: All ranks.
+        folder: The checkpoint's folder.
+        groups: The groups that this rank writes, in tensors of their own on the CPU.
         owner: Asked before each rename; a rank without an owner ends instead.
+
+    Returns:
+        Name, digest and bytes of each group's file: what `commit` needs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = {group: _write_group(folder, group, state, owner) for group, state in groups.items()}
-    gathered = ranks.gather(written)
-    if gathered is not None:
-        files = {group: entry for part in gathered for group, entry in part.items()}
-        _commit(folder, meta.to_json() | {"files": dict(sorted(files.items()))}, owner)
-    ranks.barrier()
+    return {group: _write_group(folder, group, state, owner) for group, state in groups.items()}
 
 
-def duplicate(source: Path, target: Path, ranks: Ranks, owner: Owner | None) -> None:
-    """Make `target` the same checkpoint as `source`, by links where the file system has them; rank 0 does it."""
-    if ranks.is_first:
-        meta = read_meta(source).to_json()
-        target.mkdir(parents=True, exist_ok=True)
-        for entry in meta["files"].values():
-            _link(source / entry["file"], target / entry["file"])
-        _commit(target, meta, owner)
-    ranks.barrier()
+def commit(folder: Path, meta: Meta, files: Mapping[str, dict[str, Any]], owner: Owner | None) -> None:
+    """Make the written groups the checkpoint: rename `meta.json` into place, then remove what it no longer names.
+
+    Args:
+        folder: The checkpoint's folder.
+        meta: Everything but the tensors.
+        files: What `write_groups` returned, of all ranks.
+        owner: Asked before the rename.
+    """
+    _commit(folder, meta.to_json() | {"files": dict(sorted(files.items()))}, owner)
+
+
+def duplicate(source: Path, target: Path, owner: Owner | None) -> None:
+    """Make `target` the same checkpoint as `source`, by links where the file system has them."""
+    meta = read_meta(source).to_json()
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in meta["files"].values():
+        _link(source / entry["file"], target / entry["file"])
+    _commit(target, meta, owner)
 
 
 def read_meta(folder: Path) -> Meta:
@@ -235,9 +246,7 @@ def _copy(parameters: Mapping[str, torch.nn.Parameter], stored: Mapping[str, Ten
 
 
 def _write_group(folder: Path, group: str, state: GroupState, owner: Owner | None) -> dict[str, Any]:
-    kept = {name: getattr(state, name) for name in ("weights", "first", "second", "average")}
-    # Cloned: a view would take its whole storage into the file, the other groups with it.
-    fields = {name: None if tensor is None else tensor.detach().clone() for name, tensor in kept.items()}
+    fields = {name: getattr(state, name) for name in ("weights", "first", "second", "average")}
     buffer = io.BytesIO()
     torch.save(fields | {"names": list(state.names), "shapes": [list(shape) for shape in state.shapes]}, buffer)
     data = buffer.getvalue()

@@ -95,8 +95,16 @@ class OptimizerSpec(Strict):
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="Decay after warm-up.")
-    final_fraction: float = Field(0.01, gt=0, le=1, description="Learning rate at the end over its peak (cosine).")
+    schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "cosine", description="Decay after warm-up: none, half a cosine, or a cut whenever validation stops getting better."
+    )
+    final_fraction: float = Field(
+        0.01, gt=0, le=1, description="Least learning rate over its peak: cosine's end, plateau's floor."
+    )
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="What a cut multiplies the learning rate by (plateau).")
+    plateau_patience: int = Field(
+        5, ge=1, description="Validations in a row without a better objective that make a cut (plateau)."
+    )
     clip_norm: float | None = Field(10.0, gt=0, description="Largest gradient norm; none switches clipping off.")
     ema: float | None = Field(None, gt=0, lt=1, description="Decay of the averaged weights used for validation; none: off.")
 
@@ -118,11 +126,19 @@ class TrainConfig(Task):
     optimizer: OptimizerSpec = OptimizerSpec()
     splits: Splits = Splits()
     batch: int = Field(32, ge=1, description="Structures in a global batch, over all ranks.")
+    micro_batch: PositiveInt | Literal["auto"] | None = Field(
+        None,
+        description="Structures that a rank computes at once; gradients of the batch's pieces add up. "
+        "`auto`: as many as `memory_gb` holds by the memory model; none: its whole part.",
+    )
     epochs: int = Field(10, ge=1, description="Passes over the (fraction of the) training split.")
     fraction: float = Field(1.0, gt=0, le=1, description="Share of the training split that an epoch draws.")
     layout: Literal["data", "branch"] = Field("data", description="Every rank holds all branches, or its own only.")
     checkpoint_every_s: float = Field(300.0, gt=0, description="Seconds between checkpoints within an epoch.")
     validate_every: int = Field(1, ge=1, description="Epochs between validations.")
+    early_stop: int | None = Field(
+        None, ge=1, description="Validations in a row without a better objective after which training is done; none: it goes on."
+    )
     resume: Path | None = Field(None, description="Checkpoint folder to go on from, exactly; epochs seen count.")
     init: Path | None = Field(None, description="Checkpoint folder whose weights to start from, counters at zero.")
     memory_gb: float | None = Field(None, gt=0, description="Memory of one device in GB; more needed ends with cause oom.")

@@ -26,8 +26,8 @@ _BYTES: dict[Precision, int] = {"fp64": 8, "fp32": 4, "bf16": 4}
 """Bytes of a word. BF16 holds weights and sums in FP32, and keeps both forms of what it lowers: it saves time, no memory."""
 _OPTIMIZER_WORDS = 3.6
 """Words for each parameter at the peak: itself, two moments, and the gradients that are there by then."""
-
-
+MARGIN = 1.2
+"""By how much the estimate may err, and the largest batch exceed the mean one, without running out."""
 _ATOMS_PER_A3 = 0.1
 """Dense matter: copper has 0.085 atoms in a cubic Å, carbon's diamond 0.18, organic molecules and oxides about 0.1."""
 LARGE = 200

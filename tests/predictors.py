@@ -13,7 +13,6 @@ from model.config import ModelSpec, Splits
 from model.data.references import References
 from model.inference.predictor import Predictor
 from model.multitask import MultiTaskModel, Statistics
-from model.parallel import Ranks
 from model.precision import apply
 
 KNOWN = {"organic": {1: -13.0, 6: -1030.0, 8: -2040.0}, "water": {1: -14.0, 8: -2041.0}, "metal": {29: -3.0}}
@@ -40,7 +39,7 @@ def saved(folder: Path, seed: int = 0, **spec: object) -> Path:
         named = sorted(named)
         flat = torch.cat([value.detach().flatten() for _, value in named])
         groups[group] = GroupState(tuple(n for n, _ in named), tuple(tuple(v.shape) for _, v in named), flat)
-    checkpoint.save(folder, groups, made.meta, Ranks(), None)
+    checkpoint.commit(folder, made.meta, checkpoint.write_groups(folder, groups, None), None)
     return folder
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.feasibility import LARGE
+from model.feasibility import LARGE, MARGIN
 from workflow.allocation.launch import launcher
 from workflow.batch.scheduler import options_of, scheduler_kinds
 from workflow.campaign import Campaign, Header, stage_kind
@@ -21,7 +21,6 @@ from workflow.graph import direct_needs, in_order
 from workflow.model_check import built_models
 from workflow.plan import make_plan
 from workflow.preview import previews
-from workflow.search.feasibility import MARGIN
 from workflow.site import Site
 from workflow.validation import nearest, validate
 

@@ -59,6 +59,11 @@ class Optimizer:
                 if moments.average is not None:
                     moments.average.lerp_(bucket.weights, 1.0 - self._decay(number + 1))
 
+    def num_bytes(self) -> int:
+        """Return what this rank holds of the trained parameters: weights, gradients, moments, averages."""
+        held = [[b.weights, b.gradient, m.first, m.second, m.average] for b, m in zip(self.buckets, self.moments, strict=True)]
+        return sum(each.numel() * each.element_size() for bucket in held for each in bucket if each is not None)
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Put the averaged weights in place of the trained ones for a while."""

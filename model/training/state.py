@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,13 +16,14 @@ from model.checkpoint import GroupState, Meta
 from model.config import TrainConfig
 from model.outcome import CampaignError
 from model.training.assembly import Assembly
+from model.training.schedule import Patience
 
 _FREE = (
     *("owner", "stop", "node_variable", "resume", "init", "checkpoint_every_s", "progress_every_s", "memory_gb"),
     *("branches", "epochs", "checkpoint"),
 )
 """Keys that may differ when a training goes on: they decide nothing about its numbers, or are compared apart."""
-_LAYOUT = ("layout", "threads", "backend")
+_LAYOUT = ("layout", "threads", "backend", "micro_batch")
 """Keys that may differ, but then sums are rounded in another order."""
 
 
@@ -29,8 +31,7 @@ _LAYOUT = ("layout", "threads", "backend")
 class Standing:
     """Where a training stands; with the tensors, all that the next step depends on.
 
-    Nothing in training draws from torch's generator, and the sampler is a function of epoch and step, so
-    there is no generator state to keep beside the position.
+    The sampler is a function of epoch and step: the position is its state.
 
     Attributes:
         epoch: Epochs completed.
@@ -40,6 +41,7 @@ class Standing:
         counts: Of this epoch so far: steps, then labelled energies and force components of each branch.
         objective: Of the last validation.
         best: Least objective so far.
+        patience: What validations say of the progress.
         best_metrics: Validation metrics of the best epoch, by branch.
         seconds_to_best: Training time until then.
         elapsed_s: Training time, over all runs.
@@ -53,10 +55,16 @@ class Standing:
     counts: list[float] = field(default_factory=list)
     objective: float | None = None
     best: float | None = None
+    patience: Patience = field(default_factory=Patience)
     best_metrics: dict[str, Any] = field(default_factory=dict)
     seconds_to_best: float = 0.0
     elapsed_s: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Standing:
+        """Rebuild what `asdict` gave."""
+        return cls(**{**fields, "patience": Patience(**fields.get("patience", {}))})
 
     def clear_sums(self, num_branches: int) -> None:
         """Begin an epoch's sums."""
@@ -83,6 +91,7 @@ def meta_of(assembly: Assembly, standing: Standing) -> Meta:
             "data": {name: s.fingerprint for name, s in zip(data.names, data.summaries, strict=True)},
             "scales": {name: vars(s.scales) for name, s in zip(data.names, data.summaries, strict=True)},
             "where": _where(assembly),
+            "generators": _generators(assembly.device),
         },
     )
 
@@ -111,7 +120,8 @@ def restore(assembly: Assembly, folder: Path) -> tuple[Standing, tuple[str, ...]
     for group, state in _all_groups(assembly).items():
         _take_up(group, state, groups[group], folder)
     _take_up_frozen(assembly, groups)
-    return Standing(**meta.state["standing"]), _differences(assembly, meta)
+    _set_generators(meta.state.get("generators", {}), assembly.device)
+    return Standing.from_json(meta.state["standing"]), _differences(assembly, meta)
 
 
 def _all_groups(assembly: Assembly) -> dict[str, GroupState]:
@@ -185,6 +195,9 @@ def _where(assembly: Assembly) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "layout": assembly.config.layout,
         "backend": assembly.config.backend,
+        "micro_batch": assembly.config.micro_batch,
+        "micro_memory_gb": assembly.config.memory_gb if assembly.config.micro_batch == "auto" else None,
+        "compile": "eager",
         "device": assembly.device.type,
         "torch": torch.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -194,7 +207,24 @@ def _where(assembly: Assembly) -> dict[str, Any]:
 
 def _differences(assembly: Assembly, meta: Meta) -> tuple[str, ...]:
     here, there = _where(assembly), meta.state["where"]
-    changed = [f"{key} {there[key]} → {here[key]}" for key in here if here[key] != there[key]]
+    changed = [f"{key} {there.get(key)} → {here[key]}" for key in here if here[key] != there.get(key)]
     if assembly.config.epochs != meta.config["epochs"]:
         changed.append(f"epochs {meta.config['epochs']} → {assembly.config.epochs}")
     return tuple(changed)
+
+
+def _generators(device: torch.device) -> dict[str, str]:
+    """Return the states of torch's generators, the same on all ranks: first weights come from the seed, steps draw nothing."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state(device)
+    return {kind: base64.b64encode(each.numpy().tobytes()).decode() for kind, each in states.items()}
+
+
+def _set_generators(stored: Mapping[str, str], device: torch.device) -> None:
+    for kind, text in stored.items():
+        state = torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
+        if kind == "cpu":
+            torch.set_rng_state(state)
+        elif kind == device.type:
+            torch.get_device_module(device).set_rng_state(state, device)

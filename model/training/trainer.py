@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from model import checkpoint
 from model.config import TrainConfig
-from model.faults import Diverged
-from model.graph import AtomGraph
 from model.outcome import CampaignError, Outcome, Status
 from model.owner import StopFlag
 from model.parallel import Ranks
@@ -22,15 +17,14 @@ from model.progress import Progress
 from model.timers import Timers
 from model.training import records, state
 from model.training.assembly import Assembly, Start, assemble
-from model.training.loss import Deviations, count_labels
 from model.training.records import StepsLog
+from model.training.saving import Saver
 from model.training.schedule import learning_rate
 from model.training.state import Standing
+from model.training.stepping import Stepper
 from model.training.validation import Validation
 
 LAST, BEST = Path("checkpoints/last"), Path("checkpoints/best")
-_NAMED = 20
-"""Structures named when training diverges."""
 
 
 def run(config: TrainConfig, folder: Path, ranks: Ranks) -> Outcome:
@@ -58,15 +52,6 @@ def train(config: TrainConfig, folder: Path, ranks: Ranks, start: Start, progres
     return outcome
 
 
-@dataclass(frozen=True)
-class _Agreement:
-    """What all ranks know before a step: labels of the global batch, (2, num_branches), and whether to stop or save first."""
-
-    counts: Tensor
-    stop: bool
-    save: bool
-
-
 class Trainer:
     """One training on this rank.
 
@@ -84,6 +69,7 @@ class Trainer:
         self._num_branches = len(assembly.data.names)
         self._notes = list(assembly.notes)
         self._steps_per_epoch = assembly.batches.sampler.steps_per_epoch
+        self._stepper, self._saver = Stepper(assembly, timers), Saver(ranks, config.owner)
         self._validation = Validation(assembly)
         self._stop = StopFlag(config.stop, looks=ranks.is_first)
         self._progress = progress
@@ -104,20 +90,34 @@ class Trainer:
                 self._notes.append(f"not bit-identical to an uninterrupted run: {', '.join(differences)}")
             best = folder.parent / BEST.name
             if (best / checkpoint.META_FILE).exists() and best.resolve() != (self._folder / BEST).resolve():
-                checkpoint.duplicate(best, self._folder / BEST, self._ranks, self._config.owner)
+                if self._ranks.is_first:
+                    checkpoint.duplicate(best, self._folder / BEST, self._config.owner)
+                self._ranks.barrier()
             self._write_metrics()
 
     def fit(self) -> Status:
         """Train to the last epoch, or to a stop; a checkpoint stands either way."""
-        while self.standing.epoch < self._config.epochs:
+        status = Status.DONE
+        while self.standing.epoch < self._config.epochs and not self._has_settled():
             if not self._epoch() or not self._end_epoch():
                 self._save()
-                return Status.PARTIAL
-        return Status.DONE
+                status = Status.PARTIAL
+                break
+        with self._timers("checkpoint"):
+            self._saver.close()
+        return status
+
+    def _has_settled(self) -> bool:
+        """Say, by counts of validations alone, whether training would not get better any more."""
+        most, stale = self._config.early_stop, self.standing.patience.stale
+        return most is not None and stale >= most
 
     def outcome(self, status: Status) -> Outcome:
         """Describe what came out."""
         best = (self._folder / BEST / checkpoint.META_FILE).exists()
+        if self._has_settled():
+            stale, epoch = self.standing.patience.stale, self.standing.epoch
+            self._notes.append(f"stopped after epoch {epoch}: {stale} validations in a row were no better than the best")
         return Outcome(
             status=status,
             message="; ".join(self._notes),
@@ -132,70 +132,24 @@ class Trainer:
         while self.standing.step < self._steps_per_epoch:
             with self._timers("data"):
                 graph = self._parts.batches.graph(self.standing.epoch, self.standing.step)
-            agreement = self._agree(graph)
-            if agreement.stop:
+            agreement = self._stepper.agree(graph, (self._stop.asked(), self._is_save_due(), self._saver.is_pending()))
+            stop, save, writing = agreement.wishes
+            if stop:
                 return False
-            if agreement.save:
+            with self._timers("checkpoint"):
+                if not writing:
+                    self._saver.settle()
+            if save:
                 self._save()
-            self._step(graph, agreement.counts)
+            totals = self._stepper.step(graph, agreement.counts, self.standing, self._learning_rate())
+            self._steps_log.append(self.standing.updates)
+            self._count(totals, agreement.counts)
             self._publish("train")
         return True
 
-    def _agree(self, graph: AtomGraph | None) -> _Agreement:
-        """Count the global batch's labels; the same reduction carries every rank's wish to stop and rank 0's clock."""
-        with self._timers("reduce"):
-            votes = torch.zeros(2 * self._num_branches + 2, dtype=torch.float64)
-            if graph is not None:
-                counts = votes[:-2].view(2, self._num_branches)
-                counts[:, list(self._parts.own)] = count_labels(graph, len(self._parts.own)).cpu()
-            votes[-2] = float(self._stop.asked())
-            votes[-1] = float(self._ranks.is_first and time.monotonic() - self._saved_at >= self._config.checkpoint_every_s)
-            votes = self._parts.mesh.sum_(votes.to(self._parts.device)).cpu()
-        return _Agreement(votes[:-2].view(2, -1), bool(votes[-2] > 0), bool(votes[-1] > 0))
-
-    def _step(self, graph: AtomGraph | None, counts: Tensor) -> None:
-        parts, standing = self._parts, self.standing
-        parts.buckets.zero()
-        sums, bad = self._gradients(graph, counts)
-        with self._timers("reduce"):
-            totals, norm = parts.buckets.reduce(sums)
-        if not (math.isfinite(norm) and bool(torch.isfinite(totals).all())):
-            self._diverge(bad)
-        with self._timers("update"):
-            parts.optimizer.step(standing.updates, self._learning_rate(), norm)
-        parts.memory.check()
-        self._steps_log.append(standing.updates)
-        self._count(totals, counts)
-
-    def _gradients(self, graph: AtomGraph | None, counts: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Leave this rank's gradients in the buckets; return its sums, and which of its structures are not finite."""
-        sums = torch.zeros(1 + 2 * self._num_branches, dtype=self._parts.buckets.world.weights.dtype, device=self._parts.device)
-        if graph is None:
-            return sums, None
-        own = list(self._parts.own)
-        with self._timers("forward"):
-            deviations = Deviations(self._parts.model.predict(graph, training=True, forces=bool(counts[1].any())), graph)
-            loss = self._parts.loss(deviations, counts[:, own].to(self._parts.device))
-        with self._timers("backward"):
-            torch.autograd.backward(loss)
-        structures, forces = deviations.of_structures(torch.abs).detach(), deviations.forces.detach().abs()
-        errors = deviations.sums(structures, forces, len(own))
-        sums[0] = loss.detach()
-        sums[1:].view(2, -1)[:, own] = errors.to(sums.dtype)
-        return sums, deviations.not_finite()
-
-    def _diverge(self, bad: Tensor | None) -> None:
-        """Name the structures at fault, or the whole batch where only the gradient overflowed; all ranks raise."""
-        standing = self.standing
-        ids = self._parts.batches.ids(standing.epoch, standing.step)
-        ours = [name for name, at_fault in zip(ids, bad.tolist() if bad is not None else [], strict=False) if at_fault]
-        gathered = self._ranks.allgather((ours, ids))
-        faulty = [name for part, _ in gathered for name in part]
-        named = faulty or [name for _, part in gathered for name in part]
-        what = "loss" if faulty else "gradient"
-        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-        place = f"epoch {standing.epoch}, step {standing.step} ({standing.updates} in all)"
-        raise Diverged(f"{what} not finite at {place}; structures: {', '.join(named[:_NAMED])}{more}")
+    def _is_save_due(self) -> bool:
+        """Say by rank 0's clock whether a checkpoint is due: when one is written changes no number of the training."""
+        return self._ranks.is_first and time.monotonic() - self._saved_at >= self._config.checkpoint_every_s
 
     def _count(self, totals: Tensor, counts: Tensor) -> None:
         standing = self.standing
@@ -229,6 +183,8 @@ class Trainer:
         improved = standing.objective is not None and (standing.best is None or standing.objective < standing.best)
         if improved:
             standing.best, standing.best_metrics, standing.seconds_to_best = standing.objective, metrics, self._elapsed()
+        if standing.objective is not None:
+            standing.patience.see(self._config.optimizer, improved=improved)
         standing.history.append(
             {
                 "epoch": standing.epoch + 1,
@@ -245,15 +201,11 @@ class Trainer:
         return improved
 
     def _save(self, *, best: bool = False) -> None:
-        """Write `best` first, where it is one: were we killed between the two, going on from `last` makes it again."""
+        """Begin a checkpoint: `best` first, where it is one: killed between the two, going on from `last` makes it again."""
         with self._timers("checkpoint"):
             self.standing.elapsed_s, self._began = self._elapsed(), time.monotonic()
-            owner, meta, groups = self._config.owner, state.meta_of(self._parts, self.standing), state.groups_of(self._parts)
-            if best:
-                checkpoint.save(self._folder / BEST, groups, meta, self._ranks, owner)
-                checkpoint.duplicate(self._folder / BEST, self._folder / LAST, self._ranks, owner)
-            else:
-                checkpoint.save(self._folder / LAST, groups, meta, self._ranks, owner)
+            folders = [self._folder / each for each in ((BEST, LAST) if best else (LAST,))]
+            self._saver.begin(folders, state.groups_of(self._parts), state.meta_of(self._parts, self.standing))
             self._saved_at = time.monotonic()
 
     def _write_metrics(self) -> None:
@@ -261,7 +213,8 @@ class Trainer:
             records.write_metrics(self._folder, self.standing.history, self._config.owner)
 
     def _learning_rate(self) -> float:
-        return learning_rate(self._config.optimizer, self.standing.updates, self._steps_per_epoch * self._config.epochs)
+        standing, total = self.standing, self._steps_per_epoch * self._config.epochs
+        return learning_rate(self._config.optimizer, standing.updates, total, standing.patience.cuts)
 
     def _elapsed(self) -> float:
         return self.standing.elapsed_s + time.monotonic() - self._began
@@ -294,6 +247,20 @@ class Trainer:
             "seconds": round(self._elapsed(), 3),
             "structures_per_s": round(self._rate(), 2),
             "peak_memory_gb": round(self._parts.memory.peak() / 1e9, 3),
-            "checkpoints": self._timers.facts("checkpoint"),
+            "by_rank": self._by_rank(),
+            "checkpoints": self._timers.facts("checkpoint") | {"written_s": round(self._saver.seconds, 3)},
             "layout": self._parts.data.layout.describe(self._parts.data.names),
         }
+
+    def _by_rank(self) -> dict[str, Any]:
+        """Return what the ranks held and sent, least and most over the ranks, beside what plain data parallelism would."""
+        parts = self._parts
+        mine = {
+            "state_bytes": parts.optimizer.num_bytes(),
+            "peak_memory_bytes": parts.memory.peak(),
+            "bytes_reduced_per_step": self._stepper.bytes_reduced(),
+        }
+        every = self._ranks.allgather(mine)
+        plain = parts.num_parameters() * parts.buckets.world.weights.element_size() if self._ranks.size > 1 else 0
+        bounds = {key: [min(each[key] for each in every), max(each[key] for each in every)] for key in mine}
+        return bounds | {"plain_ddp_bytes_reduced_per_step": plain}

@@ -111,7 +111,7 @@ def test_what_starts_from_a_checkpoint_keeps_its_means(plain: Path, stores: dict
 
 
 def test_a_checkpoint_without_them_is_refused(plain: Path, tmp_path: Path) -> None:
-    checkpoint.duplicate(plain / "checkpoints" / "best", tmp_path / "old", Ranks(), None)
+    checkpoint.duplicate(plain / "checkpoints" / "best", tmp_path / "old", None)
     path = tmp_path / "old" / checkpoint.META_FILE
     path.write_text(path.read_text().replace('"log_degree"', '"other"'))
     with pytest.raises(CampaignError, match="mean log_degree, which is not given"):

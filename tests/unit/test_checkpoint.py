@@ -16,6 +16,7 @@ from model.multitask import MultiTaskModel, Statistics
 from model.outcome import CampaignError
 from model.parallel import Ranks
 from model.precision import apply
+from model.training.saving import Saver
 
 SPEC = ModelSpec(backbone={"name": "painn", "layers": 1, "hidden": 4}, head_hidden=4)
 STATISTICS = Statistics(12.3, (0.1, 1 / 3), 0.7)
@@ -38,12 +39,18 @@ def groups_of(model: MultiTaskModel, *, average: float | None = None) -> dict[st
     return states
 
 
+def save(folder: Path, groups: dict[str, GroupState], owner: Owner | None = None) -> None:
+    saver = Saver(Ranks(), owner)
+    saver.begin([folder], groups, META)
+    saver.close()
+
+
 META = Meta(SPEC, ("a", "b"), STATISTICS, "fp64", {"a": REFERENCES, "b": None}, Splits(), {"batch": 7}, 3, 40, 0.1 + 0.2)
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    checkpoint.save(tmp_path / "last", groups_of(model_of()), META, Ranks(), None)
+    save(tmp_path / "last", groups_of(model_of()))
     return tmp_path / "last"
 
 
@@ -57,7 +64,7 @@ def test_a_model_comes_back_bit_for_bit(saved: Path) -> None:
 
 
 def test_averaged_weights_are_what_a_model_is_used_with(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, groups_of(model_of(), average=0.25), META, Ranks(), None)
+    save(tmp_path, groups_of(model_of(), average=0.25))
     assert all(bool((p == 0.25).all()) for p in checkpoint.load_model(tmp_path)[0].parameters())
     raw, _ = checkpoint.load_model(tmp_path, averaged=False)
     assert torch.equal(next(raw.parameters()), next(model_of().parameters()))
@@ -65,14 +72,14 @@ def test_averaged_weights_are_what_a_model_is_used_with(tmp_path: Path) -> None:
 
 def test_a_new_checkpoint_replaces_the_old_and_leaves_nothing_behind(saved: Path) -> None:
     (saved / ".half-written").write_bytes(b"left by a killed writer")
-    checkpoint.save(saved, groups_of(model_of(seed=2)), META, Ranks(), None)
+    save(saved, groups_of(model_of(seed=2)))
     meta = checkpoint.read_meta(saved)
     assert sorted(p.name for p in saved.iterdir()) == sorted(["meta.json", *(e["file"] for e in meta.files.values())])
 
 
 def test_a_copy_shares_no_fate_with_its_source(saved: Path, tmp_path: Path) -> None:
-    checkpoint.duplicate(saved, tmp_path / "best", Ranks(), None)
-    checkpoint.save(saved, groups_of(model_of(seed=2)), META, Ranks(), None)
+    checkpoint.duplicate(saved, tmp_path / "best", None)
+    save(saved, groups_of(model_of(seed=2)))
     model, _ = checkpoint.load_model(tmp_path / "best")
     assert torch.equal(next(model.parameters()), next(model_of().parameters()))
 
@@ -127,6 +134,6 @@ def test_a_writer_without_owner_ends_before_it_commits(tmp_path: Path, monkeypat
     (tmp_path / "revoked").touch()
     owner = Owner(heartbeat=tmp_path / "heartbeat.json", revoked=tmp_path / "revoked")
     with pytest.raises(SystemExit):
-        checkpoint.save(tmp_path / "last", groups_of(model_of()), META, Ranks(), owner)
+        save(tmp_path / "last", groups_of(model_of()), owner)
     assert ended == [97]
     assert not list((tmp_path / "last").iterdir())

@@ -285,6 +285,9 @@ def test_the_batch_of_a_rank_follows_the_shares_of_the_branches() -> None:
     assert batch.edges == pytest.approx(7.5 * 3 * 2 + 250 * 52.36, abs=2)
     assert batch.triplets == pytest.approx(7.5 * 3 * 2**2 + 250 * 52.36**2, rel=1e-4)
     assert isinstance(batch, Batch)
+    one = batch_of(config.model_copy(update={"micro_batch": "auto"}), facts, ranks=4)
+    assert one == batch_of(config.model_copy(update={"micro_batch": 1}), facts, ranks=4) and one.atoms == 28
+    assert batch_of(config.model_copy(update={"micro_batch": 16}), facts, ranks=4) == batch, "a rank has ten"
 
 
 def test_trials_without_a_validation_label_are_told_what_they_lack(tmp_path: Path) -> None:

@@ -6,14 +6,11 @@ import math
 from typing import Any
 
 from model.config import TrainConfig
-from model.feasibility import Batch, neighbors, num_parameters, peak_memory_gb
-
-MARGIN = 1.2
-"""By how much the estimate may err, and the largest batch exceed the mean one, without running out."""
+from model.feasibility import MARGIN, Batch, neighbors, num_parameters, peak_memory_gb
 
 
 def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) -> Batch:
-    """Estimate a rank's part of a global batch from what the conversion counted.
+    """Estimate what a rank computes at once from what the conversion counted: its part of a global batch, or a piece of that.
 
     Args:
         config: The training.
@@ -21,7 +18,7 @@ def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) 
         ranks: Ranks that divide the batch.
     """
     share = {name: branch.share or facts[name]["structures"] for name, branch in config.branches.items()}
-    structures = math.ceil(config.batch / ranks)
+    structures = _at_once(config, math.ceil(config.batch / ranks))
     atoms = edges = triplets = 0.0
     for name in config.branches:
         size = facts[name]["atoms"] / max(1, facts[name]["structures"])
@@ -31,6 +28,12 @@ def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) 
         edges += part * near
         triplets += part * near**2
     return Batch(math.ceil(atoms), math.ceil(edges), math.ceil(triplets))
+
+
+def _at_once(config: TrainConfig, structures: int) -> int:
+    """Return how many of a rank's structures are in memory at once; with `micro_batch: auto` one must fit, no more."""
+    most = 1 if config.micro_batch == "auto" else config.micro_batch
+    return structures if most is None else min(most, structures)
 
 
 def refusal(config: TrainConfig, batch: Batch, memory_gb: float) -> str:

@@ -1,0 +1,96 @@
+"""Divide a rank's part of a global batch into pieces that fit, whose gradients add up to those of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from model.config import TrainConfig
+from model.feasibility import MARGIN, Batch, num_parameters, peak_memory_gb
+from model.graph import AtomGraph
+from model.outcome import CampaignError
+
+_MANY = 10**9
+
+
+class Accumulation:
+    """Pieces of a rank's part of a batch: a pure function of configuration and structures.
+
+    What a device has is what `memory_gb` says it has, never what happens to be free: the pieces of a step, and with
+    them the rounding of its sums, are the same whenever the step is made again.
+
+    Args:
+        config: `micro_batch`, `memory_gb`, model, precision, averaging.
+        num_branches: Branches that this rank holds.
+
+    Raises:
+        CampaignError: `micro_batch: auto` without a memory to fit into.
+    """
+
+    def __init__(self, config: TrainConfig, num_branches: int) -> None:
+        self._most = config.micro_batch
+        if self._most == "auto":
+            if config.memory_gb is None:
+                raise CampaignError("`auto` needs the memory of a device", "micro_batch", "Give `memory_gb`, or a number.")
+            self._each, self._room = _memory(config, num_branches, config.memory_gb)
+
+    def pieces(self, graph: AtomGraph) -> list[AtomGraph]:
+        """Return the structures of a graph, in their order, as one or several graphs."""
+        if self._most is None or graph.num_graphs == 1:
+            return [graph]
+        stops = list(range(self._most, graph.num_graphs, self._most)) if isinstance(self._most, int) else self._fitting(graph)
+        return list(_cut(graph, [0, *stops, graph.num_graphs]))
+
+    def _fitting(self, graph: AtomGraph) -> list[int]:
+        """Return where to cut so that each piece, but one of a single structure, fits."""
+        need = (_counts(graph) @ self._each).tolist()
+        stops, filled = list[int](), 0.0
+        for place, each in enumerate(need):
+            if filled and filled + each > self._room:
+                stops.append(place)
+                filled = 0.0
+            filled += each
+        return stops
+
+
+def _memory(config: TrainConfig, num_branches: int, memory_gb: float) -> tuple[Tensor, float]:
+    """Return the GB of an atom, an edge and a triplet, and the GB that there are for them beside weights and optimizer."""
+
+    def peak(atoms: int, edges: int, triplets: int) -> float:
+        return peak_memory_gb(config.model, num_branches, Batch(atoms, edges, triplets), config.precision)
+
+    # Differences of large batches: below some size the estimate is that of the weights alone.
+    base = peak(_MANY, 0, 0)
+    each = [base / _MANY, *((peak(_MANY, *more) - base) / _MANY for more in ((_MANY, 0), (0, _MANY)))]
+    average = num_parameters(config.model, num_branches) * (8 if config.precision == "fp64" else 4) / 1e9
+    fixed = peak(0, 0, 0) + (average if config.optimizer.ema else 0.0)
+    return torch.tensor(each, dtype=torch.float64), memory_gb / MARGIN - fixed
+
+
+def _counts(graph: AtomGraph) -> Tensor:
+    """Return atoms, edges and triplets of each structure, (num_graphs, 3) float64."""
+    neighbors = torch.bincount(graph.edge_index[1], minlength=len(graph.graph)).to(torch.float64)
+    of_atoms = torch.stack([torch.ones_like(neighbors), neighbors, neighbors.square()], 1)
+    return of_atoms.new_zeros(graph.num_graphs, 3).index_add(0, graph.graph, of_atoms).cpu()
+
+
+def _cut(graph: AtomGraph, places: list[int]) -> Iterator[AtomGraph]:
+    """Yield the structures between each two places as a graph of their own."""
+    atoms = torch.nn.functional.pad(graph.num_atoms.cumsum(0), (1, 0))[places]
+    edges = torch.searchsorted(graph.edge_index[1].contiguous(), atoms).tolist()
+    bounds = zip(places, atoms.tolist(), edges, strict=True)
+    first, a, e = next(bounds)
+    for last, b, f in bounds:
+        yield replace(
+            graph,
+            **{name: getattr(graph, name)[a:b] for name in ("numbers", "positions", "forces")},
+            **{name: getattr(graph, name)[first:last] for name in ("cell", "num_atoms", "branch", "charge", "spin", "energy")},
+            target=None if graph.target is None else graph.target[first:last],
+            graph=graph.graph[a:b] - first,
+            edge_index=graph.edge_index[:, e:f] - a,
+            edge_shift=graph.edge_shift[e:f],
+        )
+        first, a, e = last, b, f
