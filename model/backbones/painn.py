@@ -13,8 +13,8 @@ from model.backbones import base
 from model.config import ModelSpec
 from model.graph import AtomGraph
 from model.layers.dense import MLP, Dense, Filter
-from model.layers.edges import directed_sum, neighbor_sum
 from model.layers.embedding import AtomEmbedding
+from model.layers.message import Neighbors, message, neighbors_of
 from model.layers.radial import radial_basis
 
 
@@ -62,14 +62,12 @@ class Edges:
     """What a layer sees of the geometry.
 
     Attributes:
-        basis: Radial basis under the envelope, (radial + 1, num_edges).
-        units: Unit vectors, (num_edges, 3).
-        index: Senders and receivers, (2, num_edges).
+        geometry: Radial basis under the envelope, and unit vectors, (num_edges, radial + 1 + 3).
+        neighbors: Who sends to whom.
     """
 
-    basis: Tensor
-    units: Tensor
-    index: Tensor
+    geometry: Tensor
+    neighbors: Neighbors
 
 
 class Backbone(base.Backbone):
@@ -89,7 +87,8 @@ class Backbone(base.Backbone):
     def forward(self, graph: AtomGraph, vectors: Tensor, lengths: Tensor) -> Tensor:
         """Return (num_atoms, width); see the contract."""
         basis = radial_basis(lengths, self.cutoff, self.radial) * self.message_scale
-        edges = Edges(basis, vectors / lengths.unsqueeze(-1), graph.edge_index)
+        geometry = torch.cat([basis.t(), vectors / lengths.unsqueeze(-1)], 1)
+        edges = Edges(geometry, neighbors_of(graph.edge_index, len(graph.numbers), lengths.dtype))
         scalars, arrows = self.embedding(graph), None
         for layer in self.layers:
             scalars, arrows = layer(scalars, arrows, edges)
@@ -133,11 +132,6 @@ class Layer(nn.Module):
         return scalars, arrows
 
     def _message(self, scalars: Tensor, arrows: Tensor | None, edges: Edges) -> tuple[Tensor, Tensor]:
-        sent = self.send(scalars).split(self.width, -1)
-        weights = self.filters(edges.basis)
-        scalars = scalars + neighbor_sum(weights[0], sent[0].unsqueeze(1), edges.index).squeeze(1)
-        messages = weights[1] * sent[1].index_select(0, edges.index[0])
-        vectors = directed_sum(edges.units, messages, edges.index, scalars.shape[0])
-        if arrows is not None:
-            vectors = vectors + arrows + neighbor_sum(weights[2], sent[2].unsqueeze(1) * arrows, edges.index)
-        return scalars, vectors
+        sent, weight = self.send(scalars).unflatten(1, (-1, self.width)), self.filters.weight.unflatten(1, (-1, self.width))
+        added, vectors = message(edges.geometry, weight, sent, arrows, edges.neighbors)
+        return scalars + added, vectors if arrows is None else vectors + arrows

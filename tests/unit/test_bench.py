@@ -31,6 +31,8 @@ PROMISED = {
         "fp32_per_cpu_s",
         "eager_fp64_per_cpu_s",
         "dgemm_share",
+        "compile_s",
+        "void",
     },
 }
 
