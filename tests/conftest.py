@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
 from ase.parallel import world
+from login import ROOT, Command
 
 # ASE chooses its communicator at first use, and takes mpi4py where some package has imported it. DeepHyper imports it
 # without starting MPI, and ASE would then end the process: let it choose now.
@@ -21,38 +19,7 @@ assert world.size == 1
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ("slurm.fixture", "pbs.fixture")
-ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT.parent / "shared" / "samples"
-
-
-@dataclass
-class Command:
-    """The `campaign` command in a world of its own: site files, spool, node-local folders, home."""
-
-    folder: Path
-    environment: dict[str, str]
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    def __call__(self, *args: str | Path, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run to the end."""
-        done = subprocess.run(
-            self._argv(args), capture_output=True, text=True, timeout=timeout, env=self.environment, cwd=self.folder
-        )
-        if check:
-            assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def start(self, *args: str | Path) -> subprocess.Popen[str]:
-        """Start, in a session of its own, and go on."""
-        with open(self.folder / "driver.log", "a") as log:
-            process = subprocess.Popen(
-                self._argv(args), stdout=log, stderr=log, text=True, env=self.environment, cwd=self.folder, start_new_session=True
-            )
-        self.started.append(process)
-        return process
-
-    def _argv(self, args: tuple[str | Path, ...]) -> list[str]:
-        return [sys.executable, "-m", "workflow", *map(str, args)]
 
 
 @pytest.fixture

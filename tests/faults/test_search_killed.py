@@ -13,16 +13,16 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
+from dying import Fate, fated
 from stage_allocation import FakeAllocation, data_receipt, following, request, trained
 
 from model.config import TrainConfig
 from model.outcome import Outcome, Status
 from workflow.allocation.record import StageRecord
 from workflow.campaign import stage_kind
-from workflow.chained import ChainedFile, read_chain
+from workflow.chained import read_chain
 from workflow.rundir import AttemptDir
 from workflow.search import feasibility
 from workflow.stages.base import StageResult
@@ -80,23 +80,9 @@ def killed_at(made: FakeAllocation, number: int, moment: str) -> str:
 
 
 def _search_and_die(made: FakeAllocation, number: int, moment: str, tell: Callable[[str], Any]) -> None:
-    append, left = ChainedFile.append, number
-
-    def deadly(record: ChainedFile, event: str, /, **fact: Any) -> dict[str, Any]:
-        nonlocal left
-        left -= 1
-        if left:
-            return append(record, event, **fact)
-        tell(event)
-        if moment == "within":
-            os.write(record._handle, b'{"seq":1,"epo')
-        elif moment == "after":
-            append(record, event, **fact)
-        os.kill(os.getpid(), signal.SIGKILL)
-        return {}
-
+    fate = Fate(f"{moment} line *", number, last_words=lambda point: tell(point.rpartition(" ")[2]))
     try:
-        with mock.patch.object(ChainedFile, "append", deadly):
+        with fated(fate):
             search(made)
         os._exit(0)
     except BaseException:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from login import Command
 
 from workflow.batch.scheduler import JobSpec, for_site
 from workflow.site import load_site

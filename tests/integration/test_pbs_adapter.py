@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from login import home_of, wait
 from pbs.cluster import Pbs
 from pbs.settings import NODES
-from pbs.world import home_of
-from slurm.world import ended, job, row, wait, with_queue, with_scheduler
+from pbs.world import OVERLAY
+from slurm.world import ended, job, row, with_queue, with_scheduler
 
 from workflow.batch import scheduler
 from workflow.batch.pbs import Kind
@@ -26,7 +27,7 @@ WAITS = 'cd "$PBS_O_WORKDIR"; touch began; while [ ! -e go ]; do sleep 0.1; done
 
 @pytest.fixture
 def site(pbs: Pbs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home_of(tmp_path)))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home_of(OVERLAY, tmp_path)))
     return load_site("aurora")
 
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import Command
+from login import Login, wait
 from pbs.cluster import Pbs
 from pbs.settings import NODES
-from pbs.world import environment, jobs_below
-from slurm.world import wait, write_campaign
+from pbs.world import jobs_below
 
 from model.outcome import Cause, read_outcome
-from workflow.journal import read_events
-from workflow.receipt import Receipt, read_receipt
-from workflow.rundir import AttemptDir, RunDir
+from workflow.receipt import read_receipt
+from workflow.rundir import AttemptDir
 
 pytestmark = [pytest.mark.xdist_group("pbs"), pytest.mark.timeout(400)]
 
@@ -46,36 +44,6 @@ SEARCH: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def aurora(pbs: Pbs, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Command]:
-    """Give the command as a user of Aurora has it, with other `periods` where a test gives them."""
-    command = Command(tmp_path, environment(pbs, tmp_path, periods=getattr(request, "param", {})))
-    yield command
-    for process in command.started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-def campaign_of(command: Command, *, branches: tuple[str, ...] = ("a",), **stages: dict[str, Any]) -> Path:
-    return write_campaign(command.folder, stages, "aurora", branches)
-
-
-def folder_of(command: Command) -> RunDir:
-    return RunDir(command.folder / "runs" / "pair")
-
-
-def events_of(command: Command, stage: str, name: str) -> list[dict[str, Any]]:
-    return [event for event in read_events(folder_of(command)) if event["event"] == name and event.get("stage") == stage]
-
-
-def receipt_of(command: Command, stage: str) -> Receipt:
-    receipt = read_receipt(folder_of(command).stage_receipt(stage))
-    assert receipt is not None
-    assert receipt.status == "done", receipt.message
-    return receipt
-
-
 def require_ranks(task: Path, world: int, nodes: int) -> None:
     outcome = read_outcome(task)
     assert outcome is not None
@@ -84,20 +52,20 @@ def require_ranks(task: Path, world: int, nodes: int) -> None:
     assert set(outcome.hosts) <= set(NODES)
 
 
-def test_a_training_on_two_nodes_with_two_ranks_each(aurora: Command, pbs: Pbs) -> None:
-    aurora("run", campaign_of(aurora, branches=("a", "b"), train=TRAIN), "--plain", timeout=300)
-    assert receipt_of(aurora, "train").result["epochs"] == 2
-    require_ranks(folder_of(aurora).attempt("train", 1, 1).tasks / "train", 4, 2)
+def test_a_training_on_two_nodes_with_two_ranks_each(aurora: Login, pbs: Pbs) -> None:
+    aurora("run", aurora.write({"train": TRAIN}), "--plain", timeout=300)
+    assert aurora.receipt("train").result["epochs"] == 2
+    require_ranks(aurora.rundir.attempt("train", 1, 1).tasks / "train", 4, 2)
     jobs = jobs_below(pbs, aurora.folder)
     told = [(job["queue"], job["Variable_List"]["PBS_O_QUEUE"], job["Exit_status"]) for job in jobs.values()]
     assert told == [("capacity", "capacity", 0), ("small", "prod", 0)]
     assert not [path for node in NODES for path in pbs.node_local(node).iterdir()], "node-local copies are gone"
 
 
-def test_a_search_with_two_trials_side_by_side(aurora: Command) -> None:
-    aurora("run", campaign_of(aurora, branches=("a", "b"), search=SEARCH), "--plain", timeout=300)
-    done = receipt_of(aurora, "search")
-    attempt = folder_of(aurora).attempt("search", 1, 1)
+def test_a_search_with_two_trials_side_by_side(aurora: Login) -> None:
+    aurora("run", aurora.write({"search": SEARCH}), "--plain", timeout=300)
+    done = aurora.receipt("search")
+    attempt = aurora.rundir.attempt("search", 1, 1)
     assert [trial["status"] for trial in done.result["trials"]] == ["done", "done"]
     tasks = sorted(attempt.tasks.glob("trial-*"))
     assert len(tasks) == 2
@@ -109,29 +77,29 @@ def test_a_search_with_two_trials_side_by_side(aurora: Command) -> None:
     assert max(each[0] for each in times) < min(each[-1] for each in times), "at the same time"
 
 
-def test_a_job_that_somebody_deletes_is_replaced_and_its_training_goes_on(aurora: Command, pbs: Pbs) -> None:
-    file = campaign_of(aurora, train={**TRAIN, "nodes": 1, "epochs": 24})
-    driver, first = aurora.start("run", file, "--plain"), folder_of(aurora).attempt("train", 1, 1)
+def test_a_job_that_somebody_deletes_is_replaced_and_its_training_goes_on(aurora: Login, pbs: Pbs) -> None:
+    file = aurora.write({"train": {**TRAIN, "nodes": 1, "epochs": 24}}, ("a",))
+    driver, first = aurora.start("run", file, "--plain"), aurora.rundir.attempt("train", 1, 1)
     last = first.tasks / "train" / "checkpoints" / "last"
     wait((last / "meta.json").exists, 200)
     pbs.run("qdel", json.loads(first.start.read_text())["job_id"])
-    assert driver.wait(200) == 0, said(aurora)
-    done = receipt_of(aurora, "train")
-    again = folder_of(aurora).attempt("train", done.link, done.attempt)
+    assert driver.wait(200) == 0, aurora.said
+    done = aurora.receipt("train")
+    again = aurora.rundir.attempt("train", done.link, done.attempt)
     assert again != first
     assert done.result["epochs"] == 24
     assert yaml.safe_load((again.tasks / "train" / "config.yaml").read_text())["resume"] == str(last)
-    causes = [event["cause"] for event in events_of(aurora, "train", "settled")]
+    causes = [event["cause"] for event in aurora.events("settled", stage="train")]
     assert causes in ([Cause.PREEMPTED, None], [Cause.SCHEDULER, None])
-    codes = [job["Exit_status"] for job in jobs_below(pbs, folder_of(aurora).stage("train")).values()]
+    codes = [job["Exit_status"] for job in jobs_below(pbs, aurora.rundir.stage("train")).values()]
     assert codes == [271, 0]
 
 
-@pytest.mark.parametrize("aurora", [{"stop_margin_s": 12}], indirect=True)
-def test_the_agents_own_timer_ends_a_link_before_its_walltime_does(pbs: Pbs, aurora: Command) -> None:
+@pytest.mark.parametrize("aurora", [{"periods": {"stop_margin_s": 12}}], indirect=True)
+def test_the_agents_own_timer_ends_a_link_before_its_walltime_does(pbs: Pbs, aurora: Login) -> None:
     stage = {**TRAIN, "nodes": 1, "epochs": 100_000, "walltime": "00:00:45", "links": 6}
-    aurora.start("run", campaign_of(aurora, train=stage), "--plain")
-    folder = folder_of(aurora)
+    aurora.start("run", aurora.write({"train": stage}, ("a",)), "--plain")
+    folder = aurora.rundir
 
     def checkpointed() -> list[AttemptDir]:
         """Return the attempts that ended with a checkpoint, of those that have one after them at work."""
@@ -153,94 +121,52 @@ def test_the_agents_own_timer_ends_a_link_before_its_walltime_does(pbs: Pbs, aur
     assert (job["job_state"], job["Exit_status"]) == ("F", 0), "no walltime ended it"
 
 
-def test_a_driver_killed_while_its_submission_is_on_its_way_finds_the_job(aurora: Command, pbs: Pbs) -> None:
-    file = campaign_of(aurora)
+def test_a_submission_whose_answer_never_comes_is_found(aurora: Login, pbs: Pbs) -> None:
     pbs.change(freezes_at="qsub")
-    driver = aurora.start("run", file, "--plain")
-    wait(lambda: pbs.is_frozen, 60)
-    driver.kill()
-    driver.wait()
-    assert [event["event"] for event in read_events(folder_of(aurora))][-1] == "intent"
-    pbs.change()
-    pbs.thaw()
-    aurora("run", file, "--plain", timeout=120)
-    require_one_job(aurora, pbs)
-    assert [event for event in read_events(folder_of(aurora)) if event["event"] == "submitted" and event.get("adopted")]
-
-
-def test_a_driver_killed_after_it_has_the_id_goes_on_with_the_job(aurora: Command, pbs: Pbs) -> None:
-    file, release = campaign_of(aurora), fill(pbs, aurora)
-    driver = aurora.start("run", file, "--plain")
-    wait(lambda: "submitted" in names_of(aurora), 60)
-    driver.kill()
-    driver.wait()
-    release()
-    aurora("run", file, "--plain", timeout=120)
-    require_one_job(aurora, pbs)
-
-
-def test_a_submission_whose_answer_never_comes_is_found(aurora: Command, pbs: Pbs) -> None:
-    pbs.change(freezes_at="qsub")
-    driver = aurora.start("run", campaign_of(aurora), "--plain")
-    wait(lambda: "submit_unknown" in names_of(aurora), 90)
+    driver = aurora.start("run", aurora.write({}, ("a",)), "--plain")
+    wait(lambda: bool(aurora.events("submit_unknown")), 90)
     assert pbs.is_frozen
     pbs.change()
     pbs.thaw()
-    assert driver.wait(120) == 0, said(aurora)
-    require_one_job(aurora, pbs)
+    assert driver.wait(120) == 0, aurora.said
+    aurora.require_one_job()
 
 
-def test_a_job_that_routing_refuses_late_is_barred_and_replaced(aurora: Command, pbs: Pbs) -> None:
+def test_a_job_that_routing_refuses_late_is_barred_and_replaced(aurora: Login, pbs: Pbs) -> None:
     pbs.change(routes=False)
-    file = campaign_of(aurora, data={"kind": "convert", "nodes": 2, "walltime": "00:10:00"})
+    file = aurora.write({"data": {"kind": "convert", "nodes": 2, "walltime": "00:10:00"}}, ("a",))
     driver = aurora.start("run", file, "--plain")
-    wait(lambda: "submitted" in names_of(aurora), 60)
+    wait(lambda: bool(aurora.events("submitted")), 60)
     pbs.change()  # it takes the next one; of this one `routes` has decided
-    assert driver.wait(200) == 0, said(aurora)
-    settled = events_of(aurora, "data", "settled")
+    assert driver.wait(200) == 0, aurora.said
+    settled = aurora.events("settled", stage="data")
     assert [(event["cause"], event["evidence"]["by"]) for event in settled] == [("scheduler", "fence"), (None, "receipt")]
     (job,) = jobs_below(pbs, aurora.folder).values()
     assert job["Exit_status"] == 0, "nothing is left of the first"
 
 
-def test_silence_and_nonsense_change_nothing(aurora: Command, pbs: Pbs) -> None:
+def test_silence_and_nonsense_change_nothing(aurora: Login, pbs: Pbs) -> None:
     release = fill(pbs, aurora)
-    driver = aurora.start("run", campaign_of(aurora), "--plain")
-    wait(lambda: "submitted" in names_of(aurora), 60)
-    known = names_of(aurora)
+    driver = aurora.start("run", aurora.write({}, ("a",)), "--plain")
+    wait(lambda: bool(aurora.events("submitted")), 60)
+    known = aurora.events()
     pbs.down()
-    wait(lambda: "scheduler_silent" in names_of(aurora), 60)
+    wait(lambda: bool(aurora.events("scheduler_silent")), 60)
     pbs.up()
-    wait(lambda: "scheduler_answers" in names_of(aurora), 60)
+    wait(lambda: bool(aurora.events("scheduler_answers")), 60)
     pbs.change(garbage='{"timestamp": 1, "Jobs": {')
-    wait(lambda: names_of(aurora).count("scheduler_silent") == 2, 60)
-    assert [name for name in names_of(aurora) if not name.startswith("scheduler_")] == known
+    wait(lambda: len(aurora.events("scheduler_silent")) == 2, 60)
+    assert [event for event in aurora.events() if not event["event"].startswith("scheduler_")] == known
     pbs.change()
     release()
-    assert driver.wait(120) == 0, said(aurora)
-    require_one_job(aurora, pbs)
+    assert driver.wait(120) == 0, aurora.said
+    aurora.require_one_job()
 
 
-def fill(pbs: Pbs, command: Command) -> Callable[[], None]:
+def fill(pbs: Pbs, command: Login) -> Callable[[], None]:
     """Take all nodes by a job of somebody else; give what sets them free."""
     script = command.folder / "fills.sh"
     script.write_text("#!/bin/sh\nsleep 600\n")
     needs = f"-A p -q prod -l select={len(NODES)},walltime=900,filesystems=flare -j oe -o {command.folder}"
     filling = pbs.run("qsub", *needs.split(), str(script)).strip()
     return lambda: pbs.run("qdel", filling) and None
-
-
-def names_of(command: Command) -> list[str]:
-    return [event["event"] for event in read_events(folder_of(command))] if folder_of(command).journal.is_dir() else []
-
-
-def said(command: Command) -> str:
-    return (command.folder / "driver.log").read_text()[-2000:]
-
-
-def require_one_job(command: Command, pbs: Pbs) -> None:
-    """Require that the conversion was carried out by one job alone, of which the journal has the id."""
-    assert receipt_of(command, "data").attempt == 1
-    (job_id,) = jobs_below(pbs, command.folder / "runs")
-    assert names_of(command).count("intent") == 1
-    assert {event["job_id"] for event in read_events(folder_of(command)) if event["event"] == "submitted"} == {job_id}

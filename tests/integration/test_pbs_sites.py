@@ -6,16 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
-from pbs.cluster import Pbs
-from pbs.world import environment
+from login import Login
 
 pytestmark = [pytest.mark.xdist_group("pbs"), pytest.mark.slow, pytest.mark.timeout(500)]
 
 
-def test_two_nodes_of_aurora_are_as_the_site_file_says(pbs: Pbs, tmp_path: Path) -> None:
-    command = Command(tmp_path, environment(pbs, tmp_path))
-    done = command("sites", "test", "aurora", "--into", tmp_path / "t", timeout=400, check=False)
+def test_two_nodes_of_aurora_are_as_the_site_file_says(aurora: Login, tmp_path: Path) -> None:
+    done = aurora("sites", "test", "aurora", "--into", tmp_path / "t", timeout=400, check=False)
     kept = json.loads((tmp_path / "config" / "campaign" / "sites" / "aurora.tested.json").read_text())
     checks = {check["name"]: check for check in kept["checks"]}
     assert [name for name, check in checks.items() if not check["ok"]] == [], done.stdout

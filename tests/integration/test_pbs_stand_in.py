@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from login import wait
 from pbs import cluster
 from pbs.bench import Place
 from pbs.cluster import Pbs, end_stale
 from pbs.conformance import CHECKS, carry_out
 from pbs.settings import NODES
-from slurm.world import wait
 
 from workflow.process import carriers, start_time
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Command
+from login import Command
 
 pytestmark = pytest.mark.timeout(600)
 SECRET, LOOPBACK = "sentinel-c4f1b0d2", "0100007F"

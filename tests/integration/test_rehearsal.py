@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from login import Command
 
 from workflow.draft import load_campaign
 from workflow.rehearsal.evidence import proofs

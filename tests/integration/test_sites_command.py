@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import yaml
-from conftest import Command
+from login import Command
 
 
 def test_a_test_of_this_machine_finds_it_as_its_file_says(campaign: Command, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from login import home_of, wait
 from slurm.cluster import Cluster
-from slurm.world import ended, home_of, job, row, wait, with_queue, with_scheduler
+from slurm.world import OVERLAY, ended, job, row, with_queue, with_scheduler
 
 from workflow.batch import scheduler
 from workflow.batch.scheduler import JobRow, JobState, Scheduler, this_job
@@ -23,7 +24,7 @@ WAITS = "while [ ! -e go ]; do sleep 0.1; done"
 
 @pytest.fixture
 def site(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home_of(tmp_path)))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home_of(OVERLAY, tmp_path)))
     return load_site("frontier")
 
 

@@ -14,13 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Command
+from login import Login, wait
 from slurm.cluster import Cluster
-from slurm.world import environment, wait, write_campaign
 
 from model.outcome import Cause, read_outcome
-from workflow.receipt import read_receipt
-from workflow.rundir import AttemptDir, RunDir
+from workflow.rundir import AttemptDir
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(580)]
 SEARCH = {
@@ -78,23 +76,16 @@ def record(attempt: AttemptDir) -> list[dict[str, Any]]:
     return [json.loads(line) for line in attempt.record.read_text().splitlines()]
 
 
-def test_a_search_outlives_a_black_hole_and_a_rank_that_stands_still(slurm: Cluster, tmp_path: Path) -> None:
-    frontier = Command(tmp_path, environment(slurm, tmp_path))
+def test_a_search_outlives_a_black_hole_and_a_rank_that_stands_still(frontier: Login, slurm: Cluster, tmp_path: Path) -> None:
     with black_hole(slurm, "n2", tmp_path):
-        driver = frontier.start("run", write_campaign(tmp_path, {"search": SEARCH}), "--plain")
-        folder = RunDir(tmp_path / "runs" / "pair")
-        attempt = folder.attempt("search", 1, 1)
-        try:
-            stopped = attempt.tasks / "trial-1"
-            wait((stopped / "checkpoints" / "last" / "meta.json").exists, 240, every=0.05)
-            stand_still(slurm, attempt, "trial-1")
-            assert driver.wait(420) == 0, (tmp_path / "driver.log").read_text()[-3000:]
-        finally:
-            driver.kill()
-            driver.wait()
+        driver = frontier.start("run", frontier.write({"search": SEARCH}), "--plain")
+        attempt = frontier.rundir.attempt("search", 1, 1)
+        stopped = attempt.tasks / "trial-1"
+        wait((stopped / "checkpoints" / "last" / "meta.json").exists, 240, every=0.05)
+        stand_still(slurm, attempt, "trial-1")
+        assert driver.wait(420) == 0, frontier.said
 
-    receipt = read_receipt(folder.stage_receipt("search"))
-    assert receipt is not None
+    receipt = frontier.receipt("search")
     assert (receipt.link, receipt.attempt) == (1, 1), "the allocation lived on"
     assert receipt.evidence["quarantined"] == ["n2"], "by votes: it answers every probe"
     assert [trial["status"] for trial in receipt.result["trials"]] == ["done"] * 3

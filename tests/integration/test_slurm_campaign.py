@@ -8,31 +8,16 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Command
+from login import Login, wait
 from slurm.cluster import Cluster
-from slurm.world import environment, wait, write_campaign
 
 from model.outcome import Cause, read_outcome
-from workflow.journal import read_events
-from workflow.receipt import Receipt, read_receipt
-from workflow.rundir import AttemptDir, RunDir
+from workflow.rundir import AttemptDir
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(500)]
-
-
-@pytest.fixture
-def frontier(slurm: Cluster, tmp_path: Path) -> Iterator[Command]:
-    """Give the command as a user of Frontier has it."""
-    command = Command(tmp_path, environment(slurm, tmp_path))
-    yield command
-    for process in command.started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
 
 
 TRAIN = {
@@ -44,17 +29,6 @@ TRAIN = {
     "backbone": {"name": "egnn", "hidden": 8, "layers": 1},
     "training": {"batch": 16, "layout": "branch", "checkpoint_every_s": 1},
 }
-
-
-def folder_of(command: Command) -> RunDir:
-    return RunDir(command.folder / "runs" / "pair")
-
-
-def receipt_of(command: Command, stage: str) -> Receipt:
-    receipt = read_receipt(folder_of(command).stage_receipt(stage))
-    assert receipt is not None
-    assert receipt.status == "done", receipt.message
-    return receipt
 
 
 def job_of(attempt: AttemptDir) -> str:
@@ -96,20 +70,20 @@ def require_four_ranks_on_two_nodes(attempt: AttemptDir) -> None:
         assert set(outcome.hosts) <= {f"n{number}" for number in range(1, 9)}
 
 
-def test_a_training_on_two_nodes_with_two_ranks_each(frontier: Command) -> None:
-    frontier("run", write_campaign(frontier.folder, {"train": TRAIN}), "--plain", timeout=400)
-    assert receipt_of(frontier, "train").result["epochs"] == 3
-    require_four_ranks_on_two_nodes(folder_of(frontier).attempt("train", 1, 1))
+def test_a_training_on_two_nodes_with_two_ranks_each(frontier: Login) -> None:
+    frontier("run", frontier.write({"train": TRAIN}), "--plain", timeout=400)
+    assert frontier.receipt("train").result["epochs"] == 3
+    require_four_ranks_on_two_nodes(frontier.rundir.attempt("train", 1, 1))
 
 
 @pytest.mark.parametrize("in_order", [True, False])
 def test_a_job_that_somebody_cancels_is_replaced_and_its_training_goes_on(
-    frontier: Command, slurm: Cluster, in_order: bool
+    frontier: Login, slurm: Cluster, in_order: bool
 ) -> None:
     """Its agent is given time to end in order, or none: either way no link is used up, and the only one is tried again."""
     slurm.configure(KillWait=120 if in_order else 5)
-    driver = frontier.start("run", write_campaign(frontier.folder, {"train": {**TRAIN, "epochs": 24}}), "--plain")
-    first = folder_of(frontier).attempt("train", 1, 1)
+    driver = frontier.start("run", frontier.write({"train": {**TRAIN, "epochs": 24}}), "--plain")
+    first = frontier.rundir.attempt("train", 1, 1)
     last = first.tasks / "train" / "checkpoints" / "last"
     wait((last / "meta.json").exists, 200)
     if in_order:
@@ -118,30 +92,13 @@ def test_a_job_that_somebody_cancels_is_replaced_and_its_training_goes_on(
         with standing_still(slurm, first):
             slurm.run("scancel", job_of(first))
             wait(lambda: state_of(slurm, first).startswith("CANCELLED"))
-    assert driver.wait(300) == 0, (frontier.folder / "driver.log").read_text()[-2000:]
-    done = receipt_of(frontier, "train")
-    again = folder_of(frontier).attempt("train", done.link, done.attempt)
+    assert driver.wait(300) == 0, frontier.said
+    done = frontier.receipt("train")
+    again = frontier.rundir.attempt("train", done.link, done.attempt)
     assert again != first
     assert done.result["epochs"] == 24
     assert yaml.safe_load((again.tasks / "train" / "config.yaml").read_text())["resume"] == str(last)
-    settled = [event for event in read_events(folder_of(frontier)) if event["event"] == "settled" and event["stage"] == "train"]
+    settled = frontier.events("settled", stage="train")
     assert [event["cause"] for event in settled] == [Cause.PREEMPTED if in_order else Cause.SCHEDULER, None], settled
     assert (done.link, first.receipt.exists()) == (1, in_order)
-    jobs = slurm.run("sacct", "-XPn", "-S", "now-1days", "-o", "JobName,State,WorkDir").splitlines()
-    ours = [line.split("|")[1].split()[0] for line in jobs if str(first.root.parents[1]) in line]
-    assert sorted(ours) == ["CANCELLED", "COMPLETED"]
-
-
-def test_a_driver_that_is_killed_finds_its_job_again(frontier: Command, slurm: Cluster) -> None:
-    file = write_campaign(frontier.folder, {"train": {**TRAIN, "epochs": 24}})
-    driver = frontier.start("run", file, "--plain")
-    first = folder_of(frontier).attempt("train", 1, 1)
-    wait((first.tasks / "train" / "metrics.jsonl").exists, 200)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    frontier("run", file, "--plain", timeout=300)
-    assert receipt_of(frontier, "train").attempt == 1
-    events = read_events(folder_of(frontier))
-    assert [event["event"] for event in events if event["event"] == "intent" and event["stage"] == "train"] == ["intent"]
-    jobs = slurm.run("sacct", "-XPn", "-S", "now-1days", "-o", "JobID,WorkDir").splitlines()
-    assert len([line for line in jobs if str(frontier.folder) in line]) == 2  # one for each stage
+    assert [job.state for job in frontier.accounts(frontier.rundir.stage("train"))] == ["cancelled", "done"]

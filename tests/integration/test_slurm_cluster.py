@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from login import wait
 from slurm import cluster as clusters
 from slurm.cluster import Cluster, end_stale
-from slurm.world import wait
 
 from workflow.process import start_time
 

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import Command
+from login import Login, wait
 from slurm.cluster import Cluster
-from slurm.world import environment, wait, write_campaign
 
 from model.outcome import Cause, read_outcome
-from workflow.journal import read_events
-from workflow.receipt import read_receipt
-from workflow.rundir import AttemptDir, RunDir
+from workflow.rundir import AttemptDir
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(580)]
-
-
-@pytest.fixture
-def frontier(slurm: Cluster, tmp_path: Path) -> Iterator[Command]:
-    command = Command(tmp_path, environment(slurm, tmp_path))
-    yield command
-    for process in command.started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
 
 
 def start_of(attempt: AttemptDir) -> dict[str, Any]:
@@ -69,9 +55,9 @@ TRAIN = {
 }
 
 
-def test_a_trials_node_dies_a_spare_steps_in_and_the_trial_goes_on(frontier: Command, slurm: Cluster) -> None:
-    driver = frontier.start("run", write_campaign(frontier.folder, {"search": SEARCH}), "--plain")
-    folder = RunDir(frontier.folder / "runs" / "pair")
+def test_a_trials_node_dies_a_spare_steps_in_and_the_trial_goes_on(frontier: Login, slurm: Cluster) -> None:
+    driver = frontier.start("run", frontier.write({"search": SEARCH}), "--plain")
+    folder = frontier.rundir
     attempt = folder.attempt("search", 1, 1)
     wait(lambda: len(tasks(attempt)) >= 2 and all(has_checkpoint(task) for task in tasks(attempt)[:2]), 240)
     first = start_of(attempt)["nodes"][0]
@@ -79,10 +65,9 @@ def test_a_trials_node_dies_a_spare_steps_in_and_the_trial_goes_on(frontier: Com
     assert not set(places[tasks(attempt)[0]]) & set(places[tasks(attempt)[1]]), "side by side on nodes of their own"
     victim, (node,) = next((task, nodes) for task, nodes in places.items() if first not in nodes)
     slurm.kill(node)
-    assert driver.wait(420) == 0, (frontier.folder / "driver.log").read_text()[-3000:]
+    assert driver.wait(420) == 0, frontier.said
 
-    receipt = read_receipt(folder.stage_receipt("search"))
-    assert receipt is not None
+    receipt = frontier.receipt("search")
     assert (receipt.link, receipt.attempt) == (1, 1), "the allocation lived on"
     assert list(receipt.evidence["quarantined"]) == [node]
     trials = {trial["id"]: trial for trial in receipt.result["trials"]}
@@ -97,9 +82,9 @@ def test_a_trials_node_dies_a_spare_steps_in_and_the_trial_goes_on(frontier: Com
     assert yaml.safe_load((new / "config.yaml").read_text())["resume"] == str(old / "checkpoints" / "last")
 
 
-def test_the_first_node_dies_and_another_job_goes_on(frontier: Command, slurm: Cluster) -> None:
-    driver = frontier.start("run", write_campaign(frontier.folder, {"train": TRAIN}), "--plain")
-    folder = RunDir(frontier.folder / "runs" / "pair")
+def test_the_first_node_dies_and_another_job_goes_on(frontier: Login, slurm: Cluster) -> None:
+    driver = frontier.start("run", frontier.write({"train": TRAIN}), "--plain")
+    folder = frontier.rundir
     attempt = folder.attempt("train", 1, 1)
     wait(lambda: any(has_checkpoint(task) for task in tasks(attempt)), 240)
     began = start_of(attempt)
@@ -107,12 +92,10 @@ def test_the_first_node_dies_and_another_job_goes_on(frontier: Command, slurm: C
     died = time.monotonic()
     wait(lambda: folder.attempt("train", 1, 2).start.exists(), 240)
     print(f"another agent started {time.monotonic() - died:.0f} s after the death of the first")
-    assert driver.wait(300) == 0, (frontier.folder / "driver.log").read_text()[-3000:]
+    assert driver.wait(300) == 0, frontier.said
 
-    receipt = read_receipt(folder.stage_receipt("train"))
-    assert receipt is not None
-    assert (receipt.status, receipt.attempt) == ("done", 2)
-    (lost, _) = [e for e in read_events(folder) if e["event"] == "settled" and e["stage"] == "train"]
+    assert frontier.receipt("train").attempt == 2
+    lost, _ = frontier.events("settled", stage="train")
     assert lost["cause"] == Cause.NODE_FAILURE, lost
     state = slurm.run("sacct", "-XPn", "-j", str(began["job_id"]), "-o", "State").strip()
     assert state.startswith(("CANCELLED", "NODE_FAIL")), state

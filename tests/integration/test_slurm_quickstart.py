@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Command
-from slurm.cluster import Cluster
-from slurm.world import environment
+from login import ROOT, Login
 
 from model.outcome import Cause, read_outcome
 from workflow.receipt import read_receipt, verify
@@ -19,17 +17,17 @@ pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.slow, pytest.mark.ti
 STAGES = ("data", "painn", "egnn", "best", "train/1", "lead", "finetune", "blend", "screen")
 
 
-def test_the_quickstart_from_empty_data_to_a_ranking_on_slurm(slurm: Cluster, tmp_path: Path) -> None:
-    command = Command(tmp_path, environment(slurm, tmp_path, node={"devices": 1, "cores": 1}))
+@pytest.mark.parametrize("frontier", [{"node": {"devices": 1, "cores": 1}}], indirect=True)
+def test_the_quickstart_from_empty_data_to_a_ranking_on_slurm(frontier: Login, tmp_path: Path) -> None:
     make = [sys.executable, "-m", "model.data.quickstart", "quickstart-data"]
-    subprocess.run(make, cwd=tmp_path, env=command.environment, check=True, timeout=900)
+    subprocess.run(make, cwd=tmp_path, env=frontier.environment, check=True, timeout=900)
     file = tmp_path / "quickstart.yaml"
     text = (ROOT / "campaigns" / "quickstart.yaml").read_text().replace('"../', '"')
     for seconds, minutes in {"00:00:45": "00:04:00", "00:01:10": "00:06:00"}.items():  # Slurm counts whole minutes
         assert seconds in text
         text = text.replace(seconds, minutes)
     file.write_text(text)
-    command("run", file, "--site", "frontier", "--plain", timeout=3000)
+    frontier("run", file, "--site", "frontier", "--plain", timeout=3000)
 
     folder = RunDir(tmp_path / "runs" / "quickstart")
     receipts = {key: read_receipt(folder.stage_receipt(key)) for key in STAGES}

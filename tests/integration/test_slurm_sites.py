@@ -6,16 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
-from slurm.cluster import Cluster
-from slurm.world import environment
+from login import Login
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(400)]
 
 
-def test_two_nodes_of_slurm_are_as_the_site_file_says(slurm: Cluster, tmp_path: Path) -> None:
-    command = Command(tmp_path, environment(slurm, tmp_path))
-    done = command("sites", "test", "frontier", "--into", tmp_path / "t", timeout=380, check=False)
+def test_two_nodes_of_slurm_are_as_the_site_file_says(frontier: Login, tmp_path: Path) -> None:
+    done = frontier("sites", "test", "frontier", "--into", tmp_path / "t", timeout=380, check=False)
     kept = json.loads((tmp_path / "config" / "campaign" / "sites" / "frontier.tested.json").read_text())
     checks = {check["name"]: check for check in kept["checks"]}
     assert [name for name, check in checks.items() if not check["ok"]] == [], done.stdout

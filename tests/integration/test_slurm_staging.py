@@ -13,15 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Command
+from login import Login, home_of
 from slurm.cluster import Cluster
-from slurm.world import ended, home_of, job, write_campaign
-from slurm.world import environment as in_world
+from slurm.world import OVERLAY, ended, job
 
 from workflow import environment
 from workflow.batch import scheduler
 from workflow.environment import closure
-from workflow.rundir import RunDir
 from workflow.site import load_site
 
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(240)]
@@ -33,7 +31,7 @@ def staged(
     slurm: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch, path: str = "", archive: str = ""
 ) -> tuple[dict[str, Any], list[Path]]:
     """Run a job on three nodes that brings two files, or an archive, to them; give what it told, and the folder on each node."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home_of(folder, node={"broadcast_mb": 1.0})))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home_of(OVERLAY, folder, node={"broadcast_mb": 1.0})))
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests'}")
     site, campaign = load_site("frontier"), folder / "campaign"
     campaign.mkdir()
@@ -104,11 +102,11 @@ def test_an_environment_is_broadcast_checked_and_unpacked_on_every_node(
 
 
 @pytest.mark.slow
-def test_what_has_no_room_on_the_nodes_is_read_where_it_lies(slurm: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("frontier", [{"node": {"local_gb": 1e-6}}], indirect=True)
+def test_what_has_no_room_on_the_nodes_is_read_where_it_lies(frontier: Login) -> None:
     train = {"kind": "train", "needs": ["data"], "nodes": 1, "walltime": "00:10:00", "epochs": 1, "backbone": "egnn"}
-    command = Command(tmp_path, in_world(slurm, tmp_path, node={"local_gb": 1e-6}))
-    command("run", write_campaign(tmp_path, {"train": train}), "--plain", timeout=220)
-    folder = RunDir(tmp_path / "runs" / "pair")
+    frontier("run", frontier.write({"train": train}), "--plain", timeout=220)
+    folder = frontier.rundir
     for task in ("train", "test"):
         config = yaml.safe_load((folder.attempt("train", 1, 1).tasks / task / "config.yaml").read_text())
         stores = [Path(branch["store"]) for branch in config["branches"].values()]

@@ -72,7 +72,7 @@ def read_ids(command: str, arguments: list[str], flags: str, valued: str = "") -
 READERS = {
     "qsub": submission.read,
     "qstat": lambda arguments: read_ids("qstat", arguments, "xf", "F"),
-    "qdel": lambda arguments: read_ids("qdel", arguments, ""),
+    "qdel": lambda arguments: read_ids("qdel", arguments, "x"),
     "qsig": lambda arguments: read_ids("qsig", arguments, "", "s"),
     "qhold": lambda arguments: read_ids("qhold", arguments, ""),
     "qrls": lambda arguments: read_ids("qrls", arguments, ""),

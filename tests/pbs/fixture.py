@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from login import Login, System
 
 from pbs.cluster import Pbs, missing
 from pbs.settings import Settings
+from pbs.world import system_of
 
 EVIDENCE = Path(__file__).parents[2] / "build" / "pbs-evidence.json"
 SETTINGS = Settings(notice_s=1.0, kill_delay_s=2.0, session_s=0.4, ending_s=0.2, vanish_s=1.0)
@@ -38,3 +40,16 @@ def pbs(pbs_server: Pbs, monkeypatch: pytest.MonkeyPatch) -> Pbs:
     for name, value in pbs_server.environment.items():
         monkeypatch.setenv(name, value)
     return pbs_server
+
+
+@pytest.fixture(scope="session")
+def pbs_system(pbs_server: Pbs) -> System:
+    """Give it as the batch system of a facility, for tests that run on any."""
+    return system_of(pbs_server)
+
+
+@pytest.fixture
+def aurora(pbs: Pbs, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Login]:
+    """Give the command as a user of Aurora has it, with other keys of the site where a test gives them."""
+    with system_of(pbs).login(tmp_path, **getattr(request, "param", {})) as login:
+        yield login

@@ -208,7 +208,7 @@ class Server:
 
     def _each(self, request: dict[str, Any], act: Callable[[Job, dict[str, str]], None]) -> str:
         for each in request["ids"]:
-            act(self._job(each, ended_too=False), request["options"])
+            act(self._job(each, ended_too="x" in request["options"]), request["options"])
         return ""
 
     def _job(self, name: str, *, ended_too: bool) -> Job:
@@ -221,6 +221,9 @@ class Server:
         return job
 
     def _delete(self, job: Job, options: dict[str, str]) -> None:
+        if job.state.is_final:  # with -x: its history
+            del self._model.jobs[job.id]
+            return
         self._model.cancel(job.id)
         self._records[job.id].changed = self._model.now
 

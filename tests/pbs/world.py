@@ -1,35 +1,49 @@
-"""What tests on the stand-in share: the site, its commands for a user, jobs of the campaigns at work."""
+"""What tests on the stand-in share: the site, and its books."""
 
 from __future__ import annotations
 
-import os
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
+from login import Account, System
 
 from pbs.cluster import Pbs
-from workflow.site import merge
 
 OVERLAY = Path(__file__).with_name("aurora.yaml")
+_DELETED = 91
 
 
-def home_of(folder: Path, **changes: dict[str, object]) -> Path:
-    """Write the overlay as a user would, with further `changes` by section; give the folder for `XDG_CONFIG_HOME`."""
-    sites = folder / "config" / "campaign" / "sites"
-    sites.mkdir(parents=True)
-    (sites / "aurora.yaml").write_text(yaml.safe_dump(merge(yaml.safe_load(OVERLAY.read_text()), changes)))
-    return folder / "config"
-
-
-def environment(pbs: Pbs, folder: Path, **changes: dict[str, object]) -> dict[str, str]:
-    """Return the environment in which the `campaign` command meets the stand-in as Aurora."""
-    root = Path(__file__).parents[2]
-    own = {"XDG_CONFIG_HOME": str(home_of(folder, **changes)), "PYTHONPATH": f"{root}:{root / 'tests'}", "OMP_NUM_THREADS": "1"}
-    return {**os.environ, **pbs.environment, **own}
+def system_of(pbs: Pbs) -> System:
+    """Return the stand-in as the Aurora of a user on its login node."""
+    return System(OVERLAY, pbs.environment, "qsub", "qdel", partial(accounts_of, pbs), partial(forgotten, pbs))
 
 
 def jobs_below(pbs: Pbs, folder: Path) -> dict[str, dict[str, Any]]:
     """Return the jobs that were handed in from below a folder, oldest first."""
-    jobs = {job_id: job for job_id, job in pbs.jobs().items() if job["Variable_List"]["PBS_O_WORKDIR"].startswith(f"{folder}/")}
+    jobs = {name: job for name, job in pbs.jobs().items() if Path(job["Variable_List"]["PBS_O_WORKDIR"]).is_relative_to(folder)}
     return dict(sorted(jobs.items(), key=lambda pair: int(pair[0].partition(".")[0])))
+
+
+def accounts_of(pbs: Pbs, folder: Path) -> list[Account]:
+    """Return what the server tells of the jobs that were handed in below a folder, oldest first."""
+    return [_account(name, job) for name, job in jobs_below(pbs, folder).items()]
+
+
+def _account(job_id: str, job: dict[str, Any]) -> Account:
+    over = job["job_state"] == "F"
+    how = "cancelled" if job["substate"] == _DELETED else "done" if job.get("Exit_status") == 0 else "failed"
+    where = Path(job["Variable_List"]["PBS_O_WORKDIR"])
+    nodes = int(job["Resource_List"]["nodect"])
+    times = [_time(job[name]) if name in job else None for name in ("stime", "obittime")]
+    return Account(job_id, str(job["Job_Name"]), where, how if over else "open", nodes, times[0], times[1] if over else None)
+
+
+def _time(text: str) -> float:
+    return time.mktime(time.strptime(text, "%a %b %d %H:%M:%S %Y"))
+
+
+def forgotten(pbs: Pbs, job_id: str) -> None:
+    """Let the server forget an ended job: its history is deleted."""
+    pbs.run("qdel", "-x", job_id)

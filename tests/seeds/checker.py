@@ -8,12 +8,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.outcome import Status
-from workflow import budget, chain
-from workflow.errors import StageError
+from promises import decisions_follow, ends_are_told, is_approved, outputs_stand
+
+from workflow import budget
 from workflow.journal import read_events
 from workflow.ledger import Ledger
-from workflow.receipt import Receipt, read_receipt, verify
 from workflow.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -29,8 +28,9 @@ def broken(world: World) -> list[str]:
     if not rundir.journal.is_dir():
         return list(world.truth.broken)
     events = read_events(rundir)
-    checks = (_r1, _r2, _r3, _r4, _r5, _r6, _r7, _r9, _r10, _r11, _liveness)
-    return [*world.truth.broken, *(each for check in checks for each in check(world, events))]
+    checks = (_r1, _r2, _r3, _r4, _r6, _r9, _r10, _r11, _liveness)
+    of_files = [*outputs_stand(world.folder, events), *decisions_follow(world.campaign, events)]
+    return [*world.truth.broken, *of_files, *(each for check in checks for each in check(world, events))]
 
 
 def _r1(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
@@ -83,17 +83,6 @@ def _r4(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
             yield f"R4 job {job.id} held its nodes for {idle_s:.0f} s though {stage} was done"
 
 
-def _r5(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
-    """What a receipt of a stage that is done lists stands as it says."""
-    for key, entry in Ledger(events).stages.items():
-        if entry.state == "done":
-            receipt = read_receipt(RunDir(world.folder).stage_receipt(key))
-            if receipt is None:
-                yield f"R5 {key} is done without a receipt"
-            else:
-                yield from _faults_of(world, key, receipt)
-
-
 def _r6(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
     """While the batch system does not answer, only files change what is known: a receipt, or a person's wish."""
     begin, end = world.batch.outage
@@ -106,32 +95,12 @@ def _r6(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
             yield f"R6 {line['event']} of {line.get('token')} in the outage: {line}"
 
 
-def _r7(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
-    """The same records give the same decisions: each attempt follows from the record before it."""
-    specs = {instance.key: instance.spec for instance in world.campaign.instances()}
-    ledger = Ledger([])
-    for line in events:
-        if line["event"] == "intent":
-            entry, spec = ledger.stage(line["stage"]), specs[line["stage"]]
-            step, ahead = chain.next_step(entry, spec), chain.link_ahead(entry, spec)
-            lawful = [(step.link, step.attempt)] if step.do == "launch" else []
-            lawful += [(ahead[0], chain.next_number(entry, ahead[0]))] if ahead else []
-            if (line["link"], line["attempt"]) not in lawful:
-                yield f"R7 {line['stage']} {line['link']}.{line['attempt']} does not follow from the record, which says {lawful}"
-        ledger.apply(line)
-
-
 def _r9(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
-    """Cost never exceeds what is approved without asking: no intent beyond it, by a fold of the journal up to there."""
-    limit, ledger = world.campaign.header.budget, Ledger([])
+    """Cost never exceeds what is approved without asking: neither by the journal, nor by what was really used."""
+    limit, ledger = world.campaign.header.budget, Ledger(events)
+    yield from is_approved(world.campaign, events)
     if limit is None:
         return
-    for line in events:
-        ledger.apply(line)
-        if line["event"] == "intent":
-            approved, spent = budget.approved(limit, ledger) or 0.0, _reserved(ledger)
-            if spent > approved + 1e-6:
-                yield f"R9 {spent:.2f} node-hours used or reserved of {approved:.2f} at the intent of {line['stage']}"
     # What never leaves its last state holds no nodes: a facility does not charge it.
     known = sum(_really_used(job) for job in world.truth.jobs if job.id not in world.truth.endless)
     beyond = _cost_of_twins(world) + _cost_of_overrun(world)
@@ -142,16 +111,8 @@ def _r9(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
 
 def _r10(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
     """Every end has a cause class and the evidence for it, and the evidence is true."""
-    for line in events:
-        if line["event"] == "stage" and line["state"] == "failed" and not line.get("cause"):
-            yield f"R10 {line['stage']} failed without a cause"
-        if line["event"] != "settled":
-            continue
-        if not line["evidence"].get("by") or not line["evidence"].get("row"):
-            yield f"R10 {line['token']} ended without evidence"
-        wanted = line["cause"] is not None or line["status"] != Status.FAILED.value or line["message"].startswith("cancelled")
-        if not wanted:
-            yield f"R10 {line['token']} failed without a cause: {line['message']}"
+    yield from ends_are_told(events)
+    for line in (each for each in events if each["event"] == "settled"):
         told = line["evidence"].get("state")
         job = next((job for job in world.truth.jobs if job.id == line["evidence"].get("job_id")), None)
         if told is not None and job is not None and job.state.value != told and job.runs <= 1 and not job.lingers:
@@ -184,13 +145,6 @@ def _liveness(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
         yield f"it does not end: {states}"
 
 
-def _faults_of(world: World, key: str, receipt: Receipt) -> Iterator[str]:
-    try:
-        verify(world.folder, receipt.outputs)
-    except StageError as error:
-        yield f"R5 {key} is done, but {error.what}"
-
-
 def _folder(world: World, entry: Any) -> Path:
     return RunDir(world.folder).attempt(entry.stage, entry.link, entry.number).root
 
@@ -204,16 +158,6 @@ def _unwanted(events: list[dict[str, Any]]) -> set[str]:
     keys = {line["stage"] for line in events if line["event"] == "cancel_requested"}
     keys |= {line["stage"] for line in events if line["event"] == "stage" and line["state"] in ("failed", "cancelled", "done")}
     return {line["token"] for line in events if line["event"] == "intent" and line["stage"] in keys}
-
-
-def _reserved(ledger: Ledger) -> float:
-    """Return what all jobs may have cost: those whose end is not proven at full walltime."""
-    jobs = [(e.reserved, used) for e in ledger.by_token.values() for used in (e.used, *_beside(e))]
-    return sum(reserved if used is None else used for reserved, used in jobs)
-
-
-def _beside(entry: Any) -> list[float | None]:
-    return [used for job_id, used in entry.beside.items() if job_id != entry.job_id]
 
 
 def _really_used(job: Job) -> float:

@@ -22,7 +22,10 @@ from pathlib import Path
 from slurm.configuration import ACCOUNT, PARTITION, Layout, free_ports
 from workflow.process import ProcessId, pids, start_time, stat
 
-PROGRAMS = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "srun", "sbcast", "sacct")
+PROGRAMS = (
+    *("munged", "mariadb", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd"),
+    *("sbatch", "srun", "sbcast", "sacct"),
+)
 SYSTEM = ("unshare", "setpriv", "mount", "hostname")
 _SPACES = ("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
 _PREFIX = "campaign-slurm-"
@@ -181,6 +184,11 @@ class Cluster:
         """Return version and jobs, as Slurm itself tells them."""
         rows = [line.split("|") for line in self.run("sacct", "-aXPn", "-S", "now-1days", "-o", "JobID,State").splitlines()]
         return {"version": self.run("sinfo", "-V").strip(), "jobs": [{"job_id": job, "state": state} for job, state in rows]}
+
+    def books(self, statement: str) -> list[list[str]]:
+        """Let the database of accounting carry out a statement; return rows of fields."""
+        where = (f"--socket={self._layout.database_socket}", "--user=root", "--batch", "--skip-column-names", "accounting")
+        return [line.split("\t") for line in self.run("mariadb", "--no-defaults", *where, "--execute", statement).splitlines()]
 
     def _start_all(self) -> None:
         self._start_daemon("munged")

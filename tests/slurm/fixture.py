@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from login import Login, System
 
 from slurm.cluster import Cluster, missing
+from slurm.world import system_of
 
 EVIDENCE = Path(__file__).parents[2] / "build" / "slurm-evidence.json"
 
@@ -36,3 +38,16 @@ def slurm(slurm_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     for name, value in slurm_cluster.environment.items():
         monkeypatch.setenv(name, value)
     return slurm_cluster
+
+
+@pytest.fixture(scope="session")
+def slurm_system(slurm_cluster: Cluster) -> System:
+    """Give it as the batch system of a facility, for tests that run on any."""
+    return system_of(slurm_cluster)
+
+
+@pytest.fixture
+def frontier(slurm: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Login]:
+    """Give the command as a user of Frontier has it, with other keys of the site where a test gives them."""
+    with system_of(slurm).login(tmp_path, **getattr(request, "param", {})) as login:
+        yield login

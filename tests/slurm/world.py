@@ -1,34 +1,48 @@
-"""What tests on the cluster share: the site, jobs of a line or two, patience."""
+"""What tests on the cluster share: the site, its books, jobs of a line or two."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-import yaml
+from login import Account, System, wait
 
 from slurm.cluster import Cluster
 from workflow.batch.scheduler import JobRow, JobSpec, Scheduler, directives
-from workflow.site import Site, merge
+from workflow.site import Site
 
 OVERLAY = Path(__file__).with_name("frontier.yaml")
+_STATE, _COMPLETE, _CANCELLED = 0xFF, 3, 4  # slurm.h: enum job_states, and its mask
 
 
-def home_of(folder: Path, **changes: dict[str, object]) -> Path:
-    """Write the overlay as a user would, with further `changes` by section; give the folder for `XDG_CONFIG_HOME`."""
-    sites = folder / "config" / "campaign" / "sites"
-    sites.mkdir(parents=True)
-    (sites / "frontier.yaml").write_text(yaml.safe_dump(merge(yaml.safe_load(OVERLAY.read_text()), changes)))
-    return folder / "config"
+def system_of(cluster: Cluster) -> System:
+    """Return the cluster as the Frontier of a user on its login node."""
+    accounts, forget = partial(accounts_of, cluster), partial(forgotten, cluster)
+    return System(OVERLAY, cluster.environment, "sbatch", "scancel", accounts, forget)
 
 
-def environment(cluster: Cluster, folder: Path, **changes: dict[str, object]) -> dict[str, str]:
-    """Return the environment in which the `campaign` command meets the cluster as Frontier."""
-    root = Path(__file__).parents[2]
-    own = {"XDG_CONFIG_HOME": str(home_of(folder, **changes)), "PYTHONPATH": f"{root}:{root / 'tests'}", "OMP_NUM_THREADS": "1"}
-    return {**os.environ, **cluster.environment, **own}
+def accounts_of(cluster: Cluster, folder: Path) -> list[Account]:
+    """Return what accounting has of the jobs that were handed in below a folder, oldest first.
+
+    Its books themselves are read: `sacct` does not show a job that was cancelled before it became eligible.
+    """
+    fields = "id_job, job_name, work_dir, state, nodes_alloc, time_start, time_end"
+    rows = [_account(*row) for row in cluster.books(f"select {fields} from tests_job_table where deleted = 0 order by id_job")]
+    return [row for row in rows if row.folder.is_relative_to(folder)]
+
+
+def _account(job_id: str, name: str, workdir: str, state: str, nodes: str, began: str, ended: str) -> Account:
+    over, given = int(ended) > 0, int(nodes) > 0
+    how = {_COMPLETE: "done", _CANCELLED: "cancelled"}.get(int(state) & _STATE, "failed") if over else "open"
+    times = (float(began) if int(began) and given else None, float(ended) if over else None)
+    return Account(job_id, name, Path(workdir), how, int(nodes), *times)
+
+
+def forgotten(cluster: Cluster, job_id: str) -> None:
+    """Let the controller forget an ended job, as it does by itself in time, and take it out of accounting."""
+    wait(lambda: job_id not in cluster.run("squeue", "-h", "-t", "all", "-o", "%i").split(), 120, every=1)
+    cluster.books(f"delete from tests_job_table where id_job={int(job_id)}")
 
 
 def job(
@@ -54,14 +68,6 @@ def row(batch: Scheduler, job_id: str) -> JobRow:
     return next(each for each in batch.snapshot().rows if each.job_id == job_id)
 
 
-def wait(condition: Callable[[], bool], seconds: float = 60.0, every: float = 0.3) -> None:
-    """Wait for something to come to pass."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(every)
-
-
 def ended(batch: Scheduler, job_id: str, seconds: float = 60.0) -> JobRow:
     """Wait for the end of a job."""
     wait(lambda: row(batch, job_id).state.is_final, seconds)
@@ -77,33 +83,3 @@ def with_queue(site: Site, options: Mapping[str, str]) -> Site:
     """Return a site whose first queue is called otherwise by the batch system."""
     queue = site.queues[0].model_copy(update={"name": "bin5", "options": dict(options), "min_nodes": 1, "max_nodes": 9999})
     return site.model_copy(update={"queues": (queue,)})
-
-
-def write_campaign(
-    folder: Path, stages: dict[str, dict[str, object]], site: str = "frontier", names: tuple[str, ...] = ("a", "b")
-) -> Path:
-    """Write a campaign of small branches, their conversion and `stages`; give its file."""
-    for name in names:
-        (folder / f"{name}.xyz").write_text(frames(48))
-    branches = {name: {"reader": "extxyz", "path": f"{name}.xyz", "options": {"identity": "molecule"}} for name in names}
-    data = {"kind": "convert", "nodes": 1, "walltime": "00:10:00"}
-    file = folder / "pair.yaml"
-    fields = {"name": "pair", "site": site, "branches": branches, "stages": {"data": data, **stages}}
-    file.write_text(yaml.safe_dump(fields, sort_keys=False))
-    return file
-
-
-def frames(count: int) -> str:
-    """Return hydrogen molecules of different lengths, each a molecule of its own for the splits."""
-    header = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:forces:R:3 energy={} pbc="F F F" molecule=m{}'
-    lines = []
-    for number in range(count):
-        length = 0.6 + 0.4 * number / count
-        pull = 3.0 * (length - 0.75)
-        lines += [
-            "2",
-            header.format(-1 + 1.5 * (length - 0.75) ** 2, number),
-            f"H 0 0 0 0 0 {pull}",
-            f"H 0 0 {length} 0 0 {-pull}",
-        ]
-    return "\n".join(lines) + "\n"

@@ -8,7 +8,10 @@ import threading
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, by a job that knows the package alone
+
 from model.outcome import Cause, Status, write_json
+from toy.deeds import begun
 from workflow.receipt import Receipt, read_receipt, vouch, write_receipt
 from workflow.request import Request, read_request
 from workflow.rundir import AttemptDir
@@ -26,10 +29,7 @@ def main() -> None:
         return
     write_json(attempt.start, {"job_id": os.environ["LOCAL_JOB_ID"]})
     threading.Thread(target=beat, args=(attempt,), daemon=True).start()
-    campaign = Path(request.campaign)
-    number = record(campaign / "executions.log", request)
-    plan = request.spec["plan"]
-    act(plan[min(number, len(plan)) - 1], attempt, request)
+    act(begun(Path(request.campaign), request), attempt, request)
 
 
 def beat(attempt: AttemptDir) -> None:
@@ -38,13 +38,6 @@ def beat(attempt: AttemptDir) -> None:
         write_json(attempt.heartbeat, {"count": count})
         count += 1
         time.sleep(0.1)
-
-
-def record(log: Path, request: Request) -> int:
-    """Append one line; return how many executions this stage has had."""
-    with open(log, "a") as file:
-        file.write(f"{request.stage} {request.link} {request.attempt} {request.token} {os.getpid()}\n")
-    return sum(line.split()[0] == request.stage for line in log.read_text().splitlines())
 
 
 def act(what: str, attempt: AttemptDir, request: Request) -> None:

@@ -24,19 +24,27 @@ from workflow.site import load_site
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+AGENT = HERE / "agent.py"
 
 
-def install() -> None:
-    """Make the toy kinds known to this process, and its jobs run the toy agent."""
+def know_kinds() -> bool:
+    """Make the toy kinds known to this process; say whether they were not yet."""
     if str(HERE / "kinds") in workflow.stages.__path__:
-        return
+        return False
     workflow.stages.__path__.append(str(HERE / "kinds"))
     kinds = workflow.campaign.stage_kinds
     workflow.campaign.stage_kinds = lambda: sorted([*kinds(), "toy", "choose"])
+    return True
+
+
+def install(agent: Path = AGENT) -> None:
+    """Make the toy kinds known to this process, and its jobs run another agent than the real one."""
+    if not know_kinds():
+        return
     text = workflow.attempts.script_text
 
     def toy_script(*args: Any, **options: Any) -> str:
-        return text(*args, **options).replace("-m workflow.allocation.agent", str(HERE / "agent.py"))
+        return text(*args, **options).replace("-m workflow.allocation.agent", str(agent))
 
     workflow.attempts.script_text = toy_script
 
@@ -82,7 +90,7 @@ def killed_at(folder: Path, point: str, nth: int = 1) -> bool:
 
 def signalled_at(folder: Path, point: str, nth: int, name: str) -> subprocess.Popen[str]:
     """Start a driver that sends itself a signal the nth time it passes `point`."""
-    command = [sys.executable, "-m", "toy.killed", str(folder / "toy.yaml"), point, str(nth), name]
+    command = [sys.executable, "-m", "dying", str(folder / "toy.yaml"), point, str(nth), name]
     environment = {
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
         "CAMPAIGN_SITES": str(folder / "sites"),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from slurm.world import OVERLAY, home_of
+from login import home_of
+from slurm.world import OVERLAY
 
 from workflow.site import load_site
 
@@ -36,7 +37,7 @@ def test_the_overlay_changes_sizes_and_drops_gpus_only(tmp_path: Path, monkeypat
     monkeypatch.delenv("CAMPAIGN_SITES", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     plain = flat(load_site("frontier").model_dump(mode="json"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home_of(tmp_path)))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home_of(OVERLAY, tmp_path)))
     here = flat(load_site("frontier").model_dump(mode="json"))
     assert plain.keys() == here.keys()
     changed = {key for key in plain if plain[key] != here[key]}
@@ -49,7 +50,7 @@ def test_the_overlays_queues_are_frontiers_with_fewer_nodes(tmp_path: Path, monk
     monkeypatch.delenv("CAMPAIGN_SITES", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     plain = {queue.name: queue for queue in load_site("frontier").queues}
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home_of(tmp_path)))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home_of(OVERLAY, tmp_path)))
     for queue in load_site("frontier").queues:
         theirs = plain[queue.name]
         assert (queue.options, queue.asked_for, queue.chains) == (theirs.options, theirs.asked_for, theirs.chains)
