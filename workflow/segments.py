@@ -87,8 +87,17 @@ def _missing(folder: Path, epoch: int, why: str) -> JournalError:
 
 
 def epochs(folder: Path) -> list[int]:
-    """Return the numbers of all segments."""
-    return sorted(int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdigit())
+    """Return the numbers of all segments.
+
+    Raises:
+        JournalError: One is no file: to pass it over would drop what a driver has done.
+    """
+    found = sorted((int(path.stem), path) for path in folder.glob("*.jsonl") if path.stem.isdigit())
+    for epoch, path in found:
+        if not path.is_file():
+            why = f"is a link that leads nowhere ({path.readlink()})" if path.is_symlink() else "is no file"
+            raise _missing(folder, epoch, why)
+    return [epoch for epoch, _ in found]
 
 
 def segment_path(folder: Path, epoch: int) -> Path:

@@ -101,6 +101,6 @@ def test_a_planted_segment_is_not_written_through(home: Path) -> None:
     assert drive(campaign_of(home, {"a": {}})) == 0
     outside = home / "outside"
     (RunDir(home / "run").journal / "2.jsonl").symlink_to(outside)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(JournalError, match="leads nowhere"):
         drive(campaign_of(home, {"a": {}}))
     assert not outside.exists()

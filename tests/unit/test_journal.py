@@ -243,6 +243,19 @@ def test_a_shortened_segment_is_refused_and_nothing_is_made(tmp_path: Path) -> N
         read_events(RunDir(tmp_path))
 
 
+@pytest.mark.parametrize("what", ["link", "folder"])
+def test_a_segment_that_is_no_file_is_named_and_nothing_is_made(tmp_path: Path, what: str) -> None:
+    Journal.take(RunDir(tmp_path), PERIODS).close()
+    second = tmp_path / "journal" / "2.jsonl"
+    second.symlink_to(tmp_path / "gone") if what == "link" else second.mkdir()
+    for look in (lambda: read_events(RunDir(tmp_path)), lambda: is_driven(RunDir(tmp_path))):
+        with pytest.raises(JournalError, match="segment 2 of the journal is"):
+            look()
+    with pytest.raises(JournalError, match=r"leads nowhere \(.*gone\)" if what == "link" else "is no file"):
+        Journal.take(RunDir(tmp_path), PERIODS)
+    assert sorted(path.name for path in second.parent.glob("*.jsonl")) == ["1.jsonl", "2.jsonl"]
+
+
 def test_of_many_that_take_at_once_one_wins(tmp_path: Path) -> None:
     killed_driver(tmp_path, "pass")
     won: list[Journal] = []
