@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,8 +57,22 @@ def test_pals_reads_its_hosts_from_a_file(on_path: Path) -> None:
 def test_virtual_nodes_get_a_section_each(on_path: Path) -> None:
     argv = launcher("mpiexec").argv(placement(on_path), ["x", "y"])
     section = "-env LOCAL_NODE {} -n 8 x y"
-    assert " ".join(argv[5:]) == f"{section.format('a')} : {section.format('b')}"
+    assert " ".join(argv[7:]) == f"{section.format('a')} : {section.format('b')}"
     assert argv[0] == str(on_path / "mpiexec")
+
+
+@pytest.mark.parametrize("nodes", ["x1\nx2\n", None])
+def test_virtual_nodes_inside_a_batch_job_stay_on_this_machine(tmp_path: Path, nodes: str | None) -> None:
+    """MPICH reads the node file of a PBS job wherever it finds itself in one, and ends where that cannot be read."""
+    file = tmp_path / "nodes"
+    if nodes is not None:
+        file.write_text(nodes)
+    job = {"PBS_JOBID": "1.x", "PBS_ENVIRONMENT": "PBS_BATCH", "PBS_NODEFILE": str(file)}
+    place = Placement(("a", "b"), 2, 1, 0, tmp_path)
+    argv = launcher("mpiexec").argv(place, ["sh", "-c", "echo $LOCAL_NODE $PMI_RANK $PMI_HOSTNAME"])
+    done = subprocess.run(argv, env={**os.environ, **job}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == [f"{'ab'[rank // 2]} {rank} localhost" for rank in range(4)]
 
 
 def test_the_program_beside_our_interpreter_comes_first(on_path: Path) -> None:

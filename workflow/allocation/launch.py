@@ -180,10 +180,11 @@ def setting_of(site: Site, local: str, job_id: str) -> Setting:
 
 LAUNCHERS = {
     # MPICH's Hydra starting virtual nodes of this machine: one section a node, so that each rank knows "its" node.
-    # It ends with a killed rank's bare signal number as its exit code (seen with 5.0.2).
+    # It ends with a killed rank's bare signal number as its exit code (seen with 5.0.2). Without a host it would take
+    # those of a batch job that it finds itself in, and tell each rank that the others are on other machines.
     "mpiexec": Launcher(
         program="mpiexec",
-        arguments=("-launcher", "fork", "-localhost", "localhost"),
+        arguments=("-launcher", "fork", "-localhost", "localhost", "-hosts", "localhost"),
         section=("-env", "LOCAL_NODE", "{node}", "-n", "{ranks_per_node}"),
         node_variable="LOCAL_NODE",
         killed_codes=frozenset({9, 137}),
