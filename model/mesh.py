@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shutil
 import socket
@@ -93,7 +94,21 @@ def _store_on_file(ranks: Ranks) -> tuple[dist.Store, Path]:
 
 
 def _store_on_network(ranks: Ranks, suffix: str) -> dist.Store:
-    address = (f"{socket.gethostname().partition('.')[0]}{suffix}" if suffix else socket.getfqdn(), 0)
-    store = dist.TCPStore(*address, ranks.size, is_master=True, wait_for_workers=False) if ranks.is_first else None
-    host, port = ranks.bcast((address[0], store.port) if store else None)
+    """Let all ranks find each other at rank 0."""
+    host = f"{socket.gethostname().partition('.')[0]}{suffix}" if suffix else socket.getfqdn()
+    store = served(host, ranks.size) if ranks.is_first else None
+    host, port = ranks.bcast((host, store.port) if store else None)
     return store or dist.TCPStore(host, port, ranks.size, is_master=False)
+
+
+def served(host: str, size: int) -> dist.TCPStore:
+    """Serve a store at the address of this host's name, and on no other network; left to itself, torch listens on all.
+
+    A name that leads to the loopback does not tell how others reach this host: then all it is.
+    """
+    family, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    if ipaddress.ip_address(address[0]).is_loopback:
+        return dist.TCPStore(host, 0, size, is_master=True, wait_for_workers=False)
+    listener = socket.create_server((address[0], 0), family=family, backlog=min(size, socket.SOMAXCONN))
+    port = listener.getsockname()[1]
+    return dist.TCPStore(host, port, size, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
