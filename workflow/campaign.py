@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,7 +128,11 @@ class Campaign:
 
     def instances(self) -> list[Instance]:
         """Return all stage instances, needed ones first."""
-        return [Instance(*each) for each in expanded(self.stages)]
+        return list(self._instances)
+
+    @cached_property
+    def _instances(self) -> tuple[Instance, ...]:
+        return tuple(Instance(*each) for each in expanded(self.stages))
 
     def ancestors(self, key: str) -> list[str]:
         """Return the keys of all instances that one rests on, directly or not."""

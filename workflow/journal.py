@@ -34,6 +34,7 @@ class Journal:
 
     def __init__(self, file: ChainedFile, earlier: list[dict[str, Any]], period_s: float) -> None:
         self._file, self._earlier = file, earlier
+        self._next = segment_path(file.path.parent, file.epoch + 1)
         self._lock = threading.Lock()
         self.listener: Callable[[dict[str, Any]], None] | None = None
         """Called with every line as soon as it is committed, in the order of the lines."""
@@ -103,7 +104,7 @@ class Journal:
         Raises:
             LeaseHeld: One has.
         """
-        if segment_path(self._file.path.parent, self.epoch + 1).exists():
+        if self._next.exists():
             what = "a newer driver has taken this campaign over"
             raise LeaseHeld(what, str(self._file.path), "This one stops; the other goes on.")
 

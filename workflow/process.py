@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def _carries(pid: int, mark: bytes) -> bool:
         return False
 
 
+@cache
 def _boot() -> str:
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
 

@@ -61,7 +61,8 @@ class Request:
 
 def write_request(path: Path, request: Request) -> None:
     """Write a request whole or not at all."""
-    write_json(path, asdict(request))
+    # `asdict` of the whole would copy site and branches leaf by leaf; only the receipts are no JSON values yet.
+    write_json(path, {**vars(request), "inputs": {key: asdict(each) for key, each in request.inputs.items()}})
 
 
 def read_request(path: Path) -> Request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 _ATTEMPT = re.compile(r"link-[0-9]+/attempt-[0-9]+")
@@ -19,57 +20,57 @@ class AttemptDir:
 
     root: Path
 
-    @property
+    @cached_property
     def request(self) -> Path:
         """What the driver asks of the agent (`Request`, JSON)."""
         return self.root / "request.json"
 
-    @property
+    @cached_property
     def script(self) -> Path:
         """The batch script."""
         return self.root / "script.sh"
 
-    @property
+    @cached_property
     def log(self) -> Path:
         """Standard output and error of the batch script; for people only."""
         return self.root / "job.log"
 
-    @property
+    @cached_property
     def run(self) -> Path:
         """The fence: made by the script's first act, or by the driver that revokes."""
         return self.root / "run"
 
-    @property
+    @cached_property
     def revoked(self) -> Path:
         """Stands when this attempt has lost its right to have effect."""
         return self.run / "revoked"
 
-    @property
+    @cached_property
     def start(self) -> Path:
         """Job id, nodes, host, boot id and end time, written when the agent starts."""
         return self.run / "start.json"
 
-    @property
+    @cached_property
     def heartbeat(self) -> Path:
         """`{"count": n, ...}`, grows while the agent lives; also carries live progress."""
         return self.run / "heartbeat.json"
 
-    @property
+    @cached_property
     def receipt(self) -> Path:
         """The `Receipt` of the attempt."""
         return self.run / "receipt.json"
 
-    @property
+    @cached_property
     def record(self) -> Path:
         """The stage's own append-only record (search history and the like), hash-chained JSONL."""
         return self.run / "record.jsonl"
 
-    @property
+    @cached_property
     def tasks(self) -> Path:
         """Folders of the tasks, by name."""
         return self.run / "tasks"
 
-    @property
+    @cached_property
     def stop(self) -> Path:
         """Asks the agent to end in order (cancel)."""
         return self.root / "stop"
@@ -85,48 +86,62 @@ class RunDir:
 
     root: Path
 
-    @property
+    @cached_property
     def campaign(self) -> Path:
         """Resolved campaign, site and identity, written once by the first driver."""
         return self.root / "campaign.json"
 
-    @property
+    @cached_property
     def journal(self) -> Path:
         """Journal segments, `<epoch>.jsonl`, and driver heartbeats, `<epoch>.beat`."""
         return self.root / "journal"
 
-    @property
+    @cached_property
     def stages(self) -> Path:
         """One folder for each stage instance."""
         return self.root / "stages"
 
-    @property
+    @cached_property
     def approvals(self) -> Path:
         """What a person has allowed beyond the budget, one file each."""
         return self.root / "approvals"
 
-    @property
+    @cached_property
     def parsl(self) -> Path:
         """Parsl's own run folder."""
         return self.root / "parsl"
 
-    @property
+    @cached_property
     def report(self) -> Path:
         """The HTML report."""
         return self.root / "report.html"
 
-    @property
+    @cached_property
     def traceback(self) -> Path:
         """Tracebacks of errors whose message went to the terminal."""
         return self.root / "traceback.log"
 
     def stage(self, key: str) -> Path:
         """Folder of a stage instance; `key` is `train` or, fanned out by `each`, `train/1`."""
-        return self.stages / key.replace("/", "-")
+        known = self._of_stages.get(key)
+        if known is None:
+            known = self._of_stages[key] = self.stages / key.replace("/", "-")
+        return known
 
     def attempt(self, key: str, link: int, attempt: int) -> AttemptDir:
         """Folder of one attempt at one link of a stage instance."""
-        return AttemptDir(self.stage(key) / f"link-{link}" / f"attempt-{attempt}")
+        known = self._attempts.get((key, link, attempt))
+        if known is None:
+            known = self._attempts[key, link, attempt] = AttemptDir(self.stage(key) / f"link-{link}" / f"attempt-{attempt}")
+        return known
+
+    @cached_property
+    def _of_stages(self) -> dict[str, Path]:
+        return {}
+
+    @cached_property
+    def _attempts(self) -> dict[tuple[str, int, int], AttemptDir]:
+        return {}
 
     def attempts(self, key: str) -> list[AttemptDir]:
         """All attempts of a stage instance that have a folder, in the order (link, attempt)."""

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from model.outcome import Cause, Status
@@ -49,7 +50,7 @@ class Desk:
     decide: Callable[[str, Callable[[], StageResult]], None]
     passing: Callable[[str], None]
 
-    @property
+    @cached_property
     def rundir(self) -> RunDir:
         """The campaign's folder."""
         return RunDir(self.campaign.folder)

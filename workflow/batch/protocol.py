@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from model.outcome import Cause, Status
 from workflow.batch.attempt import Action, Attempt, Kind, Observation, Phase, Settled
@@ -56,18 +57,18 @@ class Sight:
         """The job that took the fence, where it is known."""
         return self.attempt.job_id if self.attempt.phase is Phase.SETTLED else self.seen.start_job
 
-    @property
+    @cached_property
     def rows(self) -> list[JobRow]:
         """Jobs that count: the one that took the fence where it is known, else all of this token."""
         return [row for row in self.seen.rows if self.holder in (None, row.job_id)]
 
-    @property
+    @cached_property
     def live(self) -> list[JobRow]:
         """Jobs that count and may run, the started and the oldest first."""
         alive = [row for row in self.rows if not row.state.is_final]
         return sorted(alive, key=lambda r: (not r.state.has_started, r.submitted, r.job_id))
 
-    @property
+    @cached_property
     def twins(self) -> list[JobRow]:
         """Live jobs of this token that must not run: all but the fence's, or before any starts but the oldest."""
         alive = [row for row in self.seen.rows if not row.state.is_final]
@@ -75,20 +76,20 @@ class Sight:
             return [row for row in alive if row.job_id != self.holder]
         return [] if self.seen.fenced or any(r.state.has_started for r in alive) else self.live[1:]
 
-    @property
+    @cached_property
     def final(self) -> JobRow | None:
         """The last ended job, where none that counts is alive."""
         if not self.seen.answered or not self.rows or self.live:
             return None
         return max(self.rows, key=lambda r: (r.started is not None, r.submitted))
 
-    @property
+    @cached_property
     def chosen(self) -> str | None:
         """The job that this attempt is, as far as is known."""
         known = [row.job_id for row in self.live] or ([self.final.job_id] if self.final else [])
         return self.seen.start_job or (self.attempt.job_id if self.attempt.job_id in known else next(iter(known), None))
 
-    @property
+    @cached_property
     def is_absent(self) -> bool:
         """Two answers without a job that counts, apart in time; longer apart while a submission is unknown."""
         windows = self.attempt.windows
@@ -96,7 +97,7 @@ class Sight:
         since = self.attempt.absent_since
         return self.seen.answered and not self.rows and since is not None and since < self.now and self.now - since >= window
 
-    @property
+    @cached_property
     def is_gone(self) -> bool:
         """No job can be left: ended by accounting, absent twice, or never submitted."""
         return self.final is not None or self.is_absent or (self.attempt.phase is Phase.INTENT and not self.rows)
