@@ -41,6 +41,8 @@ _PEER_WORD_S = 3.0
 
 def main() -> int:
     """Run the command and return the exit code: 0 for done or partial, 1 for failed, 2 for wrong usage."""
+    if sys.argv[1:2] == ["bench"]:
+        return int(importlib.import_module("model.bench").run(sys.argv[2:]))
     arguments = _parse()
     if arguments.command == "check":
         return int(importlib.import_module("model.check").run(arguments.config))
@@ -58,7 +60,8 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m model", description=__doc__)
+    epilog = "One more command has options instead of a file: `python -m model bench precision --help`."
+    parser = argparse.ArgumentParser(prog="python -m model", description=__doc__, epilog=epilog)
     parser.add_argument("command", choices=[*MODULES, "check"], help="what to do")
     parser.add_argument("config", type=Path, help="YAML file; see model/config.py for its keys")
     return parser.parse_args()
