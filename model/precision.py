@@ -17,12 +17,16 @@ class Policy:
 
     Attributes:
         dtype: Weights, geometry, radial functions, sums over neighbours, pooling, the last layer of every head, forces, loss.
-        products: Products of all other `Dense` layers; their results return to `dtype`.
+        products: Products of all other `Dense` layers that are wide; their results return to `dtype`.
     """
 
     dtype: torch.dtype
     products: torch.dtype
 
+
+_WIDE = 8
+"""Inputs and outputs that a product has at least where it is lowered. Narrower ones cost nothing and carry much: an energy, a
+weight of an edge, an atomic number up to 94 as one feature."""
 
 POLICIES: dict[Precision, Policy] = {
     "fp64": Policy(torch.float64, torch.float64),
@@ -33,8 +37,6 @@ POLICIES: dict[Precision, Policy] = {
 
 def apply(model: nn.Module, precision: Precision) -> nn.Module:
     """Set a model to a precision, in place; weights that are already there are converted.
-
-    A product with fewer than two outputs is never lowered: it is an energy or a weight of an edge.
 
     Args:
         model: Usually a `MultiTaskModel`.
@@ -47,5 +49,5 @@ def apply(model: nn.Module, precision: Precision) -> nn.Module:
     lowered = policy.products if policy.products != policy.dtype else None
     for module in model.modules():
         if isinstance(module, Dense):
-            module.product_dtype = lowered if module.out_features > 1 else None
+            module.product_dtype = lowered if min(module.in_features, module.out_features) >= _WIDE else None
     return model.to(policy.dtype)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional
 
 from model.layers.activation import silu
@@ -36,8 +38,28 @@ class Dense(nn.Linear):
         """Map (…, in) to (…, out)."""
         if self.product_dtype is None:
             return functional.linear(x, self.weight, self.bias)
-        product = functional.linear(x.to(self.product_dtype), self.weight.to(self.product_dtype)).to(x.dtype)
+        product: Tensor = _LowProduct.apply(x.flatten(0, -2), self.weight.t(), self.product_dtype)
+        product = product.unflatten(0, x.shape[:-1])
         return product if self.bias is None else product + self.bias
+
+
+class _LowProduct(Function):
+    """A product of two matrices in a lower precision; whatever is added to it or to a gradient of it is added in the higher one.
+
+    With casts that autograd sees, the parts of a gradient would be added up in the lower precision.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(left, right)
+        ctx.dtype = dtype
+        return torch.mm(left.to(dtype), right.to(dtype)).to(left.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        left, right = ctx.saved_tensors
+        first = _LowProduct.apply(grads[0], right.t(), ctx.dtype) if ctx.needs_input_grad[0] else None
+        return first, _LowProduct.apply(left.t(), grads[0], ctx.dtype) if ctx.needs_input_grad[1] else None, None
 
 
 class MLP(nn.Module):
