@@ -134,6 +134,10 @@ class TrainConfig(Task):
     epochs: int = Field(10, ge=1, description="Passes over the (fraction of the) training split.")
     fraction: float = Field(1.0, gt=0, le=1, description="Share of the training split that an epoch draws.")
     layout: Literal["data", "branch"] = Field("data", description="Every rank holds all branches, or its own only.")
+    shard: bool = Field(
+        False,
+        description="Divide the backbone's weights, moments and averages over the ranks (FSDP2); it is whole in steps only.",
+    )
     checkpoint_every_s: float = Field(300.0, gt=0, description="Seconds between checkpoints within an epoch.")
     validate_every: int = Field(1, ge=1, description="Epochs between validations.")
     early_stop: int | None = Field(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from model.config import TrainConfig
+from model.data.structure import UNLABELLED
 from model.feasibility import MARGIN, Batch, num_parameters, peak_memory_gb
 from model.graph import AtomGraph
 from model.outcome import CampaignError
@@ -54,6 +55,29 @@ class Accumulation:
                 filled = 0.0
             filled += each
         return stops
+
+
+def pair_without_labels(like: Tensor, distance: float) -> AtomGraph:
+    """Return two hydrogen atoms without labels in the dtype and on the device of a tensor."""
+    positions = like.new_tensor([[0.0, 0.0, 0.0], [distance, 0.0, 0.0]])
+
+    def integers(*values: int) -> Tensor:
+        return torch.tensor(values, device=like.device)
+
+    return AtomGraph(
+        numbers=integers(1, 1),
+        positions=positions,
+        cell=like.new_zeros(1, 3, 3),
+        edge_index=torch.stack([integers(1, 0), integers(0, 1)]),
+        edge_shift=like.new_zeros(2, 3),
+        graph=integers(0, 0),
+        num_atoms=integers(2),
+        branch=integers(0),
+        charge=integers(UNLABELLED),
+        spin=integers(UNLABELLED),
+        energy=like.new_full((1,), torch.nan),
+        forces=like.new_full((2, 3), torch.nan),
+    )
 
 
 def _memory(config: TrainConfig, num_branches: int, memory_gb: float) -> tuple[Tensor, float]:

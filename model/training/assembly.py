@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,6 +27,9 @@ from model.training.branches import Data, Summary
 from model.training.buckets import Buckets
 from model.training.loss import Loss
 from model.training.optimizer import Optimizer
+
+if TYPE_CHECKING:
+    from model.training.sharding import Shards
 
 BACKBONE = "backbone"
 
@@ -53,6 +58,7 @@ class Assembly:
     model: MultiTaskModel
     statistics: Statistics
     buckets: Buckets
+    shards: Shards | None
     optimizer: Optimizer
     batches: Batches
     loss: Loss
@@ -99,7 +105,8 @@ def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
     notes += _shortcomings(data, batches)
     model.to(device)
     mesh = Mesh(ranks, config.backend, [members_of(data, f"head:{name}") for name in data.names], config.address_suffix)
-    buckets = _buckets(model, data, mesh, start.frozen)
+    shards = _shards(config, model, mesh, device, start)
+    buckets = _buckets(model, data, mesh, start.frozen, shards)
     return Assembly(
         config=config,
         ranks=ranks,
@@ -108,6 +115,7 @@ def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
         model=model,
         statistics=statistics,
         buckets=buckets,
+        shards=shards,
         optimizer=Optimizer(config.optimizer, buckets),
         batches=batches,
         loss=_loss(config, data),
@@ -224,10 +232,24 @@ def _require_same_kinds(meta: checkpoint.Meta, model: MultiTaskModel, folder: Pa
             raise CampaignError(what, str(folder), "Give the task another name.")
 
 
-def _buckets(model: MultiTaskModel, data: Data, mesh: Mesh, frozen: tuple[str, ...]) -> Buckets:
+def _shards(config: TrainConfig, model: MultiTaskModel, mesh: Mesh, device: torch.device, start: Start) -> Shards | None:
+    """Divide the backbone where that is asked for; one rank's part is the whole."""
+    if config.shard and BACKBONE in start.frozen:
+        remedy = "Leave `shard` out: what is not trained has neither gradient nor moments to divide."
+        raise CampaignError("a frozen backbone is not divided", "shard", remedy)
+    if not config.shard or len(mesh.world) == 1:
+        return None
+    sharding = importlib.import_module("model.training.sharding")  # not above: FSDP takes longer to import than torch does
+    divided: Shards = sharding.Shards(model.backbone, BACKBONE, mesh, device)
+    return divided
+
+
+def _buckets(model: MultiTaskModel, data: Data, mesh: Mesh, frozen: tuple[str, ...], shards: Shards | None) -> Buckets:
     groups = model.parameter_groups()
+    if shards is not None:
+        del groups[BACKBONE]
     for name in frozen:
         for _, parameter in groups.pop(name):
             parameter.requires_grad_(False)
-    like = next(model.parameters()).detach()
-    return Buckets(groups, lambda group: members_of(data, group), mesh, like, tail=1 + 2 * len(data.names))
+    like = next(model.heads.parameters()).detach()
+    return Buckets(groups, lambda group: members_of(data, group), mesh, like, tail=1 + 2 * len(data.names), sharded=shards)

@@ -31,7 +31,7 @@ class Segment:
 
 
 class Bucket:
-    """Parameters that the same ranks hold; the model's tensors become views of the flat arrays.
+    """Parameters that the same ranks hold whole; the model's tensors become views of the flat arrays.
 
     Attributes:
         members: The ranks.
@@ -70,6 +70,22 @@ class Bucket:
         """Return the numbers that are summed along with the gradient."""
         return self.gradient[self.size :]
 
+    def reduce(self, mesh: Mesh) -> float:
+        """Sum the gradient over the ranks that hold it; return what this rank counts of its squared norm: one rank counts all."""
+        mesh.sum_(self.gradient, self.members)
+        return square(self.gradients) if self.members[0] == mesh.rank else 0.0
+
+    def whole(self, flat: Tensor, group: str) -> Tensor:
+        """Return a parameter group's numbers out of an array that is laid out like `weights`. Collective where it is sharded."""
+        return flat[self.segments[group].start : self.segments[group].stop]
+
+    def take(self, flat: Tensor, group: str, numbers: Tensor) -> None:
+        """Copy a parameter group's numbers, all of them, into an array that is laid out like `weights`."""
+        flat[self.segments[group].start : self.segments[group].stop] = numbers
+
+    def publish(self) -> None:
+        """Let the model's tensors have what `weights` holds: here they are views of it."""
+
     def _adopt(self, parameters: Iterable[nn.Parameter], start: int) -> None:
         for parameter in parameters:
             stop = start + parameter.numel()
@@ -91,14 +107,22 @@ class Buckets:
         mesh: Sums over ranks.
         like: A tensor of the parameters' dtype and device.
         tail: Numbers to sum along.
+        sharded: A further bucket, of which each rank holds a part.
     """
 
     def __init__(
-        self, groups: Mapping[str, Named], members_of: Callable[[str], tuple[int, ...]], mesh: Mesh, like: Tensor, tail: int
+        self,
+        groups: Mapping[str, Named],
+        members_of: Callable[[str], tuple[int, ...]],
+        mesh: Mesh,
+        like: Tensor,
+        tail: int,
+        sharded: Bucket | None = None,
     ) -> None:
         self._mesh = mesh
         smaller = sorted({members_of(group) for group in groups} - {mesh.world})  # these sets are disjoint
         self.own = [Bucket(members, {g: n for g, n in groups.items() if members_of(g) == members}, like) for members in smaller]
+        self.own += [sharded] if sharded is not None else []
         shared = {g: n for g, n in groups.items() if members_of(g) == mesh.world}
         self.world = Bucket(mesh.world, shared, like, tail + 1)
 
@@ -119,18 +143,14 @@ class Buckets:
         Returns:
             The sums over all ranks, and the norm of the whole gradient: the same on every rank, in every layout.
         """
-        squares = 0.0
-        for bucket in self.own:
-            self._mesh.sum_(bucket.gradient, bucket.members)
-            if bucket.members[0] == self._mesh.rank:
-                squares += _square(bucket.gradients)
+        squares = sum(bucket.reduce(self._mesh) for bucket in self.own)
         self.world.tail[:-1] = sums
         self.world.tail[-1] = squares
         self._mesh.sum_(self.world.gradient)
-        norm = (float(self.world.tail[-1]) + _square(self.world.gradients)) ** 0.5
+        norm = (float(self.world.tail[-1]) + square(self.world.gradients)) ** 0.5
         return self.world.tail[:-1].clone(), norm
 
 
-def _square(gradient: Tensor) -> float:
+def square(gradient: Tensor) -> float:
     """Return the squared norm, summed in float64: a square overflows FP32 long before the gradient does."""
     return float(torch.linalg.vector_norm(gradient, dtype=torch.float64)) ** 2

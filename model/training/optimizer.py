@@ -56,6 +56,7 @@ class Optimizer:
         with torch.no_grad():
             for bucket, moments in zip(self.buckets, self.moments, strict=True):
                 self._update(bucket, moments, number + 1, learning_rate, scale)
+                bucket.publish()
                 if moments.average is not None:
                     moments.average.lerp_(bucket.weights, 1.0 - self._decay(number + 1))
 
@@ -95,3 +96,4 @@ class Optimizer:
                 held = bucket.weights.clone()
                 bucket.weights.copy_(moments.average)
                 moments.average.copy_(held)
+                bucket.publish()

@@ -16,6 +16,8 @@ from model.checkpoint import GroupState, Meta
 from model.config import TrainConfig
 from model.outcome import CampaignError
 from model.training.assembly import Assembly
+from model.training.buckets import Bucket
+from model.training.optimizer import Moments
 from model.training.schedule import Patience
 
 _FREE = (
@@ -23,7 +25,7 @@ _FREE = (
     *("branches", "epochs", "checkpoint"),
 )
 """Keys that may differ when a training goes on: they decide nothing about its numbers, or are compared apart."""
-_LAYOUT = ("layout", "threads", "backend", "micro_batch")
+_LAYOUT = ("layout", "shard", "threads", "backend", "micro_batch")
 """Keys that may differ, but then sums are rounded in another order."""
 
 
@@ -116,23 +118,25 @@ def restore(assembly: Assembly, folder: Path) -> tuple[Standing, tuple[str, ...]
     """
     meta = checkpoint.read_meta(folder)
     _require_same_training(assembly, meta, folder)
-    groups = checkpoint.load_groups(folder, meta, list(_all_groups(assembly)))
-    for group, state in _all_groups(assembly).items():
-        _take_up(group, state, groups[group], folder)
+    trained = [group for bucket in assembly.optimizer.buckets for group in bucket.segments]
+    groups = checkpoint.load_groups(folder, meta, [*trained, *assembly.frozen])
+    for bucket, moments in zip(assembly.optimizer.buckets, assembly.optimizer.moments, strict=True):
+        for group in bucket.segments:
+            _take_up(group, bucket, moments, groups[group], folder)
+        bucket.publish()
     _take_up_frozen(assembly, groups)
     _set_generators(meta.state.get("generators", {}), assembly.device)
     return Standing.from_json(meta.state["standing"]), _differences(assembly, meta)
 
 
 def _all_groups(assembly: Assembly) -> dict[str, GroupState]:
-    """Return this rank's parameter groups as views of the arrays that training works on."""
+    """Return this rank's parameter groups, as views of the arrays that training works on where it holds them whole."""
     states = {}
     for bucket, moments in zip(assembly.optimizer.buckets, assembly.optimizer.moments, strict=True):
         for group, place in bucket.segments.items():
-            cut = slice(place.start, place.stop)
-            average = None if moments.average is None else moments.average[cut]
-            tensors = (bucket.weights[cut], moments.first[cut], moments.second[cut], average)
-            states[group] = GroupState(place.names, place.shapes, *tensors)
+            kept = (moments.first, moments.second, moments.average)
+            tensors = [None if each is None else bucket.whole(each, group) for each in kept]
+            states[group] = GroupState(place.names, place.shapes, bucket.whole(bucket.weights, group), *tensors)
     named = assembly.model.parameter_groups()
     for group in assembly.frozen:
         ordered = sorted(named[group], key=lambda item: item[0])
@@ -141,7 +145,8 @@ def _all_groups(assembly: Assembly) -> dict[str, GroupState]:
     return states
 
 
-def _take_up(group: str, own: GroupState, stored: GroupState, folder: Path) -> None:
+def _take_up(group: str, bucket: Bucket, moments: Moments, stored: GroupState, folder: Path) -> None:
+    own = bucket.segments[group]
     for name, here, there in zip(own.names, own.shapes, stored.shapes, strict=False):
         if here != there:
             raise CampaignError(f"parameter {name} has shape {there} in the checkpoint and {here} in the model", str(folder))
@@ -149,12 +154,12 @@ def _take_up(group: str, own: GroupState, stored: GroupState, folder: Path) -> N
         differing = sorted(set(own.names) ^ set(stored.names))
         raise CampaignError(f"parameters of {group} differ: {differing[:3]}", str(folder), "Use the model it was trained with.")
     for kept in ("weights", "first", "second", "average"):
-        here, there = getattr(own, kept), getattr(stored, kept)
+        here, there = getattr(bucket if kept == "weights" else moments, kept), getattr(stored, kept)
         if (here is None) != (there is None) or (here is not None and here.dtype != there.dtype):
             what = f"{kept} of {group} do not match the checkpoint's"
             raise CampaignError(what, str(folder), "Use the same precision and optimizer options.")
         if here is not None:
-            here.copy_(there)
+            bucket.take(here, group, there)
 
 
 def _take_up_frozen(assembly: Assembly, groups: Mapping[str, GroupState]) -> None:
@@ -194,6 +199,7 @@ def _where(assembly: Assembly) -> dict[str, Any]:
         "ranks": assembly.ranks.size,
         "threads": torch.get_num_threads(),
         "layout": assembly.config.layout,
+        "shard": assembly.shards is not None,
         "backend": assembly.config.backend,
         "micro_batch": assembly.config.micro_batch,
         "micro_memory_gb": assembly.config.memory_gb if assembly.config.micro_batch == "auto" else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -14,7 +15,7 @@ from model.faults import Diverged
 from model.graph import AtomGraph
 from model.parallel import Ranks
 from model.timers import Timers
-from model.training.accumulation import Accumulation
+from model.training.accumulation import Accumulation, pair_without_labels
 from model.training.assembly import Assembly
 from model.training.loss import Deviations, count_labels
 from model.training.state import Standing
@@ -98,18 +99,25 @@ class Stepper:
     def _gradients(self, graph: AtomGraph | None, counts: Tensor) -> tuple[Tensor, Tensor | None]:
         """Leave this rank's gradients in the buckets; return its sums, and which of its structures are not finite."""
         sums = torch.zeros(1 + 2 * self._num_branches, dtype=self._parts.buckets.world.weights.dtype, device=self._parts.device)
-        if graph is None:
+        shards = self._parts.shards
+        if graph is None and shards is None:
             return sums, None
         # Each piece's loss counts from the labels of the whole batch: the pieces' gradients add up to the batch's.
-        return sums, torch.cat([self._accumulate(piece, counts, sums) for piece in self._accumulation.pieces(graph)])
+        pieces = [self._idle()] if graph is None else self._accumulation.pieces(graph)
+        bad = [self._accumulate(piece, counts, sums, is_last=piece is pieces[-1]) for piece in pieces]
+        return sums, None if graph is None else torch.cat(bad)
 
-    def _accumulate(self, graph: AtomGraph, counts: Tensor, sums: Tensor) -> Tensor:
+    def _idle(self) -> AtomGraph:
+        """Return a molecule without labels: what a rank without structures computes where all must meet in the backbone."""
+        return pair_without_labels(self._parts.buckets.world.weights, 0.5 * self._parts.config.model.cutoff)
+
+    def _accumulate(self, graph: AtomGraph, counts: Tensor, sums: Tensor, *, is_last: bool) -> Tensor:
         """Add a piece's gradients to the buckets, its errors to `sums`; return which of its structures are not finite."""
-        own = list(self._parts.own)
-        with self._timers("forward"):
+        own, shards = list(self._parts.own), self._parts.shards
+        with self._timers("forward"), shards.held() if shards else nullcontext():
             deviations = Deviations(self._parts.model.predict(graph, training=True, forces=bool(counts[1].any())), graph)
             loss = self._parts.loss(deviations, counts[:, own].to(self._parts.device))
-        with self._timers("backward"):
+        with self._timers("backward"), shards.held() if shards and not is_last else nullcontext():
             torch.autograd.backward(loss)
         structures, forces = deviations.of_structures(torch.abs).detach(), deviations.forces.detach().abs()
         errors = deviations.sums(structures, forces, len(own))

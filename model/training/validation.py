@@ -76,7 +76,8 @@ class Validation:
 
         sums = torch.zeros(len(names), COLUMNS, dtype=torch.float64)
         averaged = self._parts.config.optimizer.ema is not None
-        with self._parts.optimizer.averaged() if averaged else nullcontext():
+        shards = self._parts.shards
+        with self._parts.optimizer.averaged() if averaged else nullcontext(), shards.together() if shards else nullcontext():
             try:
                 sums += error_sums(self._parts.model, self._parts.batches.validation(), own, len(names), see)
                 looks.finish()

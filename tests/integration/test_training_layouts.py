@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import training_runs as runs
 from stores import emt_store
 
 from model import checkpoint
+from model.outcome import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +34,20 @@ def alone(stores: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-LAYOUTS = [("data", 2), ("branch", 2), pytest.param("data", 4, marks=pytest.mark.slow), ("branch", 3)]
+LAYOUTS = [
+    *(("data", 2, {}), ("branch", 2, {}), ("data", 3, {"micro_batch": 1}), ("branch", 3, {})),
+    *(pytest.param(layout, 4, {}, marks=pytest.mark.slow) for layout in ("data", "branch")),
+    *(("data", 2, {"shard": True}), pytest.param("branch", 3, {"shard": True, "micro_batch": 1}, marks=pytest.mark.slow)),
+]
 
 
-@pytest.mark.parametrize(("layout", "ranks"), [*LAYOUTS, pytest.param("branch", 4, marks=pytest.mark.slow)])
-def test_other_layouts_train_the_same_model(alone: Path, stores: dict[str, Path], tmp_path: Path, layout: str, ranks: int):
-    outcome = runs.run(tmp_path / "run", runs.config(stores, layout=layout), ranks)
+@pytest.mark.parametrize(("layout", "ranks", "changes"), LAYOUTS)
+def test_other_layouts_train_the_same_model(
+    alone: Path, stores: dict[str, Path], tmp_path: Path, layout: str, ranks: int, changes: dict[str, Any]
+) -> None:
+    outcome = runs.run(tmp_path / "run", runs.config(stores, layout=layout, **changes), ranks)
     assert outcome.status == "done", outcome
+    require_own_part(tmp_path / "run", outcome, layout, shard="shard" in changes)
     holders = outcome.result["layout"]
     assert (layout == "data") == all(held == list(range(ranks)) for held in holders.values())
     expected, found = runs.tensors(alone), runs.tensors(tmp_path / "run")
@@ -47,6 +57,36 @@ def test_other_layouts_train_the_same_model(alone: Path, stores: dict[str, Path]
     for mine, theirs in zip(runs.standing(alone)["history"], runs.standing(tmp_path / "run")["history"], strict=True):
         assert mine["train"]["loss"] == pytest.approx(theirs["train"]["loss"], rel=1e-10)
         assert mine["objective"] == pytest.approx(theirs["objective"], rel=1e-10)
+
+
+def require_own_part(folder: Path, outcome: Outcome, layout: str, *, shard: bool) -> None:
+    """Each rank holds the backbone, or its rows of it, and its own heads: counted, as is what a step sends."""
+    meta = checkpoint.read_meta(folder / "checkpoints" / "last")
+    groups = checkpoint.load_groups(folder / "checkpoints" / "last", meta)
+    ranks, holders = outcome.world_size, outcome.result["layout"]
+    votes = 8 * (2 * len(holders) + 3)  # labels of each branch and three wishes, before each step
+    tail = 8 * (1 + 2 * len(holders) + 1)  # loss, errors of each branch and the gradient's norm, with the last bucket
+    held, sent = [], []
+    for rank in range(ranks):
+        whole = {name: state for name, state in groups.items() if rank in holders.get(name[5:], range(ranks))}
+        words = {name: state.weights.numel() for name, state in whole.items()}
+        shares = {name: len(holders.get(name[5:], range(ranks))) for name in whole}
+        rows = sum(rows_of(shape, rank, ranks) for shape in groups["backbone"].shapes) if shard else words["backbone"]
+        held.append(8 * 5 * (rows + sum(n for name, n in words.items() if name != "backbone")) + tail)
+        sent.append(votes + tail + 8 * sum(n for name, n in words.items() if shares[name] > 1))
+    found = outcome.result["by_rank"]
+    assert found["state_bytes"] == [min(held), max(held)]
+    assert found["bytes_reduced_per_step"] == [min(sent), max(sent)]
+    plain = 8 * sum(state.weights.numel() for state in groups.values())
+    assert found["plain_ddp_bytes_reduced_per_step"] == plain
+    assert 0 < found["peak_memory_bytes"][0] <= found["peak_memory_bytes"][1]
+    assert layout == "data" or max(sent) < plain + votes + tail
+
+
+def rows_of(shape: tuple[int, ...], rank: int, ranks: int) -> int:
+    """Return how many numbers of a parameter a rank has when its rows are divided as `torch.chunk` does."""
+    parts = torch.empty(shape).chunk(ranks)
+    return parts[rank].numel() if rank < len(parts) else 0
 
 
 def test_a_branch_parallel_rank_holds_its_own_heads_only(stores: dict[str, Path], tmp_path: Path) -> None:

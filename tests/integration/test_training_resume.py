@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,12 +49,17 @@ def require_same(expected: Path, found: Path) -> None:
     assert best == [True, True]
 
 
-RANKS = [1, 2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+RANKS = [
+    *((1, {}), (2, {}), pytest.param(3, {"layout": "branch"}, marks=pytest.mark.slow), (4, {})),
+    pytest.param(2, {"shard": True, "micro_batch": 2}, marks=pytest.mark.slow),
+]
 
 
-@pytest.mark.parametrize("ranks", RANKS)
-def test_killed_runs_end_bit_for_bit_as_the_uninterrupted_one(stores: dict[str, Path], tmp_path: Path, ranks: int) -> None:
-    fields = runs.config(stores, epochs=3, checkpoint_every_s=0.001)
+@pytest.mark.parametrize(("ranks", "changes"), RANKS)
+def test_killed_runs_end_bit_for_bit_as_the_uninterrupted_one(
+    stores: dict[str, Path], tmp_path: Path, ranks: int, changes: dict[str, Any]
+) -> None:
+    fields = runs.config(stores, epochs=3, checkpoint_every_s=0.001, **changes)
     assert runs.run(tmp_path / "plain", fields, ranks).status is Status.DONE
     total = len(runs.steps(tmp_path / "plain"))
 
