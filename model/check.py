@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from model.config import ModelSpec
-from model.feasibility import large_structure_gb
+from model.feasibility import large_structure_gb, large_structure_gflop
 from model.multitask import MultiTaskModel, unit_statistics
 from model.outcome import CampaignError
 
@@ -24,7 +24,11 @@ def run(path: Path) -> int:
     """
     try:
         spec = ModelSpec.model_validate(yaml.safe_load(path.read_text()))
-        facts = {"parameters": num_parameters(spec), "large_structure_gb": large_structure_gb(spec)}
+        facts = {
+            "parameters": num_parameters(spec),
+            "large_structure_gb": large_structure_gb(spec),
+            "large_structure_gflop": large_structure_gflop(spec),
+        }
     except (CampaignError, ValidationError, yaml.YAMLError, OSError) as error:
         what, remedy = (error.what, error.remedy) if isinstance(error, CampaignError) else (str(error), "")
         sys.stdout.write(json.dumps({"what": what, "remedy": remedy}) + "\n")

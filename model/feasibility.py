@@ -1,11 +1,12 @@
-"""Say without torch how many parameters a model has and how much memory a step of its training takes.
+"""Say without torch how many parameters a model has, how much arithmetic and how much memory a step of its training takes.
 
-Parameters are exact. Memory is a measured model: the peak of live tensor bytes (torch's own allocation events) of one
-training step, forward, forces, backward and AdamW. Each backbone's `step_words` was fitted to random configurations
-(186 in all, 0.6–340 MB; hidden 16–360, 1–5 layers, 32–1,024 atoms, 1–45 edges an atom; FP64, FP32, BF16). Over those
-the median error is 2 % (6 % in BF16), 95 % lie within 12 %, the worst is −15 % at 6 MB. SchNet and PNAEq have 220 each: the
-median is 2 % (SchNet 8 % too much in BF16), 95 % lie within 12 %; one layer over 40 atoms, where weights are nearly all,
-is 21 % short. DimeNet (220) and MACE (300; one to three layers of 8–100 features): the median is 2 %, 95 % lie within 9 %
+Parameters are exact; so is the arithmetic of a forward pass, and that of a step within 10 %. Memory is a measured model: the
+peak of live tensor bytes (torch's own allocation events) of one training step, forward, forces, backward and AdamW, on the eager
+path: a kernel that keeps less takes less, and what is said here is an upper bound. Each backbone's `step_words` was fitted to
+random configurations (186 in all, 0.6–340 MB; hidden 16–360, 1–5 layers, 32–1,024 atoms, 1–45 edges an atom; FP64, FP32, BF16).
+Over those the median error is 2 % (6 % in BF16), 95 % lie within 12 %, the worst is −15 % at 6 MB. SchNet and PNAEq have 220
+each: the median is 2 % (SchNet 8 % too much in BF16), 95 % lie within 12 %; one layer over 40 atoms, where weights are nearly
+all, is 21 % short. DimeNet (220) and MACE (300; one to three layers of 8–100 features): the median is 2 %, 95 % lie within 9 %
 (MACE with a force head 5 % and 18 %); six of 0.4–2.8 GB came out within 2 % (BF16: 14 % too much).
 `tests/unit/test_feasibility.py` measures others. Libraries, the interpreter and what an allocator wastes are not in it:
 judge with a margin.
@@ -69,6 +70,10 @@ class BackboneConfig(Protocol):
         """Count the parameters, embedding of atoms left out."""
         ...
 
+    def multiply_adds(self, elements: str) -> tuple[float, ...]:
+        """Count the multiply-adds of a forward pass in matrix products, for each atom, each edge and, where any, each triplet."""
+        ...
+
     def step_words(self, elements: str, *, conservative: bool) -> tuple[float, ...]:
         """Return the words that a training step holds for each atom, each edge and, where there are any, each triplet."""
         ...
@@ -116,6 +121,38 @@ def peak_memory_gb(spec: ModelSpec, branches: int, batch: Batch, precision: Prec
     return max(step + graph, 4.0 * _BYTES[precision] * parameters) / 1e9
 
 
+def step_gflop(spec: ModelSpec, batch: Batch) -> float:
+    """Return the arithmetic of one training step in matrix products, GFLOP (10⁹); a multiply-add counts twice.
+
+    Every product of the forward pass has two gradients, and where forces are a gradient as many again for each of these. What
+    is no matrix product, as sums over neighbours, is not in it: it costs bandwidth.
+
+    Args:
+        spec: Architecture.
+        batch: The device's part of a batch.
+
+    Raises:
+        CampaignError: The backbone is unknown, or its options are wrong.
+    """
+    config, conservative = _config(spec), spec.forces == "gradient"
+    counts = (batch.atoms, batch.edges, batch.triplets)
+    total = sum(n * each for n, each in zip(counts, config.multiply_adds(spec.elements), strict=False))
+    if spec.readout == "atom":
+        total += batch.atoms * _head_products(spec, config.hidden)
+    if not conservative:
+        total += spec.head_hidden * (2 * config.hidden * batch.atoms + (_FORCE_RADIAL + 2) * batch.edges)
+    return 2e-9 * (6 if conservative else 3) * total
+
+
+def large_structure_gflop(spec: ModelSpec) -> float:
+    """Return the arithmetic of training on one structure of `LARGE` atoms, GFLOP.
+
+    Raises:
+        CampaignError: The backbone is unknown, or its options are wrong.
+    """
+    return step_gflop(spec, Batch.even(LARGE, math.ceil(LARGE * neighbors(spec, LARGE))))
+
+
 def large_structure_gb(spec: ModelSpec) -> float:
     """Estimate the memory that training on one structure of `LARGE` atoms takes in FP32, in GB.
 
@@ -127,6 +164,11 @@ def large_structure_gb(spec: ModelSpec) -> float:
 
 def _config(spec: ModelSpec) -> BackboneConfig:
     return cast(BackboneConfig, registry.backbone_options(spec.backbone))
+
+
+def _head_products(spec: ModelSpec, width: int) -> int:
+    widths = [width, *spec.widths, 1]
+    return sum(first * second for first, second in zip(widths[:-1], widths[1:], strict=True))
 
 
 def _embedding(spec: ModelSpec, hidden: int) -> int:

@@ -18,7 +18,7 @@ from workflow.draft import Draft, draft_campaign, place
 from workflow.environment import read_archive
 from workflow.errors import CampaignError, SiteError
 from workflow.graph import direct_needs, in_order
-from workflow.model_check import built_models
+from workflow.model_check import built_models, shortcomings
 from workflow.plan import make_plan
 from workflow.preview import previews
 from workflow.site import Site
@@ -32,11 +32,13 @@ class CheckReport:
     Attributes:
         problems: Everything wrong, in the order of the file.
         found: What was looked at and is well, one line each.
+        warnings: What runs, but gives a model that is worse than its user may think, one line each.
         unchecked: What was not looked at, and why.
     """
 
     problems: list[CampaignError] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
 
 
@@ -69,6 +71,7 @@ def check_campaign(
         _check_commands(campaign, report, elsewhere)
         _check_scripts(campaign, report, elsewhere)
         _check_archive(campaign.site, report, elsewhere)
+        report.warnings += shortcomings(campaign)
         if models:
             _check_models(draft, campaign, report, tell)
     if campaign is None or draft.header is None or len(campaign.stages) < len(draft.document.fields.get("stages") or {}):
@@ -203,7 +206,9 @@ def _check_models(draft: Draft, campaign: Campaign, report: CheckReport, tell: C
         if facts.get("what") in told:  # by its own key already
             continue
         if "parameters" in facts:
-            report.found.append(f"model of {name}: {facts['parameters']:,} parameters with one branch")
+            step = f"{facts['large_structure_gflop']:,.0f} GFLOP and {facts['large_structure_gb']:.2f} GB"
+            size = f"{facts['parameters']:,} parameters with one branch"
+            report.found.append(f"model of {name}: {size}; a training step on {LARGE} atoms takes about {step}")
         what, remedy = _model_fault(facts, campaign.site)
         if what:
             stage = name.partition(",")[0]

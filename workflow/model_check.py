@@ -49,6 +49,18 @@ def built_models(campaign: Campaign, tell: Callable[[str], None] = lambda _: Non
     return {name: built[_identity(model)] for name, model in stated.items()}
 
 
+def shortcomings(campaign: Campaign) -> list[str]:
+    """Return what is worth knowing of models that can be trained: energies that do not add up, forces that jump."""
+    found = []
+    for name, model in _stated(campaign).items():
+        if (model or {}).get("readout") == "graph":
+            found.append(f"model of {name}: `readout: graph` is not size-extensive: energies of parts far apart do not add up")
+        if (cap := (model or {}).get("max_neighbors")) is not None:
+            what = f"`max_neighbors: {cap}` lets energy and forces jump where one neighbour takes another's place"
+            found.append(f"model of {name}: {what}; leave it out for dynamics and relaxation")
+    return found
+
+
 def _stated(campaign: Campaign) -> dict[str, dict[str, Any] | None]:
     found: dict[str, dict[str, Any] | None] = {}
     for name, spec in campaign.stages.items():

@@ -80,6 +80,15 @@ class Config(BaseModel):
         output = (self.radial + 1) * hidden + hidden * out + out * out + out + out * hidden
         return widen + start + self.layers * (through + residual + output)
 
+    def multiply_adds(self, elements: str) -> tuple[float, ...]:  # noqa: ARG002 narrow for a moment only
+        """Return the multiply-adds of a forward pass in matrix products for each atom, each edge and each triplet."""
+        hidden, passed, narrow, out = self.hidden, self.interaction_embedding, self.basis_embedding, self.output_embedding
+        square, distance = hidden * hidden, (self.radial + 1) * hidden
+        blocks = 2 * self.before_skip + 2 * self.after_skip + 3
+        layer = blocks * square + 2 * distance + 2 * hidden * passed + self.spherical * self.radial * narrow
+        atom = 2 * square + self.layers * (2 * hidden * out + out * out)
+        return atom, distance + self.layers * layer, self.layers * narrow * passed
+
     def step_words(self, elements: str, *, conservative: bool) -> tuple[float, ...]:  # noqa: ARG002 narrow for a moment only
         """Return the words that a training step holds for each atom, each edge and each triplet; fitted to measured steps."""
         passed, narrow, blocks = self.interaction_embedding, self.basis_embedding, self.before_skip + self.after_skip

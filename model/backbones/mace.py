@@ -36,6 +36,15 @@ class Config(BaseModel):
     """Width of the network that weighs an edge's paths."""
     rank: ClassVar[int] = 16
     """Numbers of an atom that the weights of its products are linear in."""
+    contracted: ClassVar[dict[tuple[int, int], tuple[int, ...]]] = {
+        (2, 1): (20, 112, 360),
+        (2, 2): (90, 540, 2025, 4032),
+        (2, 3): (272, 1728, 6768, 14592),
+        (3, 1): (76, 258, 734),
+        (3, 2): (1116, 2952, 7218, 14553),
+        (3, 3): (6352, 17944, 39792, 80168),
+    }
+    """Numbers in the matrices of an atom's products, by correlation and `max_ell`, for each degree that is given."""
     name: Literal["mace"] = "mace"
     layers: int = Field(2, ge=1, description="Message-passing layers.", json_schema_extra={"search": {"low": 2, "high": 6}})
     hidden: int = Field(
@@ -83,6 +92,26 @@ class Config(BaseModel):
             total += trunk + (self.radial_hidden * self.hidden + square) * paths + linear * square
             total += self.rank * products * self.hidden
         return total
+
+    def multiply_adds(self, elements: str) -> tuple[float, ...]:  # noqa: ARG002 narrow for a moment only
+        """Return the multiply-adds of a forward pass in matrix products for each atom and each edge.
+
+        Products with couplings count by two thirds: these are constants, whose gradients a step does not take.
+        """
+        components, degrees = (self.max_ell + 1) ** 2, [self.degrees(layer) for layer in range(self.layers)]
+        highest = max(sent for sent, _ in degrees)
+        atom, edge = self.rank * self.hidden, components * self._coupled(range(highest + 1))
+        for sent, given in degrees:
+            made = [p for degree in range(sent + 1) for p in self.paths(degree)]
+            edge += (self.radial + 1 + self.radial_hidden + self.hidden * len(made)) * self.radial_hidden
+            edge += self.hidden * self._coupled(range(1, sent + 1))
+            linear = (sent + 1) ** 2 + (given + 1) ** 2 + (min(sent, given) + 1) ** 2 + sum(2 * p + 1 for p in made)
+            atom += linear * self.hidden**2 + self.rank * self.hidden * sum(self.products(d) for d in range(given + 1))
+            atom += round(self.hidden * self.contracted[self.correlation, self.max_ell][given] * 2 / 3)
+        return atom, edge
+
+    def _coupled(self, sent: range) -> int:
+        return sum((2 * degree + 1) * (2 * p + 1) for degree in sent for p in self.paths(degree))
 
     def step_words(self, elements: str, *, conservative: bool) -> tuple[float, ...]:  # noqa: ARG002 narrow for a moment only
         """Return the words that a training step holds for each atom and each edge; fitted to measured steps."""

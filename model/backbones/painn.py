@@ -46,6 +46,19 @@ class Config(BaseModel):
             width = self.hidden
         return total
 
+    def multiply_adds(self, elements: str) -> tuple[float, ...]:
+        """Return the multiply-adds of a forward pass in matrix products for each atom, each edge and each triplet."""
+        atom, edge, width = 0, 0, 1 if elements == "number" else self.hidden
+        for layer in range(self.layers):
+            gates = 2 if layer == 0 and elements != "number" else 3
+            last = layer == self.layers - 1
+            atom += (9 + gates + (2 if last else 3)) * width * width
+            edge += (self.radial + 1) * gates * width
+            if self.mixing or width != self.hidden:
+                atom += (width + self.hidden + (0 if last else 3 * width)) * self.hidden
+            width = self.hidden
+        return atom, edge
+
     def step_words(self, elements: str, *, conservative: bool) -> tuple[float, float]:
         """Return the words that a training step holds for each atom and each edge; fitted to measured steps."""
         first = 1 if elements == "number" else self.hidden

@@ -41,6 +41,11 @@ class Config(BaseModel):
         atoms = hidden * filters + (filters + 1) * hidden + (hidden + 1) * hidden
         return (2 * hidden if elements == "number" else 0) + self.layers * (distance + atoms)
 
+    def multiply_adds(self, elements: str) -> tuple[float, ...]:  # noqa: ARG002 narrow for a moment only
+        """Return the multiply-adds of a forward pass in matrix products for each atom, each edge and each triplet."""
+        hidden, filters = self.hidden, self.filters
+        return self.layers * hidden * (2 * filters + hidden), self.layers * filters * (self.gaussians + 1 + filters)
+
     def step_words(self, elements: str, *, conservative: bool) -> tuple[float, float]:  # noqa: ARG002 narrow for a moment only
         """Return the words that a training step holds for each atom and each edge; fitted to measured steps."""
         hidden, filters, every = self.hidden, self.filters, self.layers * self.filters

@@ -289,3 +289,13 @@ def test_a_model_that_no_device_holds_is_refused_by_number(file: Path) -> None:
     report = check_campaign(file)
     assert not report.problems
     assert any(line.startswith("model of find:") for line in report.found)
+
+
+def test_what_can_be_trained_and_is_less_than_its_user_may_think_is_warned_of(file: Path) -> None:
+    assert not check_campaign(file, models=False).warnings
+    file.write_text(GOOD.replace("backbone: painn", "backbone: painn\n    model: {readout: graph, max_neighbors: 20}"))
+    report = check_campaign(file, models=False)
+    graph, cap = report.warnings
+    assert not report.problems
+    assert graph.startswith("model of find: `readout: graph` is not size-extensive")
+    assert cap.startswith("model of find: `max_neighbors: 20` lets energy and forces jump")

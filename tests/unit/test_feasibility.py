@@ -9,12 +9,14 @@ import sys
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from model import precision, registry
 from model.config import ModelSpec
-from model.feasibility import Batch, num_parameters, peak_memory_gb
+from model.feasibility import Batch, num_parameters, peak_memory_gb, step_gflop
 from model.graph import AtomGraph
 from model.kernels import build as kernel
+from model.layers.triplets import triplets
 from model.multitask import MultiTaskModel, unit_statistics
 
 LEAD = ModelSpec(
@@ -54,19 +56,41 @@ def test_the_lead_model_of_the_reference():
     assert num_parameters(LEAD, 16) == 12_089_947
 
 
+@pytest.fixture
+def plain_torch(monkeypatch):
+    """Keep the CPU's own kernels away: accelerators run plain torch, and that is foretold."""
+    monkeypatch.setattr(kernel, "load", lambda _: kernel.Kernel(None, "plain torch is foretold"))
+
+
 @pytest.mark.parametrize("backbone", registry.backbones())
 @pytest.mark.parametrize(
     "changes", [{}, {"forces": "head"}, {"elements": "number", "readout": "graph"}], ids=["plain", "head", "number"]
 )
 @pytest.mark.parametrize("name", ["fp64", "fp32", "bf16"])
-def test_memory_of_a_step(backbone, changes, name, monkeypatch):
-    monkeypatch.setattr(kernel, "load", lambda _: kernel.Kernel(None, "accelerators run plain torch: that is foretold"))
+def test_memory_of_a_step(backbone, changes, name, plain_torch):
     generator = random.Random(f"{backbone}{changes}{name}")
     options = {"name": backbone, "layers": generator.randint(2, 4), "hidden": generator.randint(40, 100)}
     spec = ModelSpec.model_validate({"backbone": options, **changes})
     atoms, edges = 200, 200 * generator.randint(3, 20)
     measured = measure(spec, 2, (atoms, edges), name)
     assert peak_memory_gb(spec, 2, Batch.even(atoms, edges), name) == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.parametrize("backbone", registry.backbones())
+@pytest.mark.parametrize("changes", [{}, {"forces": "head"}, {"elements": "number"}], ids=["plain", "head", "number"])
+def test_arithmetic_of_a_step(backbone, changes, plain_torch):
+    """What torch counts in matrix products of a whole step, forces and both backward passes."""
+    generator = random.Random(f"{backbone}{changes}")
+    options = {"name": backbone, "layers": generator.randint(2, 3), "hidden": generator.randint(40, 80)}
+    if backbone == "mace":
+        options |= {"max_ell": 3, "correlation": 3, "hidden": 16}
+    spec = ModelSpec.model_validate({"backbone": options, **changes})
+    model, atoms, edges = precision.apply(build(spec, 2), "fp32"), 60, 500
+    graph = _graph((atoms, edges), 2, torch.float32)
+    with FlopCounterMode(display=False) as counter:
+        _step(model, torch.optim.AdamW(model.parameters()), graph)
+    batch = Batch(atoms, edges, triplets(graph).shape[1])
+    assert step_gflop(spec, batch) == pytest.approx(counter.get_total_flops() / 1e9, rel=0.1)
 
 
 def test_memory_is_sane_over_five_decades():

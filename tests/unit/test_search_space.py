@@ -91,3 +91,42 @@ def test_points_outside_are_named() -> None:
 def test_counting_points() -> None:
     assert make_space("painn", {"hidden": Range(low=8, high=10), "layers": Range(choices=(1, 2))}).num_points == 6
     assert make_space("painn", {"hidden": Range(low=8, high=10), "learning_rate": Range()}).num_points == float("inf")
+
+
+LAYERS, WIDE, MEDIUM, RADIAL = (2, 6), (100, 3000), (100, 1000), (3, 12)
+REFERENCE = {
+    "egnn": {"layers": LAYERS, "hidden": WIDE},
+    "schnet": {"layers": LAYERS, "hidden": WIDE, "filters": (6, 300), "gaussians": (3, 100)},
+    "dimenet": {
+        "layers": LAYERS,
+        "hidden": (10, 100),
+        "basis_embedding": (8, 200),
+        "envelope": (4, 6),
+        "interaction_embedding": (16, 500),
+        "output_embedding": (24, 4000),
+        "after_skip": (0, 2),
+        "before_skip": (0, 2),
+        "radial": RADIAL,
+        "spherical": (2, 8),
+    },
+    "mace": {
+        "layers": LAYERS,
+        "hidden": MEDIUM,
+        "basis": ("bessel", "gaussian", "chebyshev"),
+        "transform": ("agnesi", "soft"),
+        "radial": RADIAL,
+        "max_ell": (2, 3),
+        "node_max_ell": (1, 3),
+        "correlation": (2, 3),
+    },
+    "painn": {"layers": LAYERS, "hidden": MEDIUM, "radial": RADIAL},
+    "pnaeq": {"layers": LAYERS, "hidden": MEDIUM, "radial": RADIAL},
+}
+"""The search space of the reference campaign, by backbone; its heads have 2 to 4 layers of 300 to 2,000."""
+
+
+@pytest.mark.parametrize("name", backbones())
+def test_a_backbones_own_space_is_that_of_the_reference(name: str) -> None:
+    found = {dimension.name: dimension.ends for dimension in make_space(name, {}).dimensions}
+    assert found.items() >= REFERENCE[name].items()
+    assert (found["head_layers"], found["head_hidden"]) == ((2, 4), (300, 2000))

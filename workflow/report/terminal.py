@@ -36,6 +36,8 @@ def print_check(report: CheckReport, path: str) -> None:
         click.secho(f"{path}: {count} problem{'s' * (count != 1)}", bold=True, err=True)
     for line in report.found:
         click.echo(f"ok: {line}")
+    for line in report.warnings:
+        click.secho(f"warning: {line}", fg="yellow")
     for line in report.unchecked:
         click.echo(f"not checked: {line}")
     if not count:
