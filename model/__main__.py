@@ -47,9 +47,10 @@ def main() -> int:
     if arguments.command == "check":
         return int(importlib.import_module("model.check").run(arguments.config))
     start = time.monotonic()
-    folder, ranks = Path.cwd(), parallel.discover()
+    folder, ranks = Path.cwd(), Ranks()
     config: Task | None = None
     try:
+        ranks = parallel.discover()
         _drop_old_outcome(folder, ranks)
         config = load(arguments.command, arguments.config)
         ranks = _begin(arguments.command, config, folder, ranks)

@@ -146,6 +146,8 @@ class TrainConfig(Task):
     resume: Path | None = Field(None, description="Checkpoint folder to go on from, exactly; epochs seen count.")
     init: Path | None = Field(None, description="Checkpoint folder whose weights to start from, counters at zero.")
     memory_gb: float | None = Field(None, gt=0, description="Memory of one device in GB; more needed ends with cause oom.")
+    width: int | None = Field(None, ge=1, description="Ranks that hold a copy of a branch together; none: all of it.")
+    node_memory_gb: float | None = Field(None, gt=0, description="Memory of a node in GB, for its data; none: found out.")
 
 
 class FinetuneConfig(TrainConfig):

@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from model.outcome import CampaignError
+
 _LAUNCHED = ("PMI_", "PMIX_")
 """Prefixes of the process-management interface's variables, which every MPI launcher sets for its ranks."""
 
@@ -90,6 +92,9 @@ def discover() -> Ranks:
     """Find the ranks of this launcher call; a world of one where nothing launched us.
 
     Must run before torch is imported: some MPI libraries refuse to start after it has loaded its own runtime.
+
+    Raises:
+        CampaignError: A launcher started us, and mpi4py is missing: each rank would take itself for the only one.
     """
     machine = socket.gethostname()
     communicator = _communicator()
@@ -104,6 +109,9 @@ def _communicator() -> Any:
         return None
     try:
         from mpi4py import MPI  # optional: a world of one needs no MPI
-    except ImportError:
-        return None
+    except ImportError as error:
+        if os.environ.get("PMI_SIZE") == "1":
+            return None
+        remedy = "Install mpi4py, built for this machine's MPI, or start one process without a launcher."
+        raise CampaignError(f"ranks cannot find each other ({error})", "mpi4py", remedy) from error
     return MPI.COMM_WORLD if MPI.COMM_WORLD.size > 1 else None

@@ -38,6 +38,12 @@ class Edges:
         rows, offsets = gather_ranges(self.offsets, indices)
         return replace(self, offsets=offsets, sender=self.sender[rows], receiver=self.receiver[rows], shift=self.shift[rows])
 
+    def span(self, start: int, stop: int) -> Edges:
+        """Return the lists of some structures in a row, without a copy."""
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        parts = {name: getattr(self, name)[first:last] for name in ("sender", "receiver", "shift")}
+        return replace(self, offsets=self.offsets[start : stop + 1] - first, **parts)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -98,6 +104,14 @@ class Block:
         edges = None if self.edges is None else self.edges.take(rows)
         return Block(offsets=offsets, edges=edges, **picked)
 
+    def span(self, start: int, stop: int) -> Block:
+        """Return some structures in a row, without a copy."""
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        parts = {name: getattr(self, name)[first:last] for name in ATOM_FIELDS}
+        parts |= {name: getattr(self, name)[start:stop] for name in STRUCTURE_FIELDS}
+        edges = None if self.edges is None else self.edges.span(start, stop)
+        return Block(offsets=self.offsets[start : stop + 1] - first, edges=edges, **parts)
+
 
 ATOM_FIELDS = ("numbers", "positions", "forces")
 STRUCTURE_FIELDS = ("cell", "pbc", "energy", "stress", "charge", "spin", "identity", "target", "raw_ids")
@@ -113,10 +127,16 @@ def gather_ranges(offsets: NDArray[np.int64], indices: NDArray[np.integer]) -> t
     Returns:
         Rows in the order of `indices`, and offsets (m + 1,) into them.
     """
-    counts = offsets[indices + 1] - offsets[indices]
-    new = np.zeros(len(indices) + 1, np.int64)
+    first = offsets[indices]
+    return expand(first, offsets[indices + 1] - first)
+
+
+def expand(first: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of ragged entries, given each one's first row and count, and their new offsets."""
+    new = np.zeros(len(first) + 1, np.int64)
     np.cumsum(counts, out=new[1:])
-    rows = np.arange(new[-1]) + np.repeat(offsets[indices] - new[:-1], counts)
+    rows = np.arange(new[-1])
+    rows += np.repeat(first - new[:-1], counts)
     return rows, new
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from model.data.block import Block, Edges
 from model.data.references import References
 from model.data.targets import Target
+from model.data.window import Window
 from model.graph import AtomGraph
 from model.neighbors import neighbor_list
 
@@ -40,6 +41,13 @@ def build_edges(block: Block, cutoff: float, max_neighbors: int | None) -> Edges
     return Edges(cutoff, max_neighbors, offsets, sender.astype(index), receiver.astype(index), shifts.astype(small))
 
 
+def in_pieces(source: Block | Window, pieces: Sequence[NDArray[np.integer]]) -> list[Block]:
+    """Return the structures of each piece, by one gather for each field over all of them; the pieces share its memory."""
+    stops = np.cumsum([0, *map(len, pieces)]).tolist()
+    whole = source.take(np.concatenate([np.zeros(0, np.int64), *pieces]))
+    return [whole.span(start, stop) for start, stop in zip(stops, stops[1:], strict=False)]
+
+
 def collate(
     blocks: Sequence[tuple[int, Block]],
     cutoff: float,
@@ -61,8 +69,8 @@ def collate(
     parts = [block for _, block in blocks]
     sizes = _join([b.num_atoms for b in parts], np.int64, ())
     edge_index, shifts = _edges(parts, cutoff, max_neighbors)
-    labels = [_labels(references[k], b) for k, b in blocks]
     has_target = any(isinstance(references[k], Target) for k, _ in blocks)
+    labels = [_labels(references[k], b) for k, b in blocks]
     return AtomGraph(
         numbers=_tensor(_join([b.numbers for b in parts], np.int64, ())),
         positions=_tensor(_join([b.positions for b in parts], np.float64, (3,)), dtype),
@@ -83,12 +91,15 @@ def collate(
 def _edges(parts: Sequence[Block], cutoff: float, cap: int | None) -> tuple[NDArray[np.int64], NDArray]:
     """Return edges counted over the batch and their shifts, from prebuilt lists where they fit."""
     lists = [_edges_of(b, cutoff, cap) for b in parts]
-    before = np.cumsum([0, *(len(b.numbers) for b in parts)])
-    pairs = [np.zeros((2, 0), np.int64)]
-    for block, edges, first in zip(parts, lists, before, strict=False):
-        start = np.repeat(block.offsets[:-1] + first, np.diff(edges.offsets))
-        pairs.append(np.stack([edges.sender + start, edges.receiver + start]))
-    return np.concatenate(pairs, axis=1), _join([e.shift for e in lists], np.int32, (3,))
+    pairs = np.empty((2, sum(len(e.sender) for e in lists)), np.int64)
+    atom = edge = 0
+    for block, edges in zip(parts, lists, strict=True):
+        places = slice(edge, edge + len(edges.sender))
+        start = np.repeat(block.offsets[:-1] + atom, np.diff(edges.offsets))
+        np.add(edges.sender, start, out=pairs[0, places])
+        np.add(edges.receiver, start, out=pairs[1, places])
+        atom, edge = atom + len(block.numbers), places.stop
+    return pairs, _join([e.shift for e in lists], np.int32, (3,))
 
 
 def _edges_of(block: Block, cutoff: float, cap: int | None) -> Edges:
@@ -103,11 +114,13 @@ def _labels(known: References | Target | None, block: Block) -> tuple[NDArray, N
     if isinstance(known, Target):
         nothing = np.full(len(block), np.nan)
         return nothing, np.full_like(block.forces, np.nan), known.normalize(block.target)
-    reference = 0.0 if known is None else known.of(block.numbers, block.offsets)
-    return block.energy - reference, block.forces, np.full(len(block), np.nan)
+    energy = block.energy if known is None else block.energy - known.of(block.numbers, block.offsets)
+    return energy, block.forces, np.full(len(block), np.nan)
 
 
 def _join(arrays: Sequence[NDArray], dtype: type, shape: tuple[int, ...]) -> NDArray:
+    if len(arrays) == 1:
+        return arrays[0].astype(dtype, copy=False)
     return np.concatenate([np.zeros((0, *shape), dtype), *arrays]).astype(dtype, copy=False)
 
 

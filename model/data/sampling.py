@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import math
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -14,14 +13,16 @@ from numpy.typing import NDArray
 from model.data.splits import mix
 
 _ROUNDS = 6
+_DRAWS_AT_ONCE = 8192
 Batch = dict[int, NDArray[np.int64]]
 
 
 class Permutation:
-    """A keyed bijection of range(size): a Feistel network on the smallest power-of-four domain, with cycle walking.
+    """A keyed bijection of range(size): a Feistel network on the smallest power-of-two domain, with cycle walking.
 
-    Values that leave the range are sent through the network again until they are inside (Black and Rogaway,
-    CT-RSA 2002); the domain is less than four times the size, so that takes under four rounds on average.
+    The halves differ by at most a bit. Values that leave the range are sent through the network again until they are inside
+    (Black and Rogaway, CT-RSA 2002); the domain is less than twice the size, so that takes under two rounds on average.
+    Whole arrays are worked on at once: 30 µs of a call are the call's own, a value costs some 0.1 µs.
 
     Args:
         size: Number of values.
@@ -30,10 +31,9 @@ class Permutation:
 
     def __init__(self, size: int, *key: int | str) -> None:
         self.size = size
-        self._half = np.uint64(max(1, math.ceil(math.log2(max(size, 2)) / 2)))
-        while 4 ** int(self._half) < size:
-            self._half += np.uint64(1)
-        self._mask = np.uint64(2 ** int(self._half) - 1)
+        low = max(2, (size - 1).bit_length()) // 2
+        high = max(2, (size - 1).bit_length()) - low
+        self._low, self._masks = np.uint64(low), (np.uint64(2**high - 1), np.uint64(2**low - 1))
         digest = hashlib.blake2b(repr(key).encode(), digest_size=8 * _ROUNDS).digest()
         self._keys = np.frombuffer(digest, np.uint64)
 
@@ -42,15 +42,17 @@ class Permutation:
         out = self._network(np.asarray(values).astype(np.uint64))
         outside = np.flatnonzero(out >= self.size)
         while len(outside):
-            out[outside] = self._network(out[outside])
-            outside = outside[out[outside] >= self.size]
+            again = self._network(out[outside])
+            out[outside] = again
+            outside = outside[again >= self.size]
         return out.astype(np.int64)
 
     def _network(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        left, right = values >> self._half, values & self._mask
-        for key in self._keys:
-            left, right = right, left ^ (mix(right ^ key) & self._mask)
-        return (left << self._half) | right
+        high, low = values >> self._low, values & self._masks[1]
+        for first, second in zip(self._keys[::2], self._keys[1::2], strict=True):
+            high = high ^ (mix(low ^ first) & self._masks[0])
+            low = low ^ (mix(high ^ second) & self._masks[1])
+        return (high << self._low) | low
 
 
 class Sampler:
@@ -83,6 +85,7 @@ class Sampler:
         total = max(1, round(fraction * sum(self.sizes.values()))) if self.sizes else 0
         self.quotas = _quotas(total, self.sizes, shares or {})
         self._all = {b: Permutation(n, seed, "branch", b) for b, n in self.sizes.items()}
+        self._ahead: tuple[int, int, list[Batch]] = (0, 0, [])
 
     @property
     def draws_per_epoch(self) -> int:
@@ -95,11 +98,23 @@ class Sampler:
         return -(-self.draws_per_epoch // self.batch_size)
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return the samples of one step, by branch: indices into the branch's training structures."""
-        first = min(step * self.batch_size, self.draws_per_epoch)
-        last = min(first + self.batch_size, self.draws_per_epoch)
-        starts, stops = self._drawn(first), self._drawn(last)
-        return {b: self._samples(b, epoch, starts[b], stops[b]) for b in self.quotas if stops[b] > starts[b]}
+        """Return the samples of one step, by branch: indices into the branch's training structures.
+
+        Some thousand draws are worked out at once and kept, since a call for few costs as much as one for many.
+        """
+        at_once = max(1, _DRAWS_AT_ONCE // self.batch_size)
+        first = step - step % at_once
+        ahead = self._ahead
+        if ahead[:2] != (epoch, first) or not ahead[2]:
+            self._ahead = ahead = (epoch, first, self._batches(epoch, first, at_once))
+        return ahead[2][step - first]
+
+    def _batches(self, epoch: int, step: int, count: int) -> list[Batch]:
+        cuts = [self._drawn(min(k * self.batch_size, self.draws_per_epoch)) for k in range(step, step + count + 1)]
+        first, last = cuts[0], cuts[-1]
+        drawn = {b: self._samples(b, epoch, first[b], last[b]) for b in self.quotas if last[b] > first[b]}
+        pairs = list(zip(cuts, cuts[1:], strict=False))
+        return [{b: x[i[b] - first[b] : j[b] - first[b]] for b, x in drawn.items() if j[b] > i[b]} for i, j in pairs]
 
     def _samples(self, branch: int, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         quota = self.quotas[branch]
@@ -113,6 +128,8 @@ class Sampler:
         The k-th draw of branch b falls due at (k + ½)/quota_b; draws are taken in that order, ties by branch.
         """
         total = self.draws_per_epoch
+        if len(self.quotas) == 1:
+            return dict.fromkeys(self.quotas, count)
         drawn = {b: (2 * count * q + total) // (2 * total) for b, q in self.quotas.items()}
         while sum(drawn.values()) > count:
             drawn[max((Fraction(2 * drawn[b] - 1, q), b) for b, q in self.quotas.items() if drawn[b])[1]] -= 1
@@ -132,6 +149,8 @@ def divide(batch: Batch, costs: Mapping[int, NDArray], parts: int) -> list[Batch
         costs: Cost of each sample of the batch (atoms or edges), by branch, aligned with `batch`.
         parts: Number of ranks.
     """
+    if parts == 1:
+        return [{b: batch[b] for b in sorted(batch) if len(batch[b])}]
     branches = sorted(batch)
     sizes = [len(batch[b]) for b in branches]
     flat = np.concatenate([np.zeros(0), *(np.asarray(costs[b], np.float64) for b in branches)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,9 +77,38 @@ def read_shard(folder: Path, start: int, stop: int) -> Block:
     Raises:
         CampaignError: The folder is no readable shard.
     """
+    with _readable(folder) as reader:
+        return _read(reader, start, stop)
+
+
+def read_blocks(folder: Path, start: int, stop: int, size: int) -> Iterator[Block]:
+    """Yield structures `start` to `stop` of a shard in contiguous blocks of `size`, opened once.
+
+    Raises:
+        CampaignError: The folder is no readable shard.
+    """
+    with _readable(folder) as reader:
+        for first in range(start, stop, size):
+            yield _read(reader, first, min(first + size, stop))
+
+
+def read_extent(folder: Path, start: int, stop: int) -> tuple[int, int]:
+    """Return the atoms of structures `start` to `stop` of a shard, and the bytes of their longest id.
+
+    Raises:
+        CampaignError: The folder is no readable shard.
+    """
+    with _readable(folder) as reader:
+        first, last = (int(reader.read("offsets", [place], [1])[0]) for place in (start, stop))
+        lengths = np.diff(reader.read("id_offsets", [start], [stop - start + 1]))
+        return last - first, int(lengths.max(initial=0))
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[adios2.Stream]:
     try:
         with reading(folder) as reader:
-            return _read(reader, start, stop)
+            yield reader
     except (RuntimeError, ValueError, KeyError) as error:
         raise CampaignError(f"not a readable shard ({error})", str(folder), "Convert the source again.") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -69,11 +69,36 @@ class Target:
         return cls(**{**fields, "composition": {int(z): value for z, value in fields["composition"].items()}})
 
 
-def fit(train: Block, declared: tuple[Kind, str], splits: Splits, where: str) -> Target:
+@dataclass(frozen=True)
+class Labels:
+    """What a fit needs to know of some structures' targets.
+
+    Attributes:
+        values: The targets that there are.
+        moments: Those of the energies that these structures would have, were the targets energies per atom.
+    """
+
+    values: NDArray[np.float64]
+    moments: references.Moments
+
+    @classmethod
+    def of(cls, block: Block) -> Labels:
+        """Return the labels of all structures of a block; missing ones do not count."""
+        known = block.take(np.isfinite(block.target))
+        alike = replace(known, energy=known.target * known.num_atoms, forces=np.full_like(known.forces, np.nan))
+        return cls(known.target, references.Moments.of(alike))
+
+    @classmethod
+    def sum(cls, parts: Sequence[Labels]) -> Labels:
+        """Join labels; the order of the parts decides the last bits."""
+        return cls(np.concatenate([part.values for part in parts]), references.Moments.sum(part.moments for part in parts))
+
+
+def fit(labels: Labels, declared: tuple[Kind, str], splits: Splits, where: str) -> Target:
     """Return a target as its training split knows it.
 
     Args:
-        train: The training split.
+        labels: Of the training split.
         declared: Kind and unit, as the store states them.
         splits: What the split was made by.
         where: The store, to be named.
@@ -82,10 +107,10 @@ def fit(train: Block, declared: tuple[Kind, str], splits: Splits, where: str) ->
         CampaignError: Nothing is labelled, all labels are the same, or a class is neither 0 nor 1.
     """
     kind, unit = declared
-    labelled = train.take(np.isfinite(train.target))
-    _require_learnable(labelled.target, kind, where)
-    composition = _by_element(labelled, splits) if kind == "scalar" else {}
-    return Target(kind, unit, float(labelled.target.mean()), float(labelled.target.std()), composition)
+    values = labels.values
+    _require_learnable(values, kind, where)
+    fitted = references.solve(labels.moments, splits) if kind == "scalar" else None
+    return Target(kind, unit, float(values.mean()), float(values.std()), {} if fitted is None else fitted.energies)
 
 
 def _require_learnable(values: NDArray[np.float64], kind: Kind, where: str) -> None:
@@ -97,10 +122,3 @@ def _require_learnable(values: NDArray[np.float64], kind: Kind, where: str) -> N
     if np.ptp(values) <= _SMALLEST_SPREAD * np.abs(values).max():
         what = f"every {kind} of the training split is {values[0]:g}: there is nothing to learn"
         raise CampaignError(what, where, "Convert more data, or change `splits`.")
-
-
-def _by_element(block: Block, splits: Splits) -> dict[int, float]:
-    """Return the least-squares number of each element: the fit of references, with the target for the energy per atom."""
-    alike = replace(block, energy=block.target * block.num_atoms, forces=np.full_like(block.forces, np.nan))
-    fitted = references.solve(references.Moments.of(alike), splits)
-    return {} if fitted is None else fitted.energies

@@ -84,6 +84,11 @@ class Assembly:
         """Return the ranks that hold a parameter group."""
         return members_of(self.data, group)
 
+    def close(self) -> None:
+        """Part from the other ranks, when all do."""
+        self.mesh.close()
+        self.data.close()
+
 
 def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
     """Load data, build the model, and connect the ranks.

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from model.config import TrainConfig
-from model.data.block import Block
 from model.data.loader import collate
 from model.data.sampling import Batch, Sampler, divide
+from model.data.window import Window
 from model.graph import AtomGraph
-from model.training.branches import BranchData, Data, cost_of
+from model.training.branches import Data, cost_of
 
 
 class Batches:
@@ -36,13 +36,12 @@ class Batches:
         shares = {b: config.branches[name].share for b, name in enumerate(data.names)}
         sizes = {b: summary.num_train for b, summary in enumerate(data.summaries)}
         self.sampler = Sampler(sizes, shares, config.batch, config.seed, config.fraction)
-        self._train_costs = {b: cost_of(branch.train) for b, branch in data.own.items()}
         self._validation = self._validation_parts()
         self._labelled_by = [data.own[b].summary.labelled_by for b in sorted(data.own)]
 
     def graph(self, epoch: int, step: int) -> AtomGraph | None:
         """Return this rank's part of a training batch; None where it has none."""
-        return self._collate(self._part(self.sampler.batch(epoch, step), self._train_costs), "train")
+        return self._collate(self._part(self.sampler.batch(epoch, step), "train"), "train")
 
     def size(self, epoch: int, step: int) -> int:
         """Return the structures of a global batch."""
@@ -50,7 +49,7 @@ class Batches:
 
     def ids(self, epoch: int, step: int) -> list[str]:
         """Name the structures of this rank's part, in the order of the graph: `branch/id`."""
-        part = self._part(self.sampler.batch(epoch, step), self._train_costs)
+        part = self._part(self.sampler.batch(epoch, step), "train")
         return [f"{self._data.names[b]}/{i}" for b in sorted(part) for i in self._data.own[b].train.take(part[b]).ids]
 
     def validation(self) -> Iterator[AtomGraph]:
@@ -65,17 +64,17 @@ class Batches:
         return len(self._validation)
 
     def _validation_parts(self) -> list[Batch]:
-        costs = {b: cost_of(branch.validation) for b, branch in self._data.own.items()}
-        part = self._part({b: np.arange(len(cost)) for b, cost in costs.items()}, costs)
+        part = self._part({b: np.arange(len(branch.validation)) for b, branch in self._data.own.items()}, "validation")
         starts = [(b, start) for b in sorted(part) for start in range(0, len(part[b]), self._batch)]
         return [{b: part[b][start : start + self._batch]} for b, start in starts]
 
-    def _part(self, batch: Batch, costs: dict) -> Batch:
+    def _part(self, batch: Batch, split: str) -> Batch:
         part: Batch = {}
         holders = self._data.layout.holders
         for members in sorted({holders[b] for b in self._data.own}):
             ours = {b: batch[b] for b in self._data.own if holders[b] == members and b in batch}
-            weights = {b: costs[b][indices] for b, indices in ours.items()}
+            windows = {b: self._window(b, split) for b in ours}
+            weights = {b: cost_of(windows[b].num_atoms(ours[b]), windows[b].num_edges(ours[b])) for b in ours}
             part |= divide(ours, weights, len(members))[members.index(self._rank)]
         return part
 
@@ -83,10 +82,10 @@ class Batches:
         if not part:
             return None
         local = {b: k for k, b in enumerate(sorted(self._data.own))}
-        blocks = [(local[b], self._block(self._data.own[b], split).take(part[b])) for b in sorted(part)]
+        blocks = [(local[b], self._window(b, split).take(part[b])) for b in sorted(part)]
         graph = collate(blocks, self._spec.cutoff, self._spec.max_neighbors, self._labelled_by, self._dtype)
         return graph.to(self._device)
 
-    @staticmethod
-    def _block(branch: BranchData, split: str) -> Block:
-        return branch.train if split == "train" else branch.validation
+    def _window(self, branch: int, split: str) -> Window:
+        own = self._data.own[branch]
+        return own.train if split == "train" else own.validation

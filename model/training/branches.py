@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,16 +14,19 @@ from model.config import BranchSpec, FinetuneConfig, ModelSpec, Splits, TrainCon
 from model.data import references as reference_energies
 from model.data import splits as splitting
 from model.data import targets as scalars_and_classes
-from model.data.block import ATOM_FIELDS, STRUCTURE_FIELDS, Block
-from model.data.loader import with_edges
+from model.data.block import Block
+from model.data.groups import Group, join, replicas
+from model.data.loader import build_edges
 from model.data.references import Moments, References
 from model.data.store import Store
 from model.data.targets import Target
+from model.data.window import Window
 from model.outcome import CampaignError
 from model.parallel import Ranks
+from model.training.holding import hold, require_room
 from model.training.layout import Layout, branch_parallel, data_parallel
 from model.training.metrics import Scales
-from model.training.neighborhood import neighbor_sums
+from model.training.survey import Survey
 
 _ATOM_COST = 5
 """Cost of an atom over that of an edge in a training step; 3 to 9 by backbone and width, measured on one core."""
@@ -67,16 +69,16 @@ class Summary:
 
 @dataclass(frozen=True)
 class BranchData:
-    """A branch that this rank holds.
+    """A branch that this rank holds, together with others.
 
     Attributes:
-        train: Training split, neighbour lists built.
-        validation: Validation split, neighbour lists built.
+        train: Training split, neighbour lists built; this rank's share is its own memory.
+        validation: Validation split, likewise.
         summary: See `Summary`.
     """
 
-    train: Block
-    validation: Block
+    train: Window
+    validation: Window
     summary: Summary
 
 
@@ -89,12 +91,14 @@ class Data:
         layout: Which rank holds which.
         own: Data of the branches that this rank holds, by index into `names`.
         summaries: Of all branches, in the order of `names`.
+        groups: The ranks that this one holds branches together with.
     """
 
     names: tuple[str, ...]
     layout: Layout
     own: dict[int, BranchData]
     summaries: tuple[Summary, ...]
+    groups: tuple[Group, ...] = ()
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -102,9 +106,17 @@ class Data:
         pairs = zip(self.names, self.summaries, strict=True)
         return {name: summary.target for name, summary in pairs if summary.target is not None}
 
+    def close(self) -> None:
+        """Stop serving other ranks, when all ranks do."""
+        for branch in self.own.values():
+            branch.train.close()
+            branch.validation.close()
+        for group in self.groups:
+            group.close()
+
 
 def load(config: TrainConfig, ranks: Ranks, near: Sequence[References] = ()) -> Data:
-    """Read this rank's branches and exchange the summaries.
+    """Read this rank's shares of its branches and exchange the summaries.
 
     Args:
         config: The training.
@@ -112,17 +124,22 @@ def load(config: TrainConfig, ranks: Ranks, near: Sequence[References] = ()) -> 
         near: References of the model that it starts from: they settle what its own data leave open.
 
     Raises:
-        CampaignError: A store is missing or damaged, or a branch has nothing to train on, or no energies to pre-train on.
+        CampaignError: A store is missing or damaged, or a branch has nothing to train on, or no energies to pre-train on, or
+            the data do not fit into the nodes' memory.
     """
     names = tuple(config.branches)
     layout = _layout(config, ranks)
     mine = layout.branches_of(ranks.rank)
     if not isinstance(config, FinetuneConfig):
         _require_energies(config.branches[names[b]] for b in mine)
-    own = {b: load_branch(config.branches[names[b]], config.model, config.splits, near) for b in mine}
+    chosen = {b: next(g for g in replicas(layout.holders[b], ranks.hosts, config.width) if ranks.rank in g) for b in mine}
+    require_room(config, {names[b]: (chosen[b].index(ranks.rank), len(chosen[b])) for b in mine}, ranks)
+    groups = {members: join(ranks, members) for members in dict.fromkeys(chosen.values())}
+    own = {b: load_branch(config.branches[names[b]], config.model, config.splits, near, groups[chosen[b]]) for b in mine}
     shared = ranks.allgather({b: data.summary for b, data in own.items() if layout.holders[b][0] == ranks.rank})
     merged = {b: summary for part in shared for b, summary in part.items()}
-    return Data(names, layout, own, tuple(merged[b] for b in range(len(names))))
+    own = {b: replace(branch, summary=merged[b]) for b, branch in own.items()}  # replicas may differ in the last bits
+    return Data(names, layout, own, tuple(merged[b] for b in range(len(names))), tuple(groups.values()))
 
 
 def as_settled(
@@ -142,30 +159,36 @@ def as_settled(
     return replace(data, summaries=summaries, own=own)
 
 
-def load_branch(spec: BranchSpec, model: ModelSpec, splits: Splits, near: Sequence[References] = ()) -> BranchData:
-    """Read one branch, divide it, and build its neighbour lists.
+def load_branch(
+    spec: BranchSpec, model: ModelSpec, splits: Splits, near: Sequence[References] = (), group: Group | None = None
+) -> BranchData:
+    """Read this rank's share of a branch, divide it, and build its neighbour lists; all ranks of the group call.
+
+    Args:
+        spec: The branch.
+        model: The model.
+        splits: What is for training, and what for validation.
+        near: See `load`.
+        group: The ranks that hold it together; None: this one alone.
 
     Raises:
         CampaignError: The training split is empty, or nothing in it has a label.
     """
+    group = group or Group()
     store = Store.open(spec.store)
-    block = store.load()
-    place = splitting.split(block.identity, splits)
-    train, validation = (
-        with_edges(block.take(place == which), model.cutoff, model.max_neighbors)
-        for which in (splitting.TRAIN, splitting.VALIDATION)
-    )
+    train, validation, survey = hold(store, model, splits, group)
     if len(train) == 0:
         raise CampaignError("no structure in the training split", str(spec.store), "Convert more data, or change `splits`.")
-    target = None if store.target is None else scalars_and_classes.fit(train, store.target, splits, str(spec.store))
-    if target is None and not (np.isfinite(train.energy).any() or np.isfinite(train.forces).any()):
+    target = None
+    if store.target is not None and survey.labels is not None:
+        target = scalars_and_classes.fit(survey.labels, store.target, splits, str(spec.store))
+    elif survey.moments.count == survey.moments.force_count == 0:
         raise CampaignError("neither energies nor forces in the training split", str(spec.store), "Give a branch with labels.")
-    summary = _summarize(train, len(validation), target or references_of(store, block, splits, near))
-    summary = replace(summary, neighbor_sums=neighbor_sums(train, model), fingerprint=fingerprint(block))
-    return BranchData(train, validation, summary)
+    known = target or references_of(store, survey.moments, splits, near)
+    return BranchData(train, validation, _summarize(train, validation, survey, known))
 
 
-def references_of(store: Store, block: Block, splits: Splits, near: Sequence[References] = ()) -> References | None:
+def references_of(store: Store, moments: Moments, splits: Splits, near: Sequence[References] = ()) -> References | None:
     """Return the store's references where they were fitted on this very training split, otherwise fit them anew.
 
     Where the split does not determine them, they are the nearest to `near`.
@@ -173,23 +196,12 @@ def references_of(store: Store, block: Block, splits: Splits, near: Sequence[Ref
     known = store.references
     if known is not None and known.splits == splits and (known.is_determined or not near):
         return known
-    return reference_energies.fit(block, splits, near)
+    return reference_energies.solve(moments, splits, near)
 
 
-def fingerprint(block: Block) -> str:
-    """Hash the physics of a block, in its order: all that a training sees of it."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in ("offsets", *ATOM_FIELDS, *STRUCTURE_FIELDS):
-        if name != "raw_ids":
-            digest.update(np.ascontiguousarray(getattr(block, name)).tobytes())
-    return digest.hexdigest()
-
-
-def cost_of(block: Block) -> NDArray[np.int64]:
-    """Return what each structure costs in a step, in units of an edge; the block has its neighbour lists."""
-    if block.edges is None:
-        raise ValueError("costs need neighbour lists")
-    return np.diff(block.edges.offsets) + _ATOM_COST * block.num_atoms
+def cost_of(num_atoms: NDArray[np.int64], num_edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what structures cost in a step, in units of an edge."""
+    return num_edges + _ATOM_COST * num_atoms
 
 
 def read_split(folder: Path, splits: Splits, split: str) -> Block:
@@ -234,7 +246,7 @@ def _size_and_cost(spec: BranchSpec, model: ModelSpec) -> tuple[int, float]:
     store = Store.open(spec.store)
     starts = np.linspace(0, max(store.num_structures - _SAMPLE, 0), _SAMPLES).astype(int).tolist()
     blocks = [store.read(start, min(start + _SAMPLE, store.num_structures)) for start in starts]
-    costs = [cost_of(with_edges(block, model.cutoff, model.max_neighbors)) for block in blocks]
+    costs = [cost_of(b.num_atoms, np.diff(build_edges(b, model.cutoff, model.max_neighbors).offsets)) for b in blocks]
     return store.num_structures, float(np.concatenate(costs).mean())
 
 
@@ -243,23 +255,22 @@ def _spread(references: References | None) -> float | None:
     return references.sigma_energy if references and references.sigma_energy > _SMALLEST_SPREAD else None
 
 
-def _scales(train: Block, known: References | Target | None) -> Scales:
+def _scales(moments: Moments, known: References | Target | None) -> Scales:
     if isinstance(known, Target):
         return Scales(None, None, known.spread if known.kind == "scalar" else None)
-    moments = Moments.of(train)
     rms = (moments.force_sum / moments.force_count) ** 0.5 if moments.force_count else None
     return Scales(_spread(known), rms)
 
 
-def _summarize(train: Block, num_validation: int, known: References | Target | None) -> Summary:
+def _summarize(train: Window, validation: Window, survey: Survey, known: References | Target | None) -> Summary:
     return Summary(
         num_train=len(train),
-        num_validation=num_validation,
-        num_atoms=len(train.numbers),
-        num_edges=int(train.edges.offsets[-1]) if train.edges else 0,
-        neighbor_sums={},
+        num_validation=len(validation),
+        num_atoms=train.total_atoms(),
+        num_edges=train.total_edges(),
+        neighbor_sums=survey.neighbor_sums,
         references=known if isinstance(known, References) else None,
-        scales=_scales(train, known),
-        fingerprint="",
+        scales=_scales(survey.moments, known),
+        fingerprint=f"{survey.fingerprint:032x}",
         target=known if isinstance(known, Target) else None,
     )

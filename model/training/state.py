@@ -22,6 +22,7 @@ from model.training.schedule import Patience
 
 _FREE = (
     *("owner", "stop", "node_variable", "resume", "init", "checkpoint_every_s", "progress_every_s", "memory_gb"),
+    *("width", "node_memory_gb"),
     *("branches", "epochs", "checkpoint"),
 )
 """Keys that may differ when a training goes on: they decide nothing about its numbers, or are compared apart."""

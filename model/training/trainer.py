@@ -48,7 +48,7 @@ def train(config: TrainConfig, folder: Path, ranks: Ranks, start: Start, progres
     trainer = Trainer(assembly, folder, timers, progress)
     trainer.restore()
     outcome = trainer.outcome(trainer.fit())
-    assembly.mesh.close()
+    assembly.close()
     return outcome
 
 

@@ -34,9 +34,11 @@ def alone(stores: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+APART: dict[str, Any] = {"node_variable": "PMI_RANK"}
+"""Each rank on a virtual node of its own: what a rank does not hold, it reads one-sided."""
 LAYOUTS = [
-    *(("data", 2, {}), ("branch", 2, {}), ("data", 3, {"micro_batch": 1}), ("branch", 3, {})),
-    *(pytest.param(layout, 4, {}, marks=pytest.mark.slow) for layout in ("data", "branch")),
+    *(("data", 2, APART), ("branch", 2, {}), ("data", 3, {"micro_batch": 1, "width": 1}), ("branch", 3, {})),
+    *(pytest.param(layout, 4, APART | {"width": 2}, marks=pytest.mark.slow) for layout in ("data", "branch")),
     *(("data", 2, {"shard": True}), pytest.param("branch", 3, {"shard": True, "micro_batch": 1}, marks=pytest.mark.slow)),
 ]
 
@@ -105,3 +107,10 @@ def test_a_checkpoint_of_one_layout_goes_on_in_another_and_says_so(alone: Path, 
     assert outcome.status == "done", outcome
     assert "not bit-identical" in outcome.message
     assert "ranks 1 → 2" in outcome.message
+
+
+def test_data_that_a_node_cannot_hold_are_refused_before_they_are_read(stores: dict[str, Path], tmp_path: Path) -> None:
+    outcome = runs.run(tmp_path / "run", runs.config(stores, node_memory_gb=1e-5), 2)
+    assert (outcome.status, outcome.cause) == ("failed", "bad_config")
+    assert "GB of data on" in outcome.message and "of whose 1e-05 GB they may take 80%" in outcome.message
+    assert "max_neighbors" in outcome.remedy

@@ -50,6 +50,19 @@ def test_ranks_know_their_place_on_their_node_and_their_share() -> None:
     assert {len(share) for share in shares} == {3, 4}
 
 
+def test_launched_ranks_without_mpi4py_are_refused_not_taken_for_several_worlds_of_one(monkeypatch, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['mpi4py'] = None; sys.argv[1:] = ['train', 'config.yaml']; import runpy; "
+    code += "runpy.run_module('model', run_name='__main__')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PMI_RANK": "1", "PMI_SIZE": "2"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    outcome = json.loads((tmp_path / "outcome.json").read_text())
+    assert (done.returncode, outcome["cause"]) == (1, "bad_config")
+    assert outcome["message"].startswith("mpi4py: ranks cannot find each other")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setenv("PMI_SIZE", "1")
+    assert parallel.discover().size == 1
+
+
 @pytest.mark.parametrize(
     ("error", "cause"),
     [

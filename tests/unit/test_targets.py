@@ -43,7 +43,7 @@ def test_a_scalar_is_known_by_mean_spread_and_least_squares_on_composition() -> 
     values = np.random.default_rng(1).normal(3.0, 2.0, 40)
     values[7] = NAN
     block = block_with(values)
-    found = targets.fit(block, ("scalar", "eV"), Splits(), "store")
+    found = targets.fit(targets.Labels.of(block), ("scalar", "eV"), Splits(), "store")
     known = np.flatnonzero(np.isfinite(values))
     elements = sorted(set(block.numbers.tolist()))
     shares = np.array([[np.mean(block.take([k]).numbers == z) for z in elements] for k in known])
@@ -80,7 +80,7 @@ def test_outputs_are_spreads_about_the_mean_and_log_odds() -> None:
 )
 def test_what_cannot_be_learned_is_refused(kind: targets.Kind, values: list[float], refusal: str) -> None:
     with pytest.raises(CampaignError, match=refusal):
-        targets.fit(block_with(np.array(values)), (kind, ""), Splits(), "store")
+        targets.fit(targets.Labels.of(block_with(np.array(values))), (kind, ""), Splits(), "store")
 
 
 def test_a_branch_has_one_kind_of_label() -> None:

@@ -20,7 +20,7 @@ Problem = tuple[str, str, str]
 
 OWN_KEYS = frozenset(
     {"model", "branches", "splits", "epochs", "owner", "stop", "resume", "init", "checkpoint", "strategy"}
-    | {"threads", "node_variable", "backend", "address_suffix", "memory_gb"}
+    | {"threads", "node_variable", "backend", "address_suffix", "memory_gb", "node_memory_gb"}
 )
 """Keys of a training's configuration that the stage or the agent sets, and a campaign file does not."""
 
@@ -95,13 +95,15 @@ def checkpoint_every_s(training: dict[str, Any]) -> float:
 
 
 def configuration(kind: type[T], request: Request, fields: dict[str, Any]) -> T:
-    """Build a command's configuration, with the site's backend filled in.
+    """Build a command's configuration, with the site's backend and its nodes' memory filled in.
 
     Raises:
         CampaignError: A key has no place there or a value does not fit.
     """
     node = request.site.get("node", {})
-    own = {"backend": node.get("backend", "gloo"), "address_suffix": node.get("address_suffix", "")}
+    own: dict[str, Any] = {"backend": node.get("backend", "gloo"), "address_suffix": node.get("address_suffix", "")}
+    if issubclass(kind, TrainConfig):
+        own["node_memory_gb"] = node.get("memory_gb")
     config, wrong = validate(kind, {**own, **fields})
     if wrong:
         raise CampaignError(wrong[0].what, ".".join(wrong[0].key), wrong[0].remedy)
