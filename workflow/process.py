@@ -34,8 +34,7 @@ class ProcessId:
     @staticmethod
     def own() -> ProcessId:
         """Return the identity of the calling process."""
-        pid = os.getpid()
-        return ProcessId(socket.gethostname(), _boot(), _space(), pid, start_time(pid) or 0)
+        return _own(os.getpid())
 
     def is_proven_dead(self) -> bool:
         """Say whether this observer can prove at once that the process has ended.
@@ -94,6 +93,11 @@ def _carries(pid: int, mark: bytes) -> bool:
         return mark in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
         return False
+
+
+@cache
+def _own(pid: int) -> ProcessId:
+    return ProcessId(socket.gethostname(), _boot(), _space(), pid, start_time(pid) or 0)
 
 
 @cache

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import model.outcome
 import workflow.batch.executor
 import workflow.chained
 import workflow.journal
@@ -35,6 +39,25 @@ class Clock:
         self._passing(seconds)
 
 
+class _Unindented:
+    """Stands in for the module `json` where files are written: nobody reads these, and indenting is slow."""
+
+    loads = staticmethod(json.loads)
+
+    @staticmethod
+    def dumps(value: Any, *, indent: int, **options: Any) -> str:
+        return json.dumps(value, **options)
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Read a file of some kilobytes without the layers that a large one is worth."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(handle, os.fstat(handle).st_size)
+    finally:
+        os.close(handle)
+
+
 @contextlib.contextmanager
 def in_place(clock: Clock) -> Iterator[None]:
     """Let the modules look at this clock, and the disk be: its power does not fail here."""
@@ -42,4 +65,7 @@ def in_place(clock: Clock) -> Iterator[None]:
         for module in _PATIENT:
             stack.enter_context(mock.patch.object(module, "time", clock))
         stack.enter_context(mock.patch.object(os, "fsync", lambda _: None))
+        stack.enter_context(mock.patch.object(model.outcome, "sync", lambda _: None))
+        stack.enter_context(mock.patch.object(model.outcome, "json", _Unindented))
+        stack.enter_context(mock.patch.object(Path, "read_bytes", _read_bytes))
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from seeds.checker import broken
 from seeds.world import World
 
+_COLLECTED_AFTER = 25
 _MEMORY = Path("/dev/shm")  # noqa: S108 files that live for milliseconds
 
 
@@ -78,11 +80,13 @@ def run_seeds(
         until: Stop when this holds of what was seen so far.
     """
     total = Summary()
-    with _folder() as base:
+    with _folder() as base, _collecting_seldom() as collect:
         for seed in range(first, first + count):
             total.add(run_seed(seed, base, storm))
             if until(total):
                 break
+            if total.seeds % _COLLECTED_AFTER == 0:
+                collect()
     return total
 
 
@@ -95,6 +99,21 @@ def run_in_processes(first: int, count: int, processes: int, tell: Callable[[Sum
             total.add(summary)
             tell(total)
     return total
+
+
+@contextlib.contextmanager
+def _collecting_seldom() -> Iterator[Callable[[], object]]:
+    """Collect garbage when told to only: until a history is over nearly all that it has made is in use."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield gc.collect
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

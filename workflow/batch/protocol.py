@@ -137,6 +137,8 @@ def _remember(attempt: Attempt, seen: Observation, now: float) -> Attempt:
     if waits or seen.answered:
         ended = (now if ended is None else ended) if waits else None
     moved = seen.beat != attempt.beat or attempt.beat_since is None
+    if not moved and (absent, ended) == (attempt.absent_since, attempt.ended_since):
+        return attempt
     return replace(
         attempt, absent_since=absent, ended_since=ended, beat=seen.beat, beat_since=now if moved else attempt.beat_since
     )
