@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 
 from model.outcome import read_json, write_json
+from workflow import intervals
 
 SCARCE = "gfn2"
 ARMS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -42,8 +43,6 @@ REQUIRED = 1.3
 SEEDS = (0, 1, 2)
 BATCH, VALIDATIONS = 32, 12
 PILOT_STEPS = (12, 60)
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Student's t for a two-sided 95 % interval, by number of seeds."""
 METRICS = {"force": "force_mae_mev_per_angstrom", "energy": "energy_mae_mev_per_atom"}
 
 
@@ -101,7 +100,9 @@ def main() -> int:
     parser.add_argument("data", type=Path, help="folder that `python -m model.data.quickstart` filled")
     parser.add_argument("--folder", type=Path, default=Path("runs/demo-science"), help="where everything is kept")
     parser.add_argument("--cpu-s", type=float, default=60.0, help="CPU seconds of each training (default 60)")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), choices=sorted(T_95), help="number of seeds (default 3)")
+    parser.add_argument(
+        "--seeds", type=int, default=len(SEEDS), choices=sorted(intervals.T_95), help="number of seeds (default 3)"
+    )
     parser.add_argument("--processes", type=int, default=2, help="trainings at a time, one core each (default 2)")
     arguments = parser.parse_args()
     campaign = yaml.safe_load(Path(__file__).with_name("quickstart.yaml").read_text())
@@ -218,8 +219,8 @@ def gain(alone: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[str, 
 def interval(values: Iterable[float]) -> dict[str, Any]:
     """Return mean, half width of the 95 % confidence interval over seeds, and the values."""
     numbers = list(values)
-    half = T_95[len(numbers)] * statistics.stdev(numbers) / math.sqrt(len(numbers))
-    return {"mean": round(statistics.mean(numbers), 5), "ci95": round(half, 5), "values": [round(n, 5) for n in numbers]}
+    found = intervals.interval(numbers)
+    return {"mean": round(found.mean, 5), "ci95": round(found.half, 5), "values": [round(n, 5) for n in numbers]}
 
 
 def table(answer: dict[str, Any]) -> str:

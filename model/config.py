@@ -168,6 +168,7 @@ class EvaluateConfig(Task):
     split: Literal["train", "validation", "test"] = "test"
     batch: int = Field(32, ge=1, description="Structures in a batch.")
     untrained: bool = Field(False, description="Keep the architecture, draw fresh random weights: the control.")
+    across: bool = Field(False, description="Also ask every other branch's head about each branch's labels.")
 
 
 class BlendConfig(Task):

@@ -44,6 +44,14 @@ class Kernel:
     compile_s: float = 0.0
 
 
+_tried: dict[str, Kernel] = {}
+
+
+def modes() -> dict[str, str]:
+    """Return how each kernel that this process has asked for runs: the name of its library, or `eager` where there is none."""
+    return {name: Path(found.library._name).stem if found.library else "eager" for name, found in sorted(_tried.items())}
+
+
 @functools.cache
 def load(name: str) -> Kernel:
     """Return the kernel of `model/kernels/<name>.cpp`, compiled where it is not there; says once where it cannot be had.
@@ -57,11 +65,12 @@ def load(name: str) -> Kernel:
     """
     source = Path(__file__).with_name(f"{name}.cpp")
     try:
-        return _kernel(source)
+        _tried[name] = _kernel(source)
     except (OSError, subprocess.SubprocessError) as error:
         reason = f"no compiled kernel for {name}: {_why(error)}; plain torch runs instead, several times slower"
         sys.stderr.write(f"{reason}\n")
-        return Kernel(None, reason)
+        _tried[name] = Kernel(None, reason)
+    return _tried[name]
 
 
 def _kernel(source: Path) -> Kernel:

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from model.outcome import CampaignError, Outcome, Status
 from model.parallel import Ranks
 from model.precision import POLICIES, apply
 from model.progress import Progress
+from model.training.across import errors_across
 from model.training.branches import read_split
 from model.training.loss import Deviations
 from model.training.metrics import Scales, error_sums, is_finite, objective_of
@@ -65,6 +66,8 @@ def run(config: EvaluateConfig, folder: Path, ranks: Ranks) -> Outcome:
     parity = Parity(config.split)
     result = measure(question, config, ranks, progress, parity)
     outputs = {"parity": parity.write(folder, ranks, config.owner)}
+    if config.across:
+        result["across"] = _across(question, config, ranks)
     seconds = round(time.monotonic() - start, 3)
     message = "; ".join(_incomparable(name, result["metrics"][name], n) for name, n in result["unknown"].items())
     return Outcome(
@@ -112,6 +115,17 @@ def measure(question: Question, task: Task, ranks: Ranks, progress: Progress, pa
         "epoch": meta.epoch,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def _across(question: Question, task: Task, ranks: Ranks) -> dict[str, Any]:
+    meta = checkpoint.read_meta(question.checkpoint)
+    model = _model(question, meta, task).to(device_of(task, ranks))
+
+    def graphs_of(name: str) -> Iterator[AtomGraph]:
+        alone = replace(question, branches={name: question.branches[name]})
+        return _Part(alone, meta, task, ranks).graphs(Parity(question.split))
+
+    return errors_across(model, meta, graphs_of, question.branches, ranks)
 
 
 def _require_comparable(question: Question, meta: Meta) -> None:

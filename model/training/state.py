@@ -14,6 +14,7 @@ import torch
 from model import checkpoint
 from model.checkpoint import GroupState, Meta
 from model.config import TrainConfig
+from model.kernels import build
 from model.outcome import CampaignError
 from model.training.assembly import Assembly
 from model.training.buckets import Bucket
@@ -204,7 +205,7 @@ def _where(assembly: Assembly) -> dict[str, Any]:
         "backend": assembly.config.backend,
         "micro_batch": assembly.config.micro_batch,
         "micro_memory_gb": assembly.config.memory_gb if assembly.config.micro_batch == "auto" else None,
-        "compile": "eager",
+        "kernels": build.modes(),
         "device": assembly.device.type,
         "torch": torch.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -213,7 +214,10 @@ def _where(assembly: Assembly) -> dict[str, Any]:
 
 
 def _differences(assembly: Assembly, meta: Meta) -> tuple[str, ...]:
-    here, there = _where(assembly), meta.state["where"]
+    there = meta.state["where"]
+    for kernel in there.get("kernels", {}):
+        build.load(kernel)  # before the first step nothing has asked for one
+    here = _where(assembly)
     changed = [f"{key} {there.get(key)} → {here[key]}" for key in here if here[key] != there.get(key)]
     if assembly.config.epochs != meta.config["epochs"]:
         changed.append(f"epochs {meta.config['epochs']} → {assembly.config.epochs}")

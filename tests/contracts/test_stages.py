@@ -17,6 +17,7 @@ from workflow.stages.base import Stage
 
 LEAST: dict[str, dict[str, Any]] = {
     "hpo": {"backbone": "painn"},
+    "compare": {"backbone": "painn"},
     "finetune": {"task": "task"},
     "screen": {"candidates": "task"},
 }
@@ -37,6 +38,8 @@ WHOLE: dict[str, dict[str, Any]] = {
     "alone": {"kind": "train", "needs": ["data"], "backbone": {"name": "egnn", "hidden": 16}, "training": {"batch": 8}},
     "lead": {"kind": "promote", "needs": ["train", "alone"]},
     "tune": {"kind": "finetune", "needs": ["lead"], "task": "task", "training": {"optimizer": {"learning_rate": 0.001}}},
+    "wider": {"kind": "train", "needs": ["lead"], "branches": ["emt", "gfn1"]},
+    "ways": {"kind": "compare", "needs": ["data"], "backbone": "egnn", "seeds": 2, "ways": ["one_head", "two_level"]},
     "blend": {"kind": "blend", "needs": ["lead"], "options": {"hidden": [16], "epochs": 3}},
     "screen": {"kind": "screen", "needs": ["lead", "blend"], "candidates": "task"},
 }
@@ -126,6 +129,11 @@ def test_a_right_stage_has_no_problems(stage: str, tmp_path: Path) -> None:
         ("search", {"needs": []}, "nothing converts gfn1, emt", "needs", "convert"),
         ("best", {"needs": ["data"]}, "nothing to choose from", "needs", "hpo or train"),
         ("best", {"top": 4}, "a search keeps 3 checkpoints", "top", "keep: 4"),
+        ("alone", {"branches": ["gfn2"]}, "no branch 'gfn2'", "branches", "Did you mean 'gfn1'"),
+        ("ways", {"model": {"heads": "shared"}}, "what the ways differ in", "model.heads", "Take it out"),
+        ("ways", {"ways": ["two_level", "two_level"]}, "a way stands twice", "ways", "once"),
+        ("ways", {"ways": ["apart"]}, "no heads to compare labels by", "ways", "two_level"),
+        ("ways", {"backbone": "pain"}, "no backbone 'pain'", "backbone", "'painn'"),
         ("alone", {"backbone": None}, "no model to train", "backbone", "Name a `backbone`"),
         ("alone", {"backbone": {"name": "egnn", "hiden": 3}}, "no key 'hiden'", "backbone.hiden", "'hidden'"),
         ("alone", {"needs": ["best", "data"]}, "promoted by 'best'", "backbone", "Take `backbone` away"),

@@ -16,7 +16,7 @@ from workflow.draft import load_campaign
 from workflow.plan import make_plan
 from workflow.templates import templates, write_template
 
-EXPLAINED = ("quickstart", "hpo", "pretrain", "finetune", "screen")
+EXPLAINED = ("quickstart", "hpo", "pretrain", "finetune", "screen", "multitask")
 NAMED = {"branches", "sources", "stages"}
 OF_THEMSELVES = {*NAMED, "kind", "needs", "path", "reader", "epochs", "walltime", "nodes"}
 ROOT = Path(__file__).parents[2]

@@ -7,6 +7,7 @@ from typing import Any
 
 from workflow.report import parity_plots, plots, search_plots, tables, training_plots
 from workflow.report.blocks import Block, Picture, Section
+from workflow.report.compared import comparison_tables
 from workflow.report.facts import Facts, Line, StageFacts
 from workflow.report.finetuned import finetuning_tables
 from workflow.report.provenance import campaign_origin, stage_origin
@@ -69,6 +70,17 @@ def finetunings(facts: Facts) -> Section:
                 split = str(next(iter(samples.values())).get("split") or "?")
                 blocks.append(_parity(facts, stage, f"{stage.key} on {task}, {split} split", shown, metrics))
     return Section("finetunings", "Fine-tuning", blocks=tuple(blocks))
+
+
+def comparisons(facts: Facts) -> Section:
+    """Return what ways to train came to, how far labels disagree, and which order that allows."""
+    about = "Mean ± half of the 95 % confidence interval over the seeds, on the test split; the epoch is the best on validation."
+    blocks: list[Block] = []
+    for stage in facts.stages:
+        origin = stage_origin(facts, stage, _receipt(stage))
+        tables_of = comparison_tables(stage)
+        blocks += [Block(title="" if k else _titled(stage), table=table, origin=origin) for k, table in enumerate(tables_of)]
+    return Section("comparisons", "Comparison", about, blocks=tuple(blocks))
 
 
 def screenings(facts: Facts) -> Section:

@@ -25,6 +25,7 @@ _ORDER: tuple[Callable[[Facts], Section], ...] = (
     findings.searches,
     findings.promotions,
     findings.trainings,
+    findings.comparisons,
     findings.finetunings,
     findings.screenings,
     sections.times,
@@ -35,6 +36,7 @@ _OF_KINDS: dict[Callable[[Facts], Section], tuple[str, ...]] = {
     findings.searches: ("hpo",),
     findings.promotions: ("promote",),
     findings.trainings: ("train",),
+    findings.comparisons: ("compare",),
     findings.finetunings: ("finetune",),
     findings.screenings: ("blend", "screen"),
 }

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from workflow.check import CheckReport
 from workflow.report import tables
+from workflow.report.compared import comparison_tables
 from workflow.report.facts import gather
 from workflow.report.fault import tell_problem
 from workflow.report.finetuned import finetuning_tables
@@ -54,6 +55,8 @@ def print_results(folder: Path, console: Console | None = None) -> None:
         if stage.result.get("table"):
             for table in finetuning_tables(stage):
                 _print_table(console, table)
+        for table in comparison_tables(stage):
+            _print_table(console, table)
         if stage.result.get("top"):
             _print_table(console, tables.ranking_table(stage), most=5)
         elif stage.result.get("flagged"):

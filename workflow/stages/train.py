@@ -29,6 +29,7 @@ from workflow.stages._recipe import (
 from workflow.stages._tries import Work, carry_out, verdict
 from workflow.stages._upstream import converted_problems, model_stage
 from workflow.stages.base import Allocation, Pieces, Stage, StageResult, StageSpec, TaskResult
+from workflow.validation import nearest
 
 
 class TrainSpec(StageSpec):
@@ -39,6 +40,9 @@ class TrainSpec(StageSpec):
     )
     model: ModelKeys = Field({}, description="Keys of the model beside its backbone: cutoff, head_layers, readout, ….")
     training: TrainingKeys = Field({}, description="Keys of the training: optimizer, loss, batch, precision, layout, seed, ….")
+    branches: tuple[str, ...] = Field(
+        (), description="Branches to train on; none: all. A promoted model gets fresh heads for those that it lacks."
+    )
     epochs: int = Field(10, ge=1, description="Epochs to train in all links together.")
     suffices: int | None = Field(None, ge=1, description="Epochs that count as done when the links run out; none: all of them.")
     start: Literal["checkpoint", "scratch"] = Field(
@@ -53,7 +57,7 @@ class Kind(Stage):
 
     def problems(self, spec: TrainSpec, campaign: Any) -> list[Problem]:
         """Check model, training keys and needs."""
-        found = training_problems(spec.training) + converted_problems(spec, campaign)
+        found = training_problems(spec.training) + _data_problems(spec, campaign)
         given = spec.backbone is not None or "backbone" in spec.model
         promotes = model_stage(spec, campaign, ("promote",))
         if given:
@@ -90,9 +94,9 @@ class Kind(Stage):
         """Return a few epochs with checkpoints every second; one link may be killed, one end early, one finish."""
         return {"links": 3, "epochs": 4, "suffices": None, "training": {"batch": 16, "checkpoint_every_s": 1.0}}
 
-    def reads(self, spec: TrainSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
-        """Return all branches."""
-        return tuple(campaign.header.branches)
+    def reads(self, spec: TrainSpec, campaign: Any) -> tuple[str, ...]:
+        """Return the branches."""
+        return spec.branches or tuple(campaign.header.branches)
 
     def work(self, allocation: Allocation) -> StageResult:
         """Train until done or until the end of the allocation."""
@@ -108,10 +112,21 @@ class Kind(Stage):
         return _tested(allocation, spec, _result(allocation, spec, carry_out(allocation, [work], spec.attempts)["train"]))
 
 
+def _data_problems(spec: TrainSpec, campaign: Any) -> list[Problem]:
+    """Say which of the branches there are not, or nothing converts."""
+    known = list(campaign.header.branches)
+    unknown = [
+        (f"no branch '{name}'", "branches", f"{nearest(name, known)}Branches: {', '.join(known) or 'none'}.")
+        for name in spec.branches
+        if name not in known
+    ]
+    return unknown or converted_problems(spec, campaign, *spec.branches)
+
+
 def _configure(allocation: Allocation, spec: TrainSpec, model: Model | None) -> Callable[[Path | None], Task]:
     request = allocation.request
     start = model if spec.start == "checkpoint" else None
-    needed = stores(request.inputs, request.branches)
+    needed = stores(request.inputs, spec.branches or request.branches)
     local = stage_in(allocation, [*needed.values(), start])
     checkpoint = local / start.folder if start else None
     fields = {
@@ -162,7 +177,7 @@ def _tested(allocation: Allocation, spec: TrainSpec, summary: StageResult) -> St
     if allocation.is_stopping():
         message = "; ".join(filter(None, (summary.message, "not tested: no time was left")))
         return replace(summary, message=message, status=Status.DONE if request.link == request.links else Status.PARTIAL)
-    work = Work("test", "evaluate", _question(allocation, summary), allocation.num_nodes)
+    work = Work("test", "evaluate", _question(allocation, spec, summary), allocation.num_nodes)
     test = carry_out(allocation, [work], spec.attempts)["test"]
     if test.outcome is None or test.status is not Status.DONE:
         return replace(verdict([test], allocation), outputs=summary.outputs, result=summary.result)
@@ -176,9 +191,9 @@ def _with_test(allocation: Allocation, summary: StageResult, folder: Path, test:
     return replace(summary, outputs=outputs, result={**summary.result, "test": test.result})
 
 
-def _question(allocation: Allocation, summary: StageResult) -> Callable[[Path | None], Task]:
+def _question(allocation: Allocation, spec: TrainSpec, summary: StageResult) -> Callable[[Path | None], Task]:
     request = allocation.request
-    needed = stores(request.inputs, request.branches)
+    needed = stores(request.inputs, spec.branches or request.branches)
     fields = {
         "checkpoint": allocation.campaign / summary.result["checkpoint"],
         "branches": branches(request, needed, stage_in(allocation, needed.values())),
