@@ -47,7 +47,7 @@ REFERENCE: dict[Precision, float] = {"fp64": 3.4, "fp32": 6.0}
 NAMES = tuple(f"b{k}" for k in range(BRANCHES))
 STATISTICS = Statistics(17.0, (1.0,) * BRANCHES)
 
-Step = Callable[[AtomGraph], None]
+Step = Callable[[AtomGraph], object]
 
 
 def main() -> None:
@@ -56,8 +56,8 @@ def main() -> None:
     timing.keep_memory()
     torch.set_num_threads(1)
     timing.say_machine()
-    kernel = compiled()
-    made = f"one C++ kernel, {kernel.compile_s:.1f} s" if kernel.library else "none"
+    compile_s = compiled()
+    made = f"one C++ kernel, {compile_s:.1f} CPU-s" if compile_s else "none"
     timing.say(
         f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}; compiled, in ours: {made}; in the baseline: none"
     )
@@ -66,14 +66,17 @@ def main() -> None:
     check([graph_of(make_block(1 if small else 1 + k % 4, seed=90 + k), torch.float64) for k in range(10)])
     steps = {f"{name} {p}": make(p) for p in REFERENCE for name, make in (("ours", our_step), ("eager", eager_step))}
     graphs: dict[str, list[AtomGraph]] = {p: [graph_of(block, POLICIES[p].dtype) for block in blocks] for p in REFERENCE}
+    steps |= {"ours predict": our_prediction(), "eager predict": eager_prediction()}
+    graphs["predict"] = graphs["fp64"]
     arms = {name: _arm(step, graphs[name.split()[1]]) for name, step in steps.items()}
     seconds = timing.take_turns(arms, rounds)
     share = dgemm_share(steps["ours fp64"], graphs["fp64"][1:], seconds["ours fp64"], 256 if small else 1536)
-    report(seconds, size, {"dgemm_share": share} | ({"compile_s": kernel.compile_s} if kernel.library else {}), small=small)
+    report(seconds, size, {"dgemm_share": share} | ({"compile_cpu_s": compile_s} if compile_s else {}), small=small)
 
 
-def compiled() -> build.Kernel:
-    """Return the kernel of ours, compiled anew so that its seconds are known."""
+def compiled() -> float:
+    """Compile the kernel of ours anew; return the CPU-seconds that it took, or 0 without a compiler."""
+    began = timing.cpu_s()
     kept = os.environ.get("XDG_CACHE_HOME")
     with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
         os.environ["XDG_CACHE_HOME"] = folder
@@ -82,7 +85,7 @@ def compiled() -> build.Kernel:
         del os.environ["XDG_CACHE_HOME"]
     else:
         os.environ["XDG_CACHE_HOME"] = kept
-    return kernel
+    return timing.cpu_s() - began if kernel.library else 0.0
 
 
 def graph_of(block: Block, dtype: torch.dtype) -> AtomGraph:
@@ -129,6 +132,23 @@ def eager_step(precision: Precision) -> Step:
         optimizer.step()
 
     return step
+
+
+def our_prediction() -> Step:
+    """Return energies and forces in FP64, as `model.inference.predictor` makes them."""
+    model = our_model("fp64").requires_grad_(False)
+    return lambda graph: model.predict(graph, training=False).forces.sum()
+
+
+def eager_prediction() -> Step:
+    """Return the same by the baseline."""
+    eager = loaded(our_model("fp64"), torch.float64).requires_grad_(False)
+
+    def predict(graph: AtomGraph) -> None:
+        positions = graph.positions.detach().requires_grad_(True)
+        torch.autograd.grad(eager.energy(graph, positions).sum(), positions)
+
+    return predict
 
 
 def check(graphs: list[AtomGraph]) -> None:
@@ -179,16 +199,24 @@ def _products(step: Step, graph: AtomGraph) -> float:
 def report(seconds: dict[str, list[float]], size: int, more: dict[str, float], *, small: bool) -> None:
     """Print the table and the figures; the ratios are void where the baseline is slower than the reference."""
     rates = {name: timing.rate(size, each) for name, each in seconds.items()}
-    ratios = {p: timing.ratio(seconds[f"ours {p}"], seconds[f"eager {p}"]) for p in REFERENCE}
+    ratios = {p: timing.ratio(seconds[f"ours {p}"], seconds[f"eager {p}"]) for p in [*REFERENCE, "predict"]}
     rows = [["", "ours", "eager", "ours/eager", "the reference, per core"]]
     rows += [
         [p, f"{rates[f'ours {p}']:.2f}", f"{rates[f'eager {p}']:.2f}", f"{ratios[p]:.2f}", f"{REFERENCE[p]}"] for p in REFERENCE
     ]
     timing.say_table(f"training, structures per CPU-second, batch {size}, {len(seconds['ours fp64'])} rounds", rows)
+    predicted = [
+        "energies and forces, fp64",
+        f"{rates['ours predict']:.2f}",
+        f"{rates['eager predict']:.2f}",
+        f"{ratios['predict']:.2f}",
+    ]
+    timing.say_table("prediction, the same structures", [["", "ours", "eager", "ours/eager"], predicted])
     slow = [p for p in REFERENCE if rates[f"eager {p}"] < REFERENCE[p]]
     for p in slow:
         timing.say(f"{p}: VOID, the baseline does not reach the reference's {REFERENCE[p]}/s here")
     figures: timing.Figures = {f"train_{p}_vs_eager": ratios[p] for p in REFERENCE}
+    figures |= {"predict_fp64_vs_eager": ratios["predict"], "predict_fp64_per_cpu_s": rates["ours predict"]}
     figures |= {f"{p}_per_cpu_s": rates[f"ours {p}"] for p in REFERENCE}
     figures |= {f"eager_{p}_per_cpu_s": rates[f"eager {p}"] for p in REFERENCE}
     timing.finish(figures | more | {"void": ", ".join(slow)}, small=small)

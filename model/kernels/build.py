@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_FLAGS = ("-O2", "-std=c++17", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
+_FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
 _NATIVE = ("-march=native", "-mcpu=native", "")
 """For this very processor, in the words of x86 and of others; without, where a compiler knows neither."""
 _COMPILERS = ("c++", "g++", "clang++")

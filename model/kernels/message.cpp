@@ -11,6 +11,8 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <exception>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -216,35 +218,45 @@ struct Kernel {
   }
 };
 
-template <class Work> void over_slices(const Arguments &a, const Work &work) {
+// Share the slices among threads; 0, or 1 where memory ran out.
+template <class Work> int over_slices(const Arguments &a, const Work &work) {
   std::atomic<std::int64_t> next{0};
+  std::atomic<int> failed{0};
   const auto run = [&] {
-    for (std::int64_t slice = next++; slice < a.slices; slice = next++) work(slice);
+    try {
+      for (std::int64_t slice = next++; slice < a.slices; slice = next++) work(slice);
+    } catch (const std::bad_alloc &) {
+      failed = 1;
+    }
   };
   std::vector<std::thread> helpers;
-  for (std::int64_t n = 1; n < a.threads && n < a.slices; ++n) helpers.emplace_back(run);
+  try {
+    for (std::int64_t n = 1; n < a.threads && n < a.slices; ++n) helpers.emplace_back(run);
+  } catch (const std::exception &) {  // no further thread is to be had: those that run share the work
+  }
   run();
   for (auto &each : helpers) each.join();
+  return failed;
 }
 
-template <class T, template <class> class Mode> void receive(const Arguments &a) {
+template <class T, template <class> class Mode> int receive(const Arguments &a) {
   const Kernel<T, Mode> kernel(a);
-  over_slices(a, [&](std::int64_t slice) { kernel.receive(slice); });
+  return over_slices(a, [&](std::int64_t slice) { kernel.receive(slice); });
 }
-template <class T, template <class> class Mode> void send(const Arguments &a) {
+template <class T, template <class> class Mode> int send(const Arguments &a) {
   const Kernel<T, Mode> kernel(a);
-  over_slices(a, [&](std::int64_t slice) { kernel.send(slice); });
+  return over_slices(a, [&](std::int64_t slice) { kernel.send(slice); });
 }
 
 }  // namespace
 
 extern "C" {
-void receive_f64(const Arguments *a) { receive<double, Value>(*a); }
-void receive_f32(const Arguments *a) { receive<float, Value>(*a); }
-void receive_tangent_f64(const Arguments *a) { receive<double, Tangent>(*a); }
-void receive_tangent_f32(const Arguments *a) { receive<float, Tangent>(*a); }
-void send_f64(const Arguments *a) { send<double, Value>(*a); }
-void send_f32(const Arguments *a) { send<float, Value>(*a); }
-void send_tangent_f64(const Arguments *a) { send<double, Tangent>(*a); }
-void send_tangent_f32(const Arguments *a) { send<float, Tangent>(*a); }
+int receive_f64(const Arguments *a) { return receive<double, Value>(*a); }
+int receive_f32(const Arguments *a) { return receive<float, Value>(*a); }
+int receive_tangent_f64(const Arguments *a) { return receive<double, Tangent>(*a); }
+int receive_tangent_f32(const Arguments *a) { return receive<float, Tangent>(*a); }
+int send_f64(const Arguments *a) { return send<double, Value>(*a); }
+int send_f32(const Arguments *a) { return send<float, Value>(*a); }
+int send_tangent_f64(const Arguments *a) { return send<double, Tangent>(*a); }
+int send_tangent_f32(const Arguments *a) { return send<float, Tangent>(*a); }
 }

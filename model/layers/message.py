@@ -236,7 +236,11 @@ def _named(inputs: Sequence[Tensor], dots: Sequence[Tensor | None]) -> dict[str,
 
 
 def _call(name: str, order: Order, inputs: Sequence[Tensor], tensors: dict[str, Tensor], *, tangent: bool) -> None:
-    """Run a function of the kernel."""
+    """Run a function of the kernel.
+
+    Raises:
+        MemoryError: There is not enough for what it keeps of some hundred edges.
+    """
     _, weight, sent, *_ = inputs
     arguments = _Arguments(
         *(sent.shape[0], sent.shape[2], sent.shape[1], weight.shape[0], order.bounds.shape[0] - 1, torch.get_num_threads())
@@ -244,7 +248,8 @@ def _call(name: str, order: Order, inputs: Sequence[Tensor], tensors: dict[str, 
     for field, tensor in (tensors | vars(order)).items():
         setattr(arguments, field, tensor.data_ptr())
     function = getattr(build.load(_KERNEL).library, f"{name}{'_tangent' if tangent else ''}_{_SUFFIX[sent.dtype]}")
-    function(ctypes.byref(arguments))
+    if function(ctypes.byref(arguments)):
+        raise MemoryError("not enough memory for the edges that a message is summed over")
 
 
 def _order(ends: Tensor, others: Tensor, num_atoms: int) -> Order:

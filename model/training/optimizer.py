@@ -13,6 +13,8 @@ from model.config import OptimizerSpec
 from model.training.buckets import Bucket, Buckets
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+_NUMBERS_AT_ONCE = 1 << 16
+"""Weights that a CPU updates at once: their moments stay in its cache over the nine passes, instead of being read nine times."""
 
 
 @dataclass
@@ -79,12 +81,15 @@ class Optimizer:
         return Moments(torch.zeros_like(bucket.weights), torch.zeros_like(bucket.weights), average)
 
     def _update(self, bucket: Bucket, moments: Moments, number: int, learning_rate: float, scale: float) -> None:
-        gradient = bucket.gradients.mul_(scale)
-        moments.first.lerp_(gradient, 1.0 - BETA1)
-        moments.second.mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)
-        bucket.weights.mul_(1.0 - learning_rate * self._spec.weight_decay)
-        spread = (moments.second / (1.0 - BETA2**number)).sqrt_().add_(EPSILON)
-        bucket.weights.addcdiv_(moments.first, spread, value=-learning_rate / (1.0 - BETA1**number))
+        parts = bucket.size if bucket.weights.device.type != "cpu" else _NUMBERS_AT_ONCE
+        arrays = (bucket.gradients, moments.first, moments.second, bucket.weights)
+        for gradient, first, second, weights in zip(*(each.split(parts) for each in arrays), strict=True):
+            gradient.mul_(scale)
+            first.lerp_(gradient, 1.0 - BETA1)
+            second.mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)
+            weights.mul_(1.0 - learning_rate * self._spec.weight_decay)
+            spread = (second / (1.0 - BETA2**number)).sqrt_().add_(EPSILON)
+            weights.addcdiv_(first, spread, value=-learning_rate / (1.0 - BETA1**number))
 
     def _decay(self, number: int) -> float:
         """Return the averages' decay, ramped up: early on, the average must forget the random first weights."""

@@ -31,7 +31,8 @@ PROMISED = {
         "fp32_per_cpu_s",
         "eager_fp64_per_cpu_s",
         "dgemm_share",
-        "compile_s",
+        "compile_cpu_s",
+        "predict_fp64_vs_eager",
         "void",
     },
 }

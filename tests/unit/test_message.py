@@ -187,6 +187,32 @@ sys.stdout.write(f"{plain} {scalars.sum():.0f} {message.build.load('message').co
 """
 
 
+STARVE = """
+import resource, sys, torch
+from dataclasses import replace
+from model.layers import message
+torch.set_num_threads(3)
+edges = 400_000
+neighbors = message.neighbors_of(torch.arange(edges).remainder(50).repeat(2, 1), 50, torch.float64)
+whole = replace(neighbors, by_sender=replace(neighbors.by_sender, bounds=torch.tensor([0, 50])))
+tensors = [torch.ones(edges, 5, dtype=torch.float64), *(torch.ones(n, 3, 4, dtype=torch.float64) for n in (2, 50, 50))]
+message._send(neighbors, [torch.ones(50, 4).double(), torch.ones(50, 3, 4).double()], tensors, (), [True] * 4)
+used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + (40 << 20), used + (40 << 20)))
+try:
+    message._send(whole, [torch.ones(50, 4).double(), torch.ones(50, 3, 4).double()], tensors, (), [True] * 4)
+except MemoryError as error:
+    sys.stdout.write(str(error))
+"""
+
+
+def test_memory_that_runs_out_in_the_kernel_is_an_error_and_no_crash():
+    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", STARVE], env=own, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "not enough memory for the edges that a message is summed over", done.stderr
+    assert done.returncode == 0
+
+
 def ask(folder: Path, **environment: str) -> tuple[str, str]:
     own = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache"), **environment}
     done = subprocess.run([sys.executable, "-c", ASK], env=own, capture_output=True, text=True, timeout=120)
