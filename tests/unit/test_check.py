@@ -45,8 +45,8 @@ MISTAKES = {
         'epochs: 4\n    walltime: "01:00"',
         'epochs: 4\n    waltime: "01:00"',
         "24: stages.train.waltime: no key 'waltime' here",
-        "Did you mean 'walltime'? Keys here: attempts, backbone, branches, devices, each, epochs, kind, links, model, needs, nodes, "
-        "on, queue, spares, start, suffices, training, variants, walltime.",
+        "Did you mean 'walltime'? Keys here: attempts, backbone, branches, devices, each, epochs, kind, links, model, needs, "
+        "nodes, on, queue, spares, start, suffices, training, variants, walltime.",
     ),
     "unknown backbone": (
         "backbone: painn",
