@@ -43,7 +43,7 @@ lint: setup       ## ruff, mypy, codespell, yamllint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
-	$(BIN)/yamllint -s sites campaigns .pre-commit-config.yaml mkdocs.yml
+	$(BIN)/yamllint -s sites campaigns finetune_tasks .pre-commit-config.yaml mkdocs.yml
 
 docs: setup       ## the manual, into site/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
@@ -52,7 +52,7 @@ docs: setup       ## the manual, into site/
 clean:            ## remove what was made, but not .venv
 	rm -rf build dist runs site quickstart-data .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: bench-orchestrator bench-data bench-train
+.PHONY: bench-orchestrator bench-data bench-train bench-md
 
 bench-orchestrator: setup  ## what a task, a resume, a status and failures cost
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.orchestrator
@@ -62,3 +62,6 @@ bench-data: setup  ## batches out of our store beside LMDB and memory maps; minu
 
 bench-train: setup  ## one training step of the lead model beside plain eager code; minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.train
+
+bench-md: setup  ## energy kept over 10 ps of dynamics with each backbone; half an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.dynamics

@@ -58,6 +58,28 @@ class Splits(Strict):
         return self
 
 
+class Division(Strict):
+    """How one fine-tuning task is divided where it does not go by the campaign's `splits`."""
+
+    by: Literal["row", "identity", "part"] = Field(
+        "row",
+        description="Folds over rows in their published order, as scikit-learn has them, or over identities; or the parts "
+        "(`/train/`, `/val/`, `/test/`) that ids name.",
+    )
+    folds: int = Field(5, ge=2, description="Folds of a cross-validation; means nothing by part.")
+    fold: int = Field(0, ge=0, description="The fold that is tested; of the others, `splits.validation` validates.")
+    stratified: bool = Field(False, description="Equal shares of each class in every fold, by row.")
+    seed: int = Field(18012019, ge=0, description="Seed of the folds; that of Matbench v0.1 unless told otherwise.")
+
+    @model_validator(mode="after")
+    def _has_the_fold(self) -> Division:
+        if self.fold >= self.folds:
+            raise ValueError(f"there is no fold {self.fold}: they are numbered 0 to {self.folds - 1}")
+        if self.stratified and self.by != "row":
+            raise ValueError("folds are stratified `by: row` only")
+        return self
+
+
 class ModelSpec(Strict):
     """The model: one shared backbone and one head for each branch."""
 
@@ -157,6 +179,7 @@ class FinetuneConfig(TrainConfig):
         "unfrozen", description="From random weights; heads only; everything."
     )
     checkpoint: Path | None = Field(None, description="Trained model to start from; none only for scratch.")
+    division: Division | None = Field(None, description="How the task is divided; none: by `splits`.")
 
 
 class EvaluateConfig(Task):

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import BranchSpec, FinetuneConfig, ModelSpec, Splits, TrainConfig
+from model.config import BranchSpec, Division, FinetuneConfig, ModelSpec, Splits, TrainConfig
 from model.data import references as reference_energies
 from model.data import splits as splitting
 from model.data import targets as scalars_and_classes
 from model.data.block import Block
+from model.data.division import divide
 from model.data.groups import Group, join, replicas
 from model.data.loader import build_edges
 from model.data.references import Moments, References
@@ -135,7 +136,9 @@ def load(config: TrainConfig, ranks: Ranks, near: Sequence[References] = ()) -> 
     chosen = {b: next(g for g in replicas(layout.holders[b], ranks.hosts, config.width) if ranks.rank in g) for b in mine}
     require_room(config, {names[b]: (chosen[b].index(ranks.rank), len(chosen[b])) for b in mine}, ranks)
     groups = {members: join(ranks, members) for members in dict.fromkeys(chosen.values())}
-    own = {b: load_branch(config.branches[names[b]], config.model, config.splits, near, groups[chosen[b]]) for b in mine}
+    division = config.division if isinstance(config, FinetuneConfig) else None
+    specs = {b: config.branches[names[b]] for b in mine}
+    own = {b: load_branch(specs[b], config.model, config.splits, near, groups[chosen[b]], division) for b in mine}
     shared = ranks.allgather({b: data.summary for b, data in own.items() if layout.holders[b][0] == ranks.rank})
     merged = {b: summary for part in shared for b, summary in part.items()}
     own = {b: replace(branch, summary=merged[b]) for b, branch in own.items()}  # replicas may differ in the last bits
@@ -160,7 +163,12 @@ def as_settled(
 
 
 def load_branch(
-    spec: BranchSpec, model: ModelSpec, splits: Splits, near: Sequence[References] = (), group: Group | None = None
+    spec: BranchSpec,
+    model: ModelSpec,
+    splits: Splits,
+    near: Sequence[References] = (),
+    group: Group | None = None,
+    division: Division | None = None,
 ) -> BranchData:
     """Read this rank's share of a branch, divide it, and build its neighbour lists; all ranks of the group call.
 
@@ -170,13 +178,14 @@ def load_branch(
         splits: What is for training, and what for validation.
         near: See `load`.
         group: The ranks that hold it together; None: this one alone.
+        division: How it is divided where it does not go by `splits`.
 
     Raises:
         CampaignError: The training split is empty, or nothing in it has a label.
     """
     group = group or Group()
     store = Store.open(spec.store)
-    train, validation, survey = hold(store, model, splits, group)
+    train, validation, survey = hold(store, model, splits, group, division)
     if len(train) == 0:
         raise CampaignError("no structure in the training split", str(spec.store), "Convert more data, or change `splits`.")
     target = None
@@ -184,7 +193,8 @@ def load_branch(
         target = scalars_and_classes.fit(survey.labels, store.target, splits, str(spec.store))
     elif survey.moments.count == survey.moments.force_count == 0:
         raise CampaignError("neither energies nor forces in the training split", str(spec.store), "Give a branch with labels.")
-    known = target or references_of(store, survey.moments, splits, near)
+    fitted = reference_energies.solve(survey.moments, splits, near) if division else None
+    known = target or fitted or references_of(store, survey.moments, splits, near)
     return BranchData(train, validation, _summarize(train, validation, survey, known))
 
 
@@ -204,15 +214,15 @@ def cost_of(num_atoms: NDArray[np.int64], num_edges: NDArray[np.int64]) -> NDArr
     return num_edges + _ATOM_COST * num_atoms
 
 
-def read_split(folder: Path, splits: Splits, split: str) -> Block:
+def read_split(folder: Path, splits: Splits, split: str, division: Division | None = None) -> Block:
     """Read one split of a store; for evaluation."""
     block = Store.open(folder).load()
-    return block.take(splitting.split(block.identity, splits) == splitting.NAMES.index(split))
+    return block.take(divide(block, splits, division) == splitting.NAMES.index(split))
 
 
-def num_labelled(folder: Path, splits: Splits, split: str) -> int:
+def num_labelled(folder: Path, splits: Splits, split: str, division: Division | None = None) -> int:
     """Return how many structures of a split have what their store labels: an energy or forces, or a target."""
-    block = read_split(folder, splits, split)
+    block = read_split(folder, splits, split, division)
     if Store.open(folder).target is not None:
         return int(np.isfinite(block.target).sum())
     has_forces = np.isfinite(block.forces[block.offsets[:-1]]).any(1)

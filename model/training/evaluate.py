@@ -15,7 +15,7 @@ import torch
 
 from model import checkpoint
 from model.checkpoint import Meta
-from model.config import BranchSpec, EvaluateConfig, Splits, Task
+from model.config import BranchSpec, Division, EvaluateConfig, Splits, Task
 from model.data.block import Block
 from model.data.loader import collate
 from model.data.references import References
@@ -171,10 +171,10 @@ class _Part:
     def graphs(self, parity: Parity) -> Iterator[AtomGraph]:
         """Yield the batches; announce each to `parity`, and count into `unknown`."""
         question, meta = self._question, self._meta
-        targets = meta.statistics.targets
+        targets, division = meta.statistics.targets, _division_of(meta)
         labelled_by = [targets.get(name) or meta.references[name] for name in meta.branches]
         for name, spec in question.branches.items():
-            block = read_split(spec.store, question.splits, question.split)
+            block = read_split(spec.store, question.splits, question.split, division)
             branch = meta.branches.index(name)
             if count := _num_unknown(meta.references[name], block):
                 self.unknown[name] = count
@@ -186,6 +186,12 @@ class _Part:
                 parity.expect(name, places, len(block), targets.get(name))
                 graph = collate(piece, meta.spec.cutoff, meta.spec.max_neighbors, labelled_by, self._dtype)
                 yield graph.to(self._device)
+
+
+def _division_of(meta: Meta) -> Division | None:
+    """Return how a checkpoint's task was divided: it is tested by the same rules."""
+    fields = meta.config.get("division")
+    return None if fields is None else Division.model_validate(fields)
 
 
 def _num_unknown(references: References | None, block: Block) -> int:

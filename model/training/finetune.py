@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from model.config import FinetuneConfig
+from model.data.division import divide
+from model.data.splits import TEST
+from model.data.store import Store
 from model.outcome import CampaignError, Outcome, Status
 from model.parallel import Ranks
 from model.training.assembly import BACKBONE, Start
@@ -33,12 +38,28 @@ def run(config: FinetuneConfig, folder: Path, ranks: Ranks) -> Outcome:
     tested = measure(question, config, ranks, progress, parity)
     outputs = outcome.outputs | {"parity": parity.write(folder, ranks, config.owner)}
     table = {"validation": outcome.result["metrics"], "test": tested["metrics"], "test_objective": tested["objective"]}
+    table["shared"] = ranks.bcast(_shared(config) if ranks.is_first else None)
     return replace(outcome, result=outcome.result | table | {"strategy": config.strategy}, outputs=outputs)
 
 
 def _can_validate(config: FinetuneConfig) -> bool:
     """Say whether any label is there to choose an epoch by: before the training, not after it."""
-    return any(num_labelled(spec.store, config.splits, "validation") for spec in config.branches.values())
+    stores = [spec.store for spec in config.branches.values()]
+    return any(num_labelled(store, config.splits, "validation", config.division) for store in stores)
+
+
+def _shared(config: FinetuneConfig) -> dict[str, int]:
+    """Count the test structures, and those whose identity the task has trained on or chosen its epoch by.
+
+    By hash there are none; folds by row, and sources whose identity is the frame, may part copies of one thing.
+    """
+    seen = tested = 0
+    for spec in config.branches.values():
+        block = Store.open(spec.store).load()
+        is_test = divide(block, config.splits, config.division) == TEST
+        seen += int(np.isin(block.identity[is_test], block.identity[~is_test]).sum())
+        tested += int(is_test.sum())
+    return {"tested": tested, "identity_in_training": seen}
 
 
 def start_of(config: FinetuneConfig) -> Start:

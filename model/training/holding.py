@@ -7,9 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 
-from model.config import ModelSpec, Splits, TrainConfig
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import Division, ModelSpec, Splits, TrainConfig
 from model.data import splits as splitting
 from model.data.block import pack
+from model.data.division import divide
 from model.data.groups import Group
 from model.data.loader import build_edges, with_edges
 from model.data.share import Share
@@ -27,24 +31,30 @@ _FOR_DATA = 0.8
 """Share of a node's memory that data may take; the rest is for the ranks themselves."""
 
 
-def hold(store: Store, model: ModelSpec, splits: Splits, group: Group) -> tuple[Window, Window, Survey]:
+Places = NDArray[np.uint8]
+
+
+def hold(
+    store: Store, model: ModelSpec, splits: Splits, group: Group, division: Division | None = None
+) -> tuple[Window, Window, Survey]:
     """Read this rank's share of a store; return training and validation split and what was found out, the same on all ranks.
 
     The share is read once, some thousand structures at a time, straight into its place: no rank ever has more than a block
-    beside it.
+    beside it. Only a task that is divided by rules of its own is read whole before, since folds are of all structures.
 
     Raises:
         CampaignError: A shard cannot be read, or there is not enough memory.
     """
     share = Share.of(store, group.rank, group.size)
     atoms, width = share.extent()
+    places = None if division is None else divide(store.load(), splits, division)
     width = max(1, *group.allgather(width))
     edges = min(atoms * _most_neighbors(model), MOST_EDGES // len(group.neighbors))
     room = Rows(len(share), atoms, edges)
     for wide in (False, True):
         form = Form(width, model.cutoff, model.max_neighbors, wide)
         windows = {split: Window(group, form, room) for split in _SPLITS}
-        survey = _fill(windows, share, model, splits)
+        survey = _fill(windows, share, model, splits, places)
         if all(group.allgather(survey is not None)):
             break
     for window in windows.values():
@@ -75,12 +85,13 @@ def require_room(config: TrainConfig, parts: Mapping[str, tuple[int, int]], rank
         raise CampaignError(what, "branches", remedy)
 
 
-def _fill(windows: Mapping[int, Window], share: Share, model: ModelSpec, splits: Splits) -> Survey | None:
+def _fill(windows: Mapping[int, Window], share: Share, model: ModelSpec, splits: Splits, places: Places | None) -> Survey | None:
     """Write a share into windows; None where their rows are too narrow for its neighbour lists."""
     has_target = share.store.target is not None
     surveys = []
     for first, block in share.blocks():
-        place = splitting.split(block.identity, splits)
+        known = None if places is None else places[first : first + len(block)]
+        place = splitting.split(block.identity, splits) if known is None else known
         parts = {s: with_edges(block.take(place == s), model.cutoff, model.max_neighbors) for s in _SPLITS}
         if not all(windows[s].form.holds(part.edges) for s, part in parts.items()):
             return None

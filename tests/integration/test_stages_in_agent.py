@@ -79,6 +79,7 @@ def test_a_search_stopped_and_killed_is_promoted_and_trained_further(world: Stag
     _promoted(world)
     _trained_further(world)
     _fine_tuned(world)
+    _compared_by_the_tasks_own_rules(world)
     _blended_and_screened(world)
 
 
@@ -179,6 +180,23 @@ def _fine_tuned(world: StageWorld) -> None:
     roles = {f"{what}:{task}:{strategy}" for what in ("checkpoint", "parity") for task, strategy in rows}
     assert {each.role for each in receipt.outputs} == {"table", *roles}
     assert Path(world.campaign / next(each.path for each in receipt.outputs if each.role == "table")).is_file()
+
+
+def _compared_by_the_tasks_own_rules(world: StageWorld) -> None:
+    """A task that ships, with folds: the rate is chosen on validation by the first, the others are trained with it."""
+    keys: dict[str, Any] = {"task": {"wide": "matbench_is_metal"}, "strategies": ["scratch", "unfrozen"]}
+    keys |= {"precisions": ["fp64"], "learning_rates": [1e-2, 1e-9], "repeats": 2, "training": {"batch": 8}}
+    receipt = world.run("compare", "finetune", needs=["train"], epochs=2, **keys)
+    assert receipt.status is Status.DONE, as_json(receipt)
+    rows, tried = receipt.result["table"], receipt.result["rates"]
+    assert [(row["strategy"], row["repeat"]) for row in rows] == [(s, fold) for s in keys["strategies"] for fold in (0, 1)]
+    for row in rows:
+        known = {each["learning_rate"]: each["objective"] for each in tried if each["strategy"] == row["strategy"]}
+        assert row["learning_rate"] == min(known, key=lambda rate: known[rate]) and len(known) == 2
+        assert row["shared"]["tested"] == row["num_structures"] == 8, "a fold of forty"
+    assert {row["precision"] for row in rows} == {"fp64"}
+    roles = {f"checkpoint:wide:{s}-fp64{fold}" for s in keys["strategies"] for fold in ("", ":1")}
+    assert {each.role for each in receipt.outputs} == {"table", *roles, *(f"parity:wide:{s}-fp64" for s in keys["strategies"])}
 
 
 def _blended_and_screened(world: StageWorld) -> None:

@@ -65,7 +65,8 @@ def finetunings(facts: Facts) -> Section:
         for task in dict.fromkeys(str(row.get("task") or stage.result.get("task")) for row in rows):
             samples = {role.rpartition(":")[2]: sample for role, sample in stage.parity.items() if task in sample["branches"]}
             if samples:
-                metrics = {str(row.get("strategy")): row for row in rows if str(row.get("task") or task) == task}
+                first = [row for row in rows if str(row.get("task") or task) == task and not row.get("repeat")]
+                metrics = {"-".join(filter(None, (str(row.get("strategy")), row.get("precision")))): row for row in first}
                 shown = {name: sample["branches"][task] for name, sample in samples.items()}
                 split = str(next(iter(samples.values())).get("split") or "?")
                 blocks.append(_parity(facts, stage, f"{stage.key} on {task}, {split} split", shown, metrics))

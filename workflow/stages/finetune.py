@@ -2,154 +2,227 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from model.config import FinetuneConfig, Task
 from model.outcome import Cause, Outcome, Status, write_json
-from workflow.keys import KeysOf
+from workflow.errors import CampaignError
+from workflow.stages._finetunings import Comparison, Run, best_rates
 from workflow.stages._inputs import Model, earlier_tasks, finished, newest_checkpoint, stage_in, stores, upstream
 from workflow.stages._recipe import (
+    INHERITED,
     OWN_KEYS,
     Problem,
     branches,
     checkpoint_every_s,
+    config_problems,
     configuration,
-    inherited,
     splits,
-    training_problems,
 )
 from workflow.stages._tries import Work, carry_out, verdict
 from workflow.stages._upstream import converted_problems, model_stage_problems
-from workflow.stages.base import Allocation, Pieces, Stage, StageResult, StageSpec, TaskResult
+from workflow.stages.base import Allocation, Pieces, Stage, StageResult, TaskResult
 
-Strategy = Literal["scratch", "frozen", "unfrozen"]
-Run = tuple[str, str]
-"""Task and strategy."""
+Done = dict[Run, tuple[Path, Outcome]]
 
 
-class FinetuneSpec(StageSpec):
+class FinetuneSpec(Comparison):
     """Keys of a stage of kind `finetune`."""
-
-    task: str | tuple[str, ...] = Field(description="The source (or branch) to fine-tune on, or several of them.")
-    strategies: tuple[Strategy, ...] = Field(
-        ("scratch", "frozen", "unfrozen"), min_length=1, description="From random weights; the new head only; everything."
-    )
-    training: Annotated[dict[str, Any], KeysOf(FinetuneConfig, OWN_KEYS)] = Field(
-        {}, description="Keys of the training: optimizer, loss, batch, precision, seed, …."
-    )
-    epochs: int = Field(10, ge=1, description="Epochs of each strategy.")
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Return the tasks."""
-        return (self.task,) if isinstance(self.task, str) else self.task
-
-    @property
-    def runs(self) -> list[Run]:
-        """Return every task with every strategy."""
-        return [(task, strategy) for task in self.tasks for strategy in self.strategies]
 
 
 class Kind(Stage):
-    """Give each task and strategy an equal share of the nodes and compare them in a table."""
+    """Give each training an equal share of the nodes and compare them in tables."""
 
     Spec = FinetuneSpec
 
     def problems(self, spec: FinetuneSpec, campaign: Any) -> list[Problem]:
         """Check the tasks' names, the training keys and where the model comes from."""
         found = [(what, key or "task", remedy) for what, key, remedy in converted_problems(spec, campaign, *spec.tasks)]
-        if len(set(spec.strategies)) < len(spec.strategies):
-            found.append(("a strategy stands twice", "strategies", "Name each one once."))
+        for key, one in {"strategies": "strategy", "precisions": "precision", "learning_rates": "learning rate"}.items():
+            if len(set(getattr(spec, key))) < len(getattr(spec, key)):
+                found.append((f"a {one} stands twice", key, "Name each one once."))
         if not spec.tasks or len(set(spec.tasks)) < len(spec.tasks):
             found.append(("no task is named, or one twice", "task", "Name each task once."))
-        return found + training_problems(spec.training, FinetuneConfig) + model_stage_problems(spec, campaign)
+        stand_ins: dict[str, Any] = {"model": {"backbone": {}}, "branches": {}}
+        found += config_problems(FinetuneConfig, spec.training, "training", stand_ins, OWN_KEYS | {"division"})
+        return found + _task_problems(spec, campaign) + model_stage_problems(spec, campaign)
 
     def calls(self, spec: FinetuneSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
         """Return one of the runs."""
-        return [("each run", "finetune", max(1, ((spec.nodes or 1) - spec.spares) // len(spec.runs)))]
+        return [("each run", "finetune", _nodes(spec))]
 
     def pieces(self, spec: FinetuneSpec, campaign: Any) -> Pieces:  # noqa: ARG002
-        """Return every task with every strategy."""
-        nodes = max(1, ((spec.nodes or 1) - spec.spares) // len(spec.runs))
-        return Pieces(len(spec.runs), nodes, True, checkpoint_every_s(spec.training), spec.epochs)
+        """Return every training."""
+        epochs = max(spec.epochs_of(task) for task in spec.tasks)
+        return Pieces(spec.num_runs, _nodes(spec), True, checkpoint_every_s(spec.training), epochs)
 
-    def miniature(self, spec: FinetuneSpec) -> dict[str, Any]:  # noqa: ARG002
-        """Return two epochs of each run."""
-        return {"epochs": 2, "training": {"batch": 8}}
+    def miniature(self, spec: FinetuneSpec) -> dict[str, Any]:
+        """Return two epochs of each run, two learning rates and two repeats."""
+        few = {"learning_rates": list(spec.learning_rates[:2])} if spec.learning_rates else {}
+        several = {"repeats": 2} if max(map(spec.repeats_of, spec.tasks)) > 1 else {}
+        return {"epochs": 2, "training": {"batch": 8}, **few, **several}
 
     def reads(self, spec: FinetuneSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
         """Return the tasks."""
         return spec.tasks
 
     def work(self, allocation: Allocation) -> StageResult:
-        """Train every strategy of every task to its end; what an earlier attempt finished counts."""
+        """Train everything to its end, first what learning rates are chosen by; what an earlier attempt finished counts."""
         spec, request = FinetuneSpec.model_validate(allocation.request.spec), allocation.request
         model = upstream(spec, request)
         if model is None:
             return StageResult(Status.DONE, message=f"nothing to fine-tune: fewer than {request.instance} models were selected")
-        folders = {run: earlier_tasks(allocation.campaign, request, _name(run)) for run in spec.runs}
-        done: dict[Run, tuple[Path, Outcome]] = {run: old for run in spec.runs if (old := finished(folders[run])) is not None}
-        missing = [run for run in spec.runs if run not in done]
-        allocation.progress(runs={"total": len(spec.runs), "done": len(done)})
-        nodes = max(1, allocation.num_nodes // max(1, len(missing)))
-        configure = _configurations(allocation, spec, model) if missing else {}
-        works = [Work(_name(run), "finetune", configure[run], nodes, newest_checkpoint(folders[run])) for run in missing]
-        results = carry_out(allocation, works, spec.attempts)
-        done |= {run: (r.folder, r.outcome) for run in missing if (r := results[_name(run)]).status is Status.DONE and r.outcome}
-        allocation.progress(runs={"total": len(spec.runs), "done": len(done)})
-        return _result(allocation, spec, done, list(results.values()))
+        trainings = _Trainings(allocation, spec, model)
+        first = spec.first_runs()
+        trainings.carry_out(first)
+        tried = [(run, trainings.objective(run)) for run in first]
+        chosen = best_rates(tried) if spec.learning_rates else {}
+        if trainings.all_ended(first):
+            trainings.carry_out(spec.later_runs({cell: run.rate for cell, run in chosen.items() if run.rate is not None}))
+        shown = [run for run in trainings.asked if not spec.learning_rates or run.repeat or chosen.get(run.cell, run) == run]
+        order = {cell: place for place, cell in enumerate(spec.cells)}
+        return _result(trainings, sorted(shown, key=lambda run: (order[run.cell], run.repeat)), tried)
 
 
-def _name(run: Run) -> str:
-    return f"finetune-{run[0]}-{run[1]}"
+def _task_problems(spec: FinetuneSpec, campaign: Any) -> list[Problem]:
+    """Say where a source is not what the task that it is named for takes."""
+    found: list[Problem] = []
+    known = {**campaign.header.branches, **campaign.header.sources}
+    for name in spec.tasks if isinstance(spec.task, dict) else ():
+        try:
+            task = spec.protocol(name)
+        except CampaignError as error:
+            found.append((error.what, f"task.{name}", error.remedy))
+            continue
+        if task is None or name not in known:
+            continue
+        source = known[name]
+        wanted = {"reader": task.reader, "options": task.options, "limit": task.structures}
+        given = {"reader": source.reader, "options": {k: source.options.get(k) for k in task.options}}
+        given["limit"] = source.limit or task.structures
+        different = [key for key in wanted if wanted[key] != given[key]]
+        if different:
+            what = f"'{task.title}' takes another source: {', '.join(f'{key} {wanted[key]}' for key in different)}"
+            found.append(
+                (what, f"task.{name}", "Mend the source, or name the source alone and give `training` and `epochs` here.")
+            )
+    return found
 
 
-def _configurations(allocation: Allocation, spec: FinetuneSpec, model: Model) -> dict[Run, Callable[[Path | None], Task]]:
+def _nodes(spec: FinetuneSpec) -> int:
+    return max(1, ((spec.nodes or 1) - spec.spares) // spec.num_runs)
+
+
+class _Trainings:
+    """The trainings of a stage in one allocation, and what has come of them.
+
+    Attributes:
+        asked: Those that were asked for so far, in order.
+        done: Folder and outcome of those that were done.
+        results: How those ended that this attempt has started.
+    """
+
+    def __init__(self, allocation: Allocation, spec: FinetuneSpec, model: Model) -> None:
+        self.allocation, self.spec = allocation, spec
+        self.asked: list[Run] = []
+        self.done: Done = {}
+        self.results: dict[str, TaskResult] = {}
+        self._configure: Callable[[Run], Callable[[Path | None], Task]] | None = None
+        self._model = model
+
+    def carry_out(self, runs: Sequence[Run]) -> None:
+        """Train these to their ends, side by side."""
+        allocation, request = self.allocation, self.allocation.request
+        self.asked += runs
+        folders = {run: earlier_tasks(allocation.campaign, request, run.name) for run in runs}
+        self.done |= {run: old for run in runs if (old := finished(folders[run])) is not None}
+        missing = [run for run in runs if run not in self.done]
+        self._tell()
+        if not missing:
+            return
+        configure = self._configure = self._configure or _configurations(allocation, self.spec, self._model)
+        nodes = max(1, allocation.num_nodes // len(missing))
+        works = [Work(run.name, "finetune", configure(run), nodes, newest_checkpoint(folders[run])) for run in missing]
+        results = carry_out(allocation, works, self.spec.attempts)
+        self.results |= results
+        ended = {run: results[run.name] for run in missing}
+        self.done |= {run: (r.folder, r.outcome) for run, r in ended.items() if r.status is Status.DONE and r.outcome}
+        self._tell()
+
+    def objective(self, run: Run) -> float | None:
+        """Return a run's objective on validation; None where it was not done."""
+        objective: float | None = self.done[run][1].result.get("objective") if run in self.done else None
+        return objective
+
+    def failed(self, run: Run) -> TaskResult | None:
+        """Return how a run ended that failed by its own fault."""
+        result = self.results.get(run.name)
+        return result if result is not None and result.cause in (Cause.OOM, Cause.DIVERGED) else None
+
+    def all_ended(self, runs: Sequence[Run]) -> bool:
+        """Say whether each one was done, or failed by its own fault."""
+        return all(run in self.done or self.failed(run) for run in runs)
+
+    def _tell(self) -> None:
+        self.allocation.progress(runs={"total": self.spec.num_runs, "done": len(self.done)})
+
+
+def _configurations(allocation: Allocation, spec: FinetuneSpec, model: Model) -> Callable[[Run], Callable[[Path | None], Task]]:
     request = allocation.request
     needed = stores(request.inputs, spec.tasks)
     local = stage_in(allocation, [*needed.values(), model])
-    fields = {
-        **inherited(model.training, spec.training),
-        "model": model.spec,
-        "splits": splits(request),
-        "epochs": spec.epochs,
-    }
+    taken_over = {key: model.training[key] for key in INHERITED if key in model.training}
+    fields = {"model": model.spec, "splits": splits(request)}
 
     def make(run: Run) -> Callable[[Path | None], Task]:
-        task, strategy = run
-        of_task = {"branches": branches(request, {task: needed[task]}, local), "strategy": strategy}
-        own = {**fields, **of_task, "checkpoint": None if strategy == "scratch" else local / model.folder}
+        task, strategy = run.cell.task, run.cell.strategy
+        own = {**fields, **spec.keys_of(run, taken_over), "epochs": spec.epochs_of(task), "strategy": strategy}
+        own["branches"] = branches(request, {task: needed[task]}, local)
+        own["checkpoint"] = None if strategy == "scratch" else local / model.folder
         return lambda resume: configuration(FinetuneConfig, request, {**own, "resume": resume})
 
-    return {run: make(run) for run in spec.runs}
+    return make
 
 
-def _result(
-    allocation: Allocation, spec: FinetuneSpec, done: dict[Run, tuple[Path, Outcome]], results: list[TaskResult]
-) -> StageResult:
-    own_faults = {r.name: r for r in results if r.cause in (Cause.OOM, Cause.DIVERGED)}
-    summary = verdict([r for r in results if r.name not in own_faults or not done], allocation)
-    rows = [_row(run, done[run][1].result) for run in spec.runs if run in done]
-    rows += [_failed(run, r) for run in spec.runs for r in own_faults.values() if r.name.partition(".")[0] == _name(run)]
-    outputs = [each for run, (folder, outcome) in done.items() for each in _checkpoint(allocation, run, folder, outcome)]
+def _result(trainings: _Trainings, shown: Sequence[Run], tried: Sequence[tuple[Run, float | None]]) -> StageResult:
+    allocation, spec, done = trainings.allocation, trainings.spec, trainings.done
+    own_faults = {run.name for run in trainings.asked if trainings.failed(run)}
+    summary = verdict([r for name, r in trainings.results.items() if name not in own_faults or not done], allocation)
+    rows = [_row(run, done[run][1].result) for run in shown if run in done]
+    rows += [_failed(run, fault) for run in shown if (fault := trainings.failed(run)) is not None]
+    outputs = [each for run in shown if run in done for each in _checkpoint(allocation, run, *done[run])]
+    result: dict[str, Any] = {"tasks": list(spec.tasks), "table": rows, "protocols": _protocols(spec)}
+    if spec.learning_rates:
+        result["rates"] = [{**vars(run.cell), "learning_rate": run.rate, "objective": objective} for run, objective in tried]
     if summary.status is Status.DONE:
         table = allocation.folder.run / "table.json"
         write_json(table, rows)
         outputs += allocation.vouch("table", table)
-    result = {"tasks": list(spec.tasks), "table": rows}
     return StageResult(summary.status, summary.cause, summary.message, tuple(outputs), result, summary.evidence)
 
 
-def _row(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
-    task, strategy = run
-    metrics = facts.get("test", facts.get("metrics", {})).get(task, {})
+def _protocols(spec: FinetuneSpec) -> dict[str, Any]:
+    """Return what each task's own file says of its tables."""
+    known = {task: spec.protocol(task) for task in spec.tasks}
     return {
-        "task": task,
-        "strategy": strategy,
+        task: {"title": each.title, "targets": list(each.targets), "metrics": list(each.metrics), "folds": each.num_folds}
+        for task, each in known.items()
+        if each is not None
+    }
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    varied: dict[str, Any] = {"precision": run.cell.precision or None, "learning_rate": run.rate}
+    return {"task": run.cell.task, "strategy": run.cell.strategy, **{k: v for k, v in varied.items() if v is not None}}
+
+
+def _row(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
+    metrics = facts.get("test", facts.get("metrics", {})).get(run.cell.task, {})
+    return {
+        **_identity(run),
+        "repeat": run.repeat,
         "kind": "energy",
         "objective": facts.get("objective"),
         "epochs": facts.get("epochs"),
@@ -157,17 +230,19 @@ def _row(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
         "split": "test" if "test" in facts else "validation",
         "parameters": facts.get("parameters"),
         "checkpoints": facts.get("checkpoints"),
+        "shared": facts.get("shared"),
         **metrics,
     }
 
 
 def _failed(run: Run, result: TaskResult) -> dict[str, Any]:
-    return {"task": run[0], "strategy": run[1], "failed": result.cause, "message": result.message}
+    return {**_identity(run), "repeat": run.repeat, "failed": result.cause, "message": result.message}
 
 
 def _checkpoint(allocation: Allocation, run: Run, folder: Path, outcome: Outcome) -> tuple[Any, ...]:
-    """Vouch for a run's best checkpoint and for its sample of predictions beside labels."""
-    outputs, role = outcome.outputs, f"{run[0]}:{run[1]}"
+    """Vouch for a run's best checkpoint and, of the first repeat, for its sample of predictions beside labels."""
+    outputs, role = outcome.outputs, f"{run.cell.task}:{run.cell.name}"
     best, parity = outputs.get("best") or outputs.get("last"), outputs.get("parity")
-    checkpoint = allocation.vouch(f"checkpoint:{role}", folder / best) if best else ()
-    return (*checkpoint, *(allocation.vouch(f"parity:{role}", folder / parity) if parity else ()))
+    place = f"{role}:{run.repeat}" if run.repeat else role
+    checkpoint = allocation.vouch(f"checkpoint:{place}", folder / best) if best else ()
+    return (*checkpoint, *(allocation.vouch(f"parity:{role}", folder / parity) if parity and run.repeat == 0 else ()))

@@ -1,0 +1,144 @@
+"""Fine-tunings under equal budgets: tasks that ship as data, their seeds and folds, and learning rates chosen on validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from made_campaign import MadeCampaign
+from stage_allocation import FakeAllocation
+from test_stage_training import given, request, run, trained
+
+from model.config import FinetuneConfig
+from model.outcome import Cause, Outcome, Status
+from model.registry import reader
+from workflow.campaign import stage_kind
+from workflow.draft import load_campaign
+from workflow.finetuning import FinetuneTask, load_task, task_names
+from workflow.report.facts import gather
+from workflow.report.finetuned import finetuning_tables
+from workflow.stages.finetune import FinetuneSpec
+
+CAMPAIGN = Path(__file__).parents[2] / "campaigns" / "twelve.yaml"
+
+
+def test_there_are_twelve_and_each_says_all() -> None:
+    tasks = {name: load_task(name) for name in task_names()}
+    assert len(tasks) == 12
+    for task in tasks.values():
+        module = reader(task.reader)
+        module.Config.model_validate(task.options)
+        scalar = module.INFO.target in ("scalar", "class")
+        assert task.targets == (module.INFO.target,) if scalar else "energy" in task.targets
+        keys = {"model": {"backbone": {}}, "branches": {"a": {"store": "a"}}, "strategy": "scratch"}
+        FinetuneConfig.model_validate({**keys, "batch": task.batch, "epochs": task.epochs, **task.training})
+    assert {name for name, task in tasks.items() if task.num_folds == 5} == {"matbench_jdft2d", "matbench_is_metal"}
+    assert tasks["matbench_is_metal"].division.seed == 18012019 and tasks["matbench_is_metal"].division.stratified
+
+
+def test_a_metric_that_does_not_fit_the_target_is_refused() -> None:
+    with pytest.raises(ValueError, match="energy cannot be measured by roc_auc"):
+        FinetuneTask(title="x", reader="qm9", targets=("energy",), metrics=("roc_auc",), epochs=1, batch=1)
+
+
+def compared(tmp_path: Path, behaviour: Any, **keys: Any) -> tuple[FakeAllocation, Any]:
+    spec = {"needs": ["best"], "task": {"task": "wiggle150", "emt": "matbench_jdft2d"}, "strategies": ["scratch", "unfrozen"]}
+    made = FakeAllocation(request(tmp_path, "tune", "finetune", spec | keys, **given(tmp_path)), tmp_path, behaviour, num_nodes=6)
+    return made, run(made)
+
+
+def behave(name: str, config: Any, folder: Path) -> Outcome | Cause:
+    """Better with the middle rate; a rate of 1 diverges, whatever the seed."""
+    rate, (task,) = config.optimizer.learning_rate, config.branches
+    if rate == 1.0:
+        return Outcome(Status.FAILED, Cause.DIVERGED, "the loss is not finite")
+    outcome = trained(folder, config, abs(rate - 0.01) + 0.1, epochs=config.epochs)
+    fold = config.division.fold if config.division else 0
+    value = (
+        10.0 + config.seed + fold + (2.0 if config.strategy == "scratch" else 0.0) + (0.5 if config.precision == "bf16" else 0)
+    )
+    found = {"energy_mae_mev_per_atom": value, "energy_rmse_mev_per_atom": value, "num_energies": 20}
+    if task == "emt":
+        found = {"kind": "scalar", "unit": "eV/atom", "target_mae": value, "target_rmse": value, "num_targets": 8}
+    outcome.result.update({"test": {task: found}, "shared": {"tested": 10, "identity_in_training": fold}})
+    return outcome
+
+
+def test_rates_are_chosen_on_validation_and_every_repeat_has_the_same_budget(tmp_path: Path) -> None:
+    made, result = compared(tmp_path, behave, precisions=["fp64", "bf16"], learning_rates=[0.001, 0.01, 1.0])
+    assert result.status is Status.DONE
+    assert len(made.configs) == 2 * 2 * 2 * 3 + 4 * 2 + 4 * 4, "three rates each, then two more seeds, and four more folds"
+    for task, epochs, batch in (("task", 200, 8), ("emt", 200, 32)):
+        mine = [config for config in made.configs.values() if task in config.branches]
+        assert {(config.epochs, config.batch) for config in mine} == {(epochs, batch)}
+    rows = result.result["table"]
+    assert {row["learning_rate"] for row in rows} == {0.01}
+    assert len(rows) == 4 * 3 + 4 * 5 and not any("failed" in row for row in rows)
+    seeds = [config.seed for config in made.configs.values() if "task" in config.branches]
+    assert sorted(set(seeds)) == [0, 1, 2]
+    folds = {(config.division.fold, config.seed) for config in made.configs.values() if "emt" in config.branches}
+    assert folds == {(fold, 0) for fold in range(5)}
+
+
+def test_tables_have_mean_error_pairs_units_and_numbers(tmp_path: Path) -> None:
+    _, result = compared(tmp_path, behave, precisions=["fp64", "bf16"], learning_rates=[0.01, 1.0])
+    campaign = MadeCampaign(tmp_path / "made")
+    campaign.begin("tune")
+    campaign.end("tune", "done", result=result.result)
+    (facts,) = [stage for stage in gather(tmp_path / "made").stages if stage.key == "tune"]
+    energies, scalars, energy_pairs, scalar_pairs, rates, leaks = finetuning_tables(facts)
+    assert energies.columns[:5] == ("task", "strategy", "precision", ">energy MAE", ">linear fit")
+    assert not any("force" in column for column in energies.columns), "the task has none"
+    assert energies.rows[0][:4] == (
+        "task: Wiggle150, energies of strained conformers",
+        "scratch",
+        "fp64",
+        "13 ± 0.58 meV/atom (N = 20)",
+    )
+    assert scalars.rows[0][3] == "14 ± 0.71 eV/atom (N = 8)"
+    found = {row[1:3]: row[3] for row in energy_pairs.rows}
+    assert found["unfrozen − scratch", "fp64"] == "-2 ± 0 meV/atom (3 pairs)"
+    assert found["bf16 − fp64", "scratch"] == "0.5 ± 0 meV/atom (3 pairs)"
+    assert scalar_pairs.rows[0][3].endswith("eV/atom (5 pairs)")
+    assert rates.rows[0][-1] == "0.01" and ">1" in rates.columns
+    assert [row[1:] for row in leaks.rows] == [("10", "0", "0.0%"), ("10", "2", "20.0%")]
+
+
+def test_a_link_that_ends_early_goes_on_where_it_was(tmp_path: Path) -> None:
+    short = lambda n, c, f: trained(f, c, 0.5, epochs=1) if c.optimizer.learning_rate == 0.01 else behave(n, c, f)  # noqa: E731
+    made, result = compared(tmp_path, short, learning_rates=[0.001, 0.01])
+    assert result.status is Status.PARTIAL
+    assert all("-rate" in name for name in made.configs), "no repeat begins before every rate has been tried"
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [
+        ({"task": {"task": "qm99"}}, "no fine-tuning task 'qm99'"),
+        ({"task": {"task": "qm9"}}, "'QM9, energy of atomization at 0 K' takes another source: reader qm9"),
+        ({"task": "task", "precisions": ["fp32", "fp32"]}, "a precision stands twice"),
+        ({"task": "task", "training": {"division": {}}}, "'division' is set by the stage itself"),
+    ],
+)
+def test_mistakes_are_told(keys: dict[str, Any], what: str, tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").touch()
+    source = {"reader": "extxyz", "path": "a.xyz"}
+    stages = {"data": {"kind": "convert"}, "train": {"kind": "train", "needs": ["data"], "backbone": "painn"}}
+    stages["tune"] = {"kind": "finetune", "needs": ["train"], **keys}
+    path = tmp_path / "campaign.yaml"
+    path.write_text(yaml.safe_dump({"name": "t", "branches": {"b": source}, "sources": {"task": source}, "stages": stages}))
+    made = load_campaign(path)
+    found = stage_kind("finetune").problems(made.stages["tune"], made)
+    assert any(what in each[0] for each in found), found
+
+
+def test_the_campaign_of_all_twelve_is_sound_and_says_what_it_takes() -> None:
+    made = load_campaign(CAMPAIGN, "local")
+    spec = made.stages["finetune"]
+    assert isinstance(spec, FinetuneSpec)
+    assert sorted(spec.task.values()) == task_names()
+    assert stage_kind("finetune").problems(spec, made) == []
+    assert set(spec.precisions) == {"fp64", "fp32", "bf16"} and len(spec.strategies) == 3
+    assert spec.num_runs == 9 * 12 * (len(spec.learning_rates) + 4)
