@@ -53,5 +53,6 @@ def _section(one: DataSet) -> str:
     units = ", ".join(f"{name} {unit}" for name, unit in facts["units"].items())
     url = f" [Published here]({facts['url']})." if facts["url"] else ""
     lines = [f"### {one.name}\n", f"{one.summary}\n", f"Published units: {units}. Cite {facts['citation']}.{url}\n"]
+    lines += [f"Layout: {one.layout}\n"] if one.layout else []
     lines += [*(f"- {each}" for each in facts["pitfalls"]), ""]
     return "\n".join([*lines, table(reader(one.name).Config, {}), ""])

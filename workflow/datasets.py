@@ -37,18 +37,26 @@ class DataSet:
     Attributes:
         name: Name of the reader.
         summary: First line of the reader's own description.
+        layout: What the container holds, with keys, shapes and units; empty where the reader does not say.
         facts: Its `SourceInfo`, as JSON values.
         options: The reader's options.
     """
 
     name: str
     summary: str
+    layout: str
     facts: dict[str, Any]
     options: tuple[Option, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
-        return {"name": self.name, "summary": self.summary, **self.facts, "options": [asdict(each) for each in self.options]}
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "layout": self.layout,
+            **self.facts,
+            "options": [asdict(each) for each in self.options],
+        }
 
 
 def all_datasets() -> list[DataSet]:
@@ -107,10 +115,11 @@ def edges(store: Path, cutoff: float, max_neighbors: int | None) -> dict[str, An
 
 def _dataset(name: str) -> DataSet:
     module: Any = reader(name)
-    summary = (module.__doc__ or "").partition("\n")[0]
+    summary, _, rest = (module.__doc__ or "").partition("\n")
+    layout = " ".join(rest.partition("Layout: ")[2].split())
     schema = module.Config.model_json_schema()
     options = [Option(key, _type(about), about.get("default"), about["description"]) for key, about in _properties(schema)]
-    return DataSet(name, summary, json.loads(json.dumps(asdict(module.INFO))), tuple(options))
+    return DataSet(name, summary, layout, json.loads(json.dumps(asdict(module.INFO))), tuple(options))
 
 
 def _properties(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from ase.data import covalent_radii
+from numpy.typing import NDArray
 
 from model.data.structure import UNLABELLED, Refused, Structure
 from model.neighbors import neighbor_list
@@ -11,6 +13,16 @@ LARGEST_FORCE = 1000.0
 """eV/Å; beyond it a calculation has not converged or a unit is wrong."""
 LARGEST_STRESS = 10.0
 """eV/Å³, 1,600 GPa: four times the pressure in the middle of the Earth; kbar read as eV/Å³ are 1,602 times too large."""
+LARGEST_ENERGY = 50.0
+"""eV an atom above zero, which no published total, formation, adsorption or relative energy reaches."""
+DEEPEST = (26.0, 7 / 3, 20.0)
+"""a, p, b of the bound −(a Z^p + b) eV on an atom's energy: the Thomas–Fermi energy of the neutral atom, 20.9 eV · Z^(7/3)
+(Lieb and Simon, Adv. Math. 23, 22 (1977)), which real atoms with all their electrons stay above, and a quarter more."""
+BOND_RANGE = (0.65, 1.6)
+"""Shortest distances of hydrogen over the sum of covalent radii that are a bond's; a bond in bohr taken for Å has 1.9, one in
+Å converted from bohr once too often 0.53."""
+_FEWEST_HYDROGENS = 3
+_RADII = np.where(np.isnan(covalent_radii), 2.0, covalent_radii)
 SMALLEST_DISTANCE = 0.2
 """Å; no two nuclei of a sensible calculation are closer (H–H at 0.2 Å costs over 100 eV)."""
 
@@ -19,7 +31,7 @@ def fault(record: Structure | Refused) -> str | None:
     """Return why a record must not be used, in one line, or None."""
     if isinstance(record, Refused):
         return record.reason
-    checks = (_shapes, _numbers, _labels, _forces, _stress, _electrons, _distances)
+    checks = (_shapes, _numbers, _labels, _energy, _forces, _stress, _electrons, _distances)
     return next((reason for check in checks if (reason := check(record))), None)
 
 
@@ -58,6 +70,16 @@ def _spans(structure: Structure) -> bool:
     return bool(np.linalg.matrix_rank(vectors) == len(vectors))
 
 
+def _energy(structure: Structure) -> str | None:
+    """A total in kcal/mol or a second conversion from Hartree is 20 times too deep, a relative energy in meV too high."""
+    factor, power, least = DEEPEST
+    deepest = -float((factor * structure.numbers.astype(np.float64) ** power + least).sum())
+    highest = LARGEST_ENERGY * len(structure.numbers)
+    if deepest <= structure.energy <= highest or np.isnan(structure.energy):
+        return None
+    return f"energy of {structure.energy:.6g} eV, outside {deepest:.6g} to {highest:.6g}: another unit?"
+
+
 def _forces(structure: Structure) -> str | None:
     if structure.forces is None:
         return None
@@ -87,8 +109,28 @@ def _distances(structure: Structure) -> str | None:
         distance2 = np.einsum("ijk,ijk->ij", apart, apart)
         np.fill_diagonal(distance2, np.inf)
         close = bool((distance2 < SMALLEST_DISTANCE**2).any())
+        if not close and (slip := _slipped_length(structure.numbers, distance2)):
+            return slip
     else:
         offsets = np.array([0, len(positions)])
         pairs, _ = neighbor_list(positions, offsets, structure.cell[None], structure.pbc[None], SMALLEST_DISTANCE)
         close = pairs.shape[1] > 0
     return f"two atoms closer than {SMALLEST_DISTANCE:g} Å" if close else None
+
+
+def _slipped_length(numbers: NDArray[np.uint8], distance2: NDArray[np.float64]) -> str | None:
+    """Tell a molecule in another unit of length by its hydrogens: none of three or more has a partner at a bond's distance.
+
+    Args:
+        numbers: Atomic numbers, (num_atoms,).
+        distance2: Squared distances, Å², (num_atoms, num_atoms), infinite on the diagonal.
+    """
+    hydrogens = np.flatnonzero(numbers == 1)
+    if len(hydrogens) < _FEWEST_HYDROGENS:
+        return None
+    sums = _RADII[1] + _RADII[numbers]
+    nearest = np.sqrt((distance2[hydrogens] / sums**2).min(axis=1))
+    low, high = BOND_RANGE
+    if (nearest > high).all() or (nearest < low).all():
+        return f"nearest partners of all hydrogens at {np.median(nearest):.2f} bond lengths: another unit of length?"
+    return None

@@ -52,7 +52,7 @@ def assert_expected(found: list[Structure], expected: list[dict[str, Any]]) -> N
     for s, e in zip(found, expected, strict=True):
         assert s.numbers.tolist() == e["numbers"]
         assert s.positions == pytest.approx(np.array(e["positions"], float), abs=1e-7)  # ASE writes extended XYZ to 8 decimals
-        assert s.cell == pytest.approx(np.array(e.get("cell", np.zeros((3, 3))), float))
+        assert s.cell == pytest.approx(np.array(e.get("cell", np.zeros((3, 3))), float), rel=1e-9, abs=1e-12)
         assert s.pbc.tolist() == e.get("pbc", [False] * 3)
         assert s.energy == pytest.approx(np.nan if e["energy"] is None else e["energy"], rel=1e-12, nan_ok=True)
         for label in ("forces", "stress"):

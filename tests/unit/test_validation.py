@@ -25,6 +25,13 @@ def moved(structure: Structure, distance: float) -> Structure:
     return replace(structure, positions=positions)
 
 
+def at_scale(factor: float) -> Structure:
+    """Return ethanol with its positions in another unit, taken for Å."""
+    atoms = molecule("CH3CH2OH")
+    plain = {"energy": -4200.0, "forces": None, "charge": 0, "spin": 1}
+    return replace(MOLECULE, numbers=atoms.numbers.astype(np.uint8), positions=factor * atoms.positions, **plain)
+
+
 FAULTS = {
     "no atoms": (replace(MOLECULE, numbers=np.zeros(0, np.uint8)), "atomic numbers have shape"),
     "too many positions": (replace(MOLECULE, positions=np.zeros((COUNT + 1, 3))), "positions have shape"),
@@ -46,6 +53,14 @@ FAULTS = {
         replace(CRYSTAL, positions=CRYSTAL.positions * 0 + [[0, 0, 0]] + np.eye(COUNT, 1) @ CRYSTAL.cell[:1]),
         "closer",
     ),
+    "energy in kcal/mol": (
+        replace(CRYSTAL, numbers=np.full(len(CRYSTAL.numbers), 6, np.uint8), energy=-23745.0 * len(CRYSTAL.numbers)),
+        "energy of",
+    ),
+    "relative energy in meV": (replace(MOLECULE, energy=90.0 * COUNT), "another unit?"),
+    "positions in bohr": (at_scale(1 / 0.529177), "all hydrogens at 1.9"),
+    "positions scaled twice": (at_scale(0.529177), "all hydrogens at 0.5"),
+    "positions in nm": (at_scale(0.1), "closer than"),
     "wrong parity": (replace(MOLECULE, numbers=np.full(COUNT, 8, np.uint8), charge=0, spin=2), "multiplicity 2 with"),
     "wrong parity, charged": (replace(MOLECULE, numbers=np.full(COUNT, 8, np.uint8), charge=1, spin=1), "multiplicity 1 with"),
     "no multiplicity": (replace(MOLECULE, numbers=np.full(COUNT, 8, np.uint8), charge=0, spin=0), "multiplicity 0"),
@@ -68,6 +83,12 @@ def test_a_fault_is_told(case: str) -> None:
         replace(MOLECULE, numbers=np.full(COUNT, 8, np.uint8), charge=1, spin=2),
         replace(MOLECULE, numbers=np.full(COUNT, 8, np.uint8), charge=0, spin=3),
         moved(MOLECULE, 0.7),
+        at_scale(1.0),
+        at_scale(1.35),  # stretched, as in a scan of dissociation
+        replace(
+            CRYSTAL, numbers=np.full(len(CRYSTAL.numbers), 92, np.uint8), energy=-763e3 * len(CRYSTAL.numbers)
+        ),  # all electrons
+        replace(MOLECULE, energy=40.0 * COUNT),
         replace(MOLECULE, forces=np.zeros((COUNT, 3)) + FORCE * 0.99),
     ],
 )

@@ -45,7 +45,7 @@ def print_dataset(one: DataSet, console: Console | None = None) -> None:
     facts = Table(box=None, pad_edge=False, show_header=False)
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
-    for name, value in _facts(one.facts):
+    for name, value in [*_facts(one.facts), *([("layout", one.layout)] if one.layout else [])]:
         facts.add_row(name, Text(value))
     console.print(facts)
     for pitfall in one.facts["pitfalls"]:
@@ -135,6 +135,7 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("atoms, mean", "" if facts["mean_atoms"] is None else f"{facts['mean_atoms']:g}"),
         ("level of theory", facts["level_of_theory"]),
         ("published units", units),
+        ("reader version", str(facts["version"])),
         ("energy is", facts["energy_kind"]),
         ("target", ", ".join(filter(None, (facts["target"], facts["units"].get("target"))))),
         ("licence", facts["licence"]),

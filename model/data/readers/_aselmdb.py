@@ -12,26 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.readers.ase_db import tensor
-from model.data.readers.base import structure
+from model.data.readers.base import attempt, per_file, structure
 from model.data.structure import Refused, Structure
 
 SUFFIX = ".aselmdb"
 _RESERVED = ("nextid", "deleted_ids", "metadata")
 
 
-def keys(path: Path) -> list[int]:
-    """Return the ids in numeric order; the file keeps them in the order of their text."""
+@per_file()
+def keys(path: Path) -> NDArray[np.int64]:
+    """Return the ids in numeric order, (num_rows,); the file keeps them in the order of their text."""
     with _open(path) as environment, environment.begin() as transaction, transaction.cursor() as cursor:
         names = [key.decode() for key in cursor.iternext(values=False)]
         raw = transaction.get(b"deleted_ids")
     deleted = set(json.loads(zlib.decompress(raw))) if raw else set()
-    return sorted({int(name) for name in names if name not in _RESERVED} - deleted)
+    return np.array(sorted({int(name) for name in names if name not in _RESERVED} - deleted), np.int64)
 
 
 def rows(path: Path, span: range | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield id and JSON of the rows of a span, in the order of their ids."""
     wanted = keys(path)
-    for key, text in texts(path, wanted if span is None else wanted[span.start : span.stop]):
+    for key, text in texts(path, (wanted if span is None else wanted[span.start : span.stop]).tolist()):
         yield key, json.loads(text)
 
 
@@ -70,6 +71,10 @@ def labels(row: dict[str, Any]) -> dict[str, Any]:
 
 def periodic(name: str, row: dict[str, Any], needed: tuple[str, ...]) -> Structure | Refused:
     """Return the structure of a row in its cell; refused without the labels which every row of its source has."""
+    return attempt(name, _periodic, row, needed)
+
+
+def _periodic(name: str, row: dict[str, Any], needed: tuple[str, ...]) -> Structure | Refused:
     found = labels(row)
     missing = [label for label in needed if found[label] is None]
     if missing:

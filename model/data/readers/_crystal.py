@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from model.data.structure import Refused, Structure
 
 ISOTOPES = {"D": 1, "T": 1}
 
@@ -48,20 +45,6 @@ def atomic_number(symbol: str) -> int:
 
     number: int = ISOTOPES.get(symbol) or atomic_numbers[symbol]
     return number
-
-
-def attempt(name: str, make: Callable[..., Structure], *record: Any) -> Structure | Refused:
-    """Return the structure of a record, or the record refused with the reason why it holds none.
-
-    Args:
-        name: The record's id.
-        make: Makes the structure of the id and the rest.
-        record: The rest.
-    """
-    try:
-        return make(name, *record)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        return Refused(name, f"no structure can be made of it ({type(error).__name__}: {error})")
 
 
 def _number(species: list[dict[str, Any]]) -> int:

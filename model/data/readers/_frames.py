@@ -14,7 +14,7 @@ from typing import IO, Any
 from model.data.readers._archive import TARS, members
 from model.data.readers._names import place
 from model.data.readers.ase_db import tensor
-from model.data.readers.base import structure
+from model.data.readers.base import attempt, structure
 from model.data.readers.extxyz import next_frame, open_text, parse
 from model.data.structure import Refused, Structure
 
@@ -52,14 +52,16 @@ def frames(file: IO[str]) -> Iterator[Lines]:
     if not lines:
         raise ValueError("no frame")
     while lines:
-        if not lines[-1].endswith("\n"):
-            raise ValueError(f"ends within a line: {lines[-1][:60]}")
         yield lines
         lines = next_frame(file)
 
 
 def from_lines(name: str, lines: Lines) -> Structure | Refused:
     """Return the structure of one frame's lines, eV and Å; see `from_atoms`."""
+    return attempt(name, _from_lines, lines)
+
+
+def _from_lines(name: str, lines: Lines) -> Structure | Refused:
     return from_atoms(name, parse(lines))
 
 
@@ -107,8 +109,8 @@ def _records(name: str, source: Path | bytes) -> Iterator[Make]:
             yield from (partial(from_lines, f"{named}/{number}", lines) for number, lines in enumerate(frames(file)))
 
 
-def _frame(name: str, atoms: Any, number: int) -> Structure | Refused:
-    return from_atoms(name, atoms[number])
+def _frame(name: str, frames: Any, number: int) -> Structure | Refused:
+    return attempt(name, from_atoms, frames[number])  # to read fails with the file, to understand with the record
 
 
 def _text(name: str, content: bytes) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.data.readers._crystal import attempt, crystal
+from model.data.readers._crystal import crystal
 from model.data.readers._forward import span_of
-from model.data.readers.base import reading, structure
+from model.data.readers.base import attempt, reading, structure
 from model.data.structure import Refused, Structure
 
 

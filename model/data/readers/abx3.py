@@ -1,4 +1,8 @@
-"""ABX3 (Chenebuah): formation energies of 4,557 perovskites in a csv file; the structures are the Materials Project's."""
+"""ABX3 (Chenebuah): formation energies of 4,557 perovskites in a csv file; the structures are the Materials Project's.
+
+Layout: csv with mp_id and `formation_energy (eV/atom)` among its columns; beside it JSON answers `{"data": [{material_id,
+structure (pymatgen)}]}`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Alexandria: relaxed crystals as bz2-compressed JSON of pymatgen's ComputedStructureEntry, 100,000 a file."""
+"""Alexandria: relaxed crystals as bz2-compressed JSON of pymatgen's ComputedStructureEntry, 100,000 a file.
+
+Layout: `alexandria_*_NNN.json.bz2`, `{"entries": [...]}` of pymatgen's ComputedStructureEntry: structure with
+sites[].properties.forces (eV/Å), magmom and charge; data with mat_id, energy_total (eV), e_form and e_above_hull (eV/atom).
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from model.config import Strict
-from model.data.readers._crystal import attempt, crystal, site_values
+from model.data.readers._crystal import crystal, site_values
 from model.data.readers._forward import span_of
-from model.data.readers.base import SourceInfo, find, reading, structure
+from model.data.readers.base import SourceInfo, attempt, find, reading, structure
 from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
 

@@ -1,4 +1,8 @@
-"""ANI-1x: one HDF5 file, a group for each formula, labels at several levels with NaN where a level was not computed."""
+"""ANI-1x: one HDF5 file, a group for each formula, labels at several levels with NaN where a level was not computed.
+
+Layout: HDF5. `/<formula>/` with atomic_numbers (uint8, n), coordinates (float32, Å, m × n × 3) and for each level
+`<level>.energy` (float64, Hartree, m) and `<level>.forces` (float32, Hartree/Å, m × n × 3), NaN where not computed.
+"""
 
 from __future__ import annotations
 
@@ -72,6 +76,16 @@ def _groups(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _labelled(group: Any, config: Config) -> NDArray[np.int64]:
+    """Return the rows of a group that are labelled at the level.
+
+    Raises:
+        ValueError: Nothing is, or has no forces, at this level.
+    """
+    wanted = [f"{config.level}.energy", *([f"{config.level}.forces"] if config.forces else [])]
+    missing = [key for key in wanted if key not in group]
+    if missing:
+        levels = sorted(key.removesuffix(".energy") for key in group if key.endswith(".energy"))
+        raise ValueError(f"no {' and no '.join(missing)}; levels with energies: {', '.join(levels) or 'none'}")
     known = np.isfinite(group[f"{config.level}.energy"][()])
     if config.forces:
         forces = group[f"{config.level}.forces"]

@@ -1,4 +1,8 @@
-"""ASE databases (sqlite): energy, forces and stress from the row's calculator, or from keys and data of the row."""
+"""ASE databases (sqlite): energy, forces and stress from the row's calculator, or from keys and data of the row.
+
+Layout: sqlite by `ase.db`: positions (Å), cell, pbc; labels in a row's calculator results, its key_value_pairs or its data,
+under the names that the options give.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from model.config import Strict
-from model.data.readers.base import ENERGY_UNITS, EnergyUnit, SourceInfo, find, reading, structure
-from model.data.structure import Structure
+from model.data.readers.base import ENERGY_UNITS, EnergyUnit, SourceInfo, attempt, find, reading, structure
+from model.data.structure import Refused, Structure
 
 INFO = SourceInfo(
     title="ASE database",
@@ -23,6 +27,7 @@ INFO = SourceInfo(
     units={"energy": "option energy_unit", "forces": "energy_unit/Å", "length": "Å"},
     energy_kind="as given",
 )
+_ROWS_AT_ONCE = 64
 
 
 class Config(Strict):
@@ -48,11 +53,11 @@ def count(path: Path, config: Config) -> int:  # noqa: ARG001
         return connect(path).count()
 
 
-def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure | Refused]:
     """Yield the rows of a span, in the order of their ids."""
     with reading(path):
         for row in rows(connect(path), span):
-            yield _structure(row, config)
+            yield attempt(str(row.unique_id), _structure, row, config)
 
 
 def connect(path: Path) -> Any:
@@ -64,11 +69,17 @@ def connect(path: Path) -> Any:
 
 
 def rows(database: Any, span: range | None) -> Iterator[Any]:
-    """Yield the rows of a span, in the order of their ids."""
-    if span is not None and not len(span):
-        return  # to ASE, a limit of 0 is none
-    window = {} if span is None else {"offset": span.start, "limit": len(span)}
-    yield from database.select(**window, sort="id")
+    """Yield the rows of a span, in the order of their ids; ASE fetches all rows of a query at once, so few are asked for."""
+    left = database.count() if span is None else len(span)
+    window: dict[str, Any] = {"offset": 0 if span is None else span.start}
+    while left > 0:  # to ASE, a limit of 0 is none
+        found = list(database.select(**window, limit=min(left, _ROWS_AT_ONCE), sort="id"))
+        if not found:
+            return
+        left -= len(found)
+        window = {"selection": f"id>{found[-1].id}"}  # an offset would pass over all rows before it each time
+        yield from found
+        found.clear()  # before the next ones come
 
 
 def _check_length(path: Path) -> None:
@@ -88,7 +99,7 @@ def _check_length(path: Path) -> None:
         raise ValueError(f"{size} of {expected} bytes")
 
 
-def _structure(row: Any, config: Config) -> Structure:
+def _structure(unique_id: str, row: Any, config: Config) -> Structure:
     scale = ENERGY_UNITS[config.energy_unit]
     energy, forces = _lookup(row, config.energy), _lookup(row, config.forces)
     labels = {
@@ -99,7 +110,7 @@ def _structure(row: Any, config: Config) -> Structure:
         "spin": _own(row, config.spin),
     }
     name = None if config.identity is None else _required(row, config.identity)
-    key = row.unique_id if config.id is None else _required(row, config.id)
+    key = unique_id if config.id is None else _required(row, config.id)
     return structure(row.numbers, row.positions, labels, box=(row.cell, row.pbc), names=(str(key), name))
 
 

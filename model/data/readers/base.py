@@ -182,6 +182,20 @@ def reading(path: Path) -> Iterator[None]:
         raise CampaignError(what, str(path), "Compare its size and hash with the publisher's and fetch it again.") from error
 
 
+def attempt(name: str, make: Callable[..., Structure | Refused], *record: Any) -> Structure | Refused:
+    """Return the structure of a record, or the record refused with the reason why it holds none.
+
+    Args:
+        name: The record's id.
+        make: Makes the structure of the id and the rest.
+        record: The rest.
+    """
+    try:
+        return make(name, *record)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        return Refused(name, f"no structure can be made of it ({type(error).__name__}: {error})")
+
+
 def structure(
     numbers: Any, positions: Any, labels: dict[str, Any], *, box: tuple[Any, Any] | None = None, names: tuple[str, str | None]
 ) -> Structure:
@@ -194,8 +208,11 @@ def structure(
             `target`.
         box: Cell as rows and periodicity; none for a molecule.
         names: Id, and the identity where the source names one.
+
+    Raises:
+        ValueError: An atomic number that is none, a charge or multiplicity that is no whole number, or ragged arrays.
     """
-    numbers, positions = np.asarray(numbers, np.uint8), np.asarray(positions, np.float64)
+    numbers, positions = _numbers(numbers), np.asarray(positions, np.float64)
     cell, pbc = box if box is not None else (np.zeros((3, 3)), np.zeros(3, bool))
     pbc = np.asarray(pbc, bool)
     charge, spin = labels.get("charge"), labels.get("spin")
@@ -207,12 +224,25 @@ def structure(
         energy=_scalar(labels.get("energy")),
         forces=_array(labels.get("forces")),
         stress=_array(labels.get("stress")),
-        charge=UNLABELLED if charge is None else int(charge),
-        spin=UNLABELLED if spin is None else int(spin),
+        charge=UNLABELLED if charge is None else _whole(charge),
+        spin=UNLABELLED if spin is None else _whole(spin),
         id=names[0],
         identity=names[1] or _identity(numbers, positions, pbc),
         target=_scalar(labels.get("target")),
     )
+
+
+def _numbers(values: Any) -> NDArray[np.uint8]:
+    found = np.asarray(values)
+    if found.size and (found.min() < 0 or found.max() > 255):
+        raise ValueError(f"atomic numbers from {found.min()} to {found.max()}")
+    return found.astype(np.uint8)
+
+
+def _whole(value: Any) -> int:
+    if float(value) != int(value):
+        raise ValueError(f"{value} is no whole number")
+    return int(value)
 
 
 def _scalar(value: Any) -> float:
@@ -225,7 +255,7 @@ def _array(values: Any) -> NDArray[np.float64] | None:
 
 def _identity(numbers: NDArray[np.uint8], positions: NDArray[np.float64], pbc: NDArray[np.bool_]) -> str:
     """Return the identity; a record of impossible shape gets none, since it will be rejected."""
-    if positions.shape != (len(numbers), 3) or not len(numbers) or numbers.max() > 118:
+    if positions.shape != (len(numbers), 3) or not len(numbers) or numbers.max() > 118 or not np.isfinite(positions).all():
         return ""
     from model.data.identity import identity  # needs ase, which a login node that only checks options may lack
 

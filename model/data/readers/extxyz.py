@@ -1,4 +1,8 @@
-"""Extended XYZ, plain or compressed: energy and stress from the comment line, forces from a column."""
+"""Extended XYZ, plain or compressed: energy and stress from the comment line, forces from a column.
+
+Layout: per frame the number of atoms; a comment of `key=value` with Properties, and of crystals Lattice (Å) and pbc; a line
+for each atom, its place in Å.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,8 @@ from pydantic import Field
 
 from model.config import Strict
 from model.data.readers.ase_db import tensor
-from model.data.readers.base import ENERGY_UNITS, EnergyUnit, SourceInfo, find, reading, structure
-from model.data.structure import Structure
+from model.data.readers.base import ENERGY_UNITS, EnergyUnit, SourceInfo, attempt, find, reading, structure
+from model.data.structure import Refused, Structure
 
 INFO = SourceInfo(
     title="Extended XYZ",
@@ -53,7 +57,7 @@ def count(path: Path, config: Config) -> int:  # noqa: ARG001
         return frames
 
 
-def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure | Refused]:
     """Yield the frames of a span; forces are those of the file, whatever constraints it names."""
     with reading(path), open_text(path) as file:
         first, stop = (0, None) if span is None else (span.start, span.stop)
@@ -61,7 +65,7 @@ def read(path: Path, config: Config, span: range | None = None) -> Iterator[Stru
             next_frame(file)
         frames = itertools.takewhile(bool, iter(lambda: next_frame(file), None))
         for frame, lines in enumerate(itertools.islice(frames, None if stop is None else stop - first), first):
-            yield _structure(path, frame, lines, config)
+            yield attempt(f"{path.name}/{frame}", _structure, frame, lines, config)
 
 
 def open_text(path: Path) -> IO[str]:
@@ -76,7 +80,8 @@ def next_frame(file: IO[str]) -> list[str]:
     """Return the lines of the next frame; none at the end of the file, blank lines there included.
 
     Raises:
-        ValueError: The file ends within the frame, its first line is no number, or frames follow a blank line.
+        ValueError: The file ends within the frame or within a line, the frame's first line is no number, or frames follow a
+            blank line.
     """
     first = file.readline()
     if not first.strip():
@@ -86,6 +91,9 @@ def next_frame(file: IO[str]) -> list[str]:
     lines = [first, *(file.readline() for _ in range(int(first) + 1))]
     if not lines[-1].strip():
         raise ValueError(f"ends within a frame of {int(first)} atoms")
+    if not lines[-1].endswith("\n"):
+        # A number that lost its last figures is a number still.
+        raise ValueError(f"ends within a line, {lines[-1][:60]!r}: where nothing is missing but the line's end, add it")
     return lines
 
 
@@ -96,7 +104,7 @@ def parse(lines: list[str]) -> Any:
     return next(read_xyz(StringIO("".join(lines)), 0))
 
 
-def _structure(path: Path, frame: int, lines: list[str], config: Config) -> Structure:
+def _structure(name: str, frame: int, lines: list[str], config: Config) -> Structure:
     atoms = parse(lines)
     given = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc is not None else {})}
     scale = ENERGY_UNITS[config.energy_unit]
@@ -108,9 +116,9 @@ def _structure(path: Path, frame: int, lines: list[str], config: Config) -> Stru
         "charge": given.get(config.charge),
         "spin": given.get(config.spin),
     }
-    name = None if config.identity is None else str(_required(given, config.identity, frame))
-    key = f"{path.name}/{frame}" if config.id is None else str(_required(given, config.id, frame))
-    return structure(atoms.numbers, atoms.positions, labels, box=(atoms.cell.array, atoms.pbc), names=(key, name))
+    identity = None if config.identity is None else str(_required(given, config.identity, frame))
+    key = name if config.id is None else str(_required(given, config.id, frame))
+    return structure(atoms.numbers, atoms.positions, labels, box=(atoms.cell.array, atoms.pbc), names=(key, identity))
 
 
 def _required(given: dict[str, Any], key: str, frame: int) -> Any:

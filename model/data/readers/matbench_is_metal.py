@@ -1,4 +1,7 @@
-"""Matbench mp_is_metal: whether 106,113 crystals of the Materials Project are metals."""
+"""Matbench mp_is_metal: whether 106,113 crystals of the Materials Project are metals.
+
+Layout: json.gz of a DataFrame, `{"index", "columns": ["structure", "is_metal"], "data": [[pymatgen, bool], ...]}`.
+"""
 
 from __future__ import annotations
 

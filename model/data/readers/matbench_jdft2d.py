@@ -1,4 +1,8 @@
-"""Matbench jdft2d: exfoliation energies of 636 layered crystals."""
+"""Matbench jdft2d: exfoliation energies of 636 layered crystals.
+
+Layout: json.gz of a DataFrame, `{"index", "columns": ["structure", "exfoliation_en"], "data": [[pymatgen, meV/atom],
+...]}`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""MD17: one NumPy archive for each molecule, a trajectory of frames in kcal/mol."""
+"""MD17: one NumPy archive for each molecule, a trajectory of frames in kcal/mol.
+
+Layout: npz: R (Å, m × n × 3), E (kcal/mol, m × 1), F (kcal/mol/Å, m × n × 3), z (n), and e_unit, r_unit where stated.
+"""
 
 from __future__ import annotations
 

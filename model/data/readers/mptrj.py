@@ -1,4 +1,9 @@
-"""MPtrj: relaxation trajectories of the Materials Project in one JSON file of 12 GB, streamed material by material."""
+"""MPtrj: relaxation trajectories of the Materials Project in one JSON file of 12 GB, streamed material by material.
+
+Layout: JSON `{mp_id: {frame_id: record}}`; a record has structure (pymatgen), uncorrected_total_energy and
+corrected_total_energy (eV), energy_per_atom (eV, corrected), force (eV/Å, n × 3), stress (kbar, 3 × 3, compression
+positive), magmom or null, mp_id.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +16,9 @@ import numpy as np
 from pydantic import Field
 
 from model.config import Strict
-from model.data.readers._crystal import attempt, crystal
+from model.data.readers._crystal import crystal
 from model.data.readers._forward import span_of
-from model.data.readers.base import SourceInfo, find, reading, structure
+from model.data.readers.base import SourceInfo, attempt, find, reading, structure
 from model.data.structure import Refused, Structure
 
 KBAR_EV_PER_CUBIC_ANGSTROM = 1 / 1602.1766208

@@ -1,4 +1,8 @@
-"""MS25: ASE trajectories of eight systems, each in a folder of its name with published parts in `set1`."""
+"""MS25: ASE trajectories of eight systems, each in a folder of its name with published parts in `set1`.
+
+Layout: `<system>/set1/{train-1000,train,val,test,neb}.traj` by ASE: energy (eV) and forces (eV/Å) of a calculator, or
+info["E"] (Hartree).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pydantic import Field
 
 from model.config import Strict
 from model.data.readers._frames import results, trajectory
-from model.data.readers.base import HARTREE_EV, SourceInfo, find, reading, structure
+from model.data.readers.base import HARTREE_EV, SourceInfo, attempt, find, reading, structure
 from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
 
@@ -28,6 +32,8 @@ INFO = SourceInfo(
     target="energy",
     pitfalls=(
         "No count and no public place of the files were found: what is expected here is what users of the set describe.",
+        "Eight folders of six chemistries. Where five tasks are spoken of, name them: `campaigns/sc26.yaml` takes MgO-2x2, "
+        "H2O-64, CHA, HEA and Zr-O.",
         "Systems are at different levels of theory: one task is one system.",
         "Energies of some systems are in Hartree under `E`, without a calculator.",
         "Frames of a system share their composition or nearly so: splits go by frame unless `identity` is formula.",
@@ -79,7 +85,7 @@ def read(path: Path, config: Config, span: range | None = None) -> Iterator[Stru
     with reading(path), trajectory(path) as atoms:
         for number in range(len(atoms)) if span is None else span:
             name = "/".join(filter(None, (_system(path), path.stem, str(number))))
-            yield _structure(name, atoms[number], config)
+            yield attempt(name, _structure, atoms[number], config)
 
 
 def _system(path: Path) -> str:

@@ -1,4 +1,9 @@
-"""OC20 S2EF: chunks of 5,000 frames as xz-compressed extended XYZ, each beside a text file of ids and reference energies."""
+"""OC20 S2EF: chunks of 5,000 frames as xz-compressed extended XYZ, each beside a text file of ids and reference energies.
+
+Layout: Tar of `N.extxyz.xz` and `N.txt.xz`, or both unpacked. A frame has species, pos (Å), move_mask, tags, forces (eV/Å)
+and, in its comment, Lattice, energy and free_energy (eV). Line i of the text file belongs to frame i:
+`<system>,<frame>,<reference in eV>`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""OC22 S2EF-Total: extended XYZ shards or ASE trajectories, packed or not; its LMDBs hold pickled objects and are not read."""
+"""OC22 S2EF-Total: extended XYZ shards or ASE trajectories, packed or not; its LMDBs hold pickled objects and are not read.
+
+Layout: Extended XYZ shards or ASE `.traj` under train and val, loose or in tars: species, pos (Å), forces (eV/Å), energy
+(eV, raw), constraints.
+"""
 
 from __future__ import annotations
 

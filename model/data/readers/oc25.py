@@ -1,4 +1,9 @@
-"""OC25: solid-liquid interfaces as `.aselmdb` files under `train` and `val`."""
+"""OC25: solid-liquid interfaces as `.aselmdb` files under `train` and `val`.
+
+Layout: `.aselmdb` under train and val: LMDB of zlib-compressed JSON under ASCII ids, beside nextid, deleted_ids and
+metadata. A row has numbers, positions (Å), cell, pbc, constraints; energy (eV) and forces (eV/Å) in itself, its
+key_value_pairs or its data; arrays are `{"__ndarray__": [shape, dtype, flat]}`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""ODAC23: one extended XYZ file for each trajectory, in a compressed tar of 232 GB that is read as a stream, or unpacked."""
+"""ODAC23: one extended XYZ file for each trajectory, in a compressed tar of 232 GB that is read as a stream, or unpacked.
+
+Layout: `extxyz_*.tar.gz` or unpacked: one extended XYZ a trajectory, a frame with species, pos (Å), move_mask, forces
+(eV/Å), energy (eV).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""OMat24: inorganic bulk materials far from equilibrium as `.aselmdb` files, a folder for each way they were made."""
+"""OMat24: inorganic bulk materials far from equilibrium as `.aselmdb` files, a folder for each way they were made.
+
+Layout: `<rattled-*|aimd-from-*>/<train|val>/*.aselmdb`, container as OC25's: energy (eV), forces (eV/Å), stress (eV/Å³,
+Voigt order xx yy zz yz xz xy, tension positive).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""OMol25 `.aselmdb` shards: LMDB files whose values are zlib-compressed JSON, with charge and spin in `data`."""
+"""OMol25 `.aselmdb` shards: LMDB files whose values are zlib-compressed JSON, with charge and spin in `data`.
+
+Layout: `data0000.aselmdb` to 0079, container as OC25's: numbers, positions (Å), cell of zeros, pbc false, energy (eV),
+forces (eV/Å), and data with source, data_id, charge (int), spin (int, 2S+1), num_electrons and more.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ from pydantic import Field
 
 from model.config import Strict
 from model.data.readers import _aselmdb
-from model.data.readers.base import SourceInfo, find, per_file, reading, structure
-from model.data.structure import Structure
+from model.data.readers.base import SourceInfo, attempt, find, per_file, reading, structure
+from model.data.structure import Refused, Structure
 
 INFO = SourceInfo(
     title="OMol25",
@@ -64,7 +68,7 @@ def count(path: Path, config: Config) -> int:
         return len(_keys(path, config.subset))
 
 
-def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure | Refused]:
     """Yield the rows of a span, in the order of their ids.
 
     The cell is zero and nothing is periodic, as published. Constraints, where a row has them, do not zero forces.
@@ -72,13 +76,15 @@ def read(path: Path, config: Config, span: range | None = None) -> Iterator[Stru
     with reading(path):
         keys = _keys(path, config.subset)
         for key, text in _aselmdb.texts(path, (keys if span is None else keys[span.start : span.stop]).tolist()):
-            yield _structure(path, key, json.loads(text), config)
+            row = json.loads(text)
+            name = (row.get("data") or {}).get("source") or f"{path.stem}/{key}"
+            yield attempt(f"{name}#{key}", _structure, row, config)
 
 
 @per_file()
 def _keys(path: Path, subset: str) -> NDArray[np.int64]:
     """Return the ids of a subset in numeric order, (num_rows,)."""
-    keys = np.array(_aselmdb.keys(path), np.int64)
+    keys = _aselmdb.keys(path)
     if subset == "all":
         return keys
     return np.array([key for key, text in _aselmdb.texts(path, keys.tolist()) if subset_of(*_state(text)) == subset], np.int64)
@@ -107,10 +113,9 @@ def _state(text: bytes) -> tuple[int | None, int | None]:
     return data.get("charge"), data.get("spin")
 
 
-def _structure(path: Path, key: int, row: dict[str, Any], config: Config) -> Structure:
+def _structure(name: str, row: dict[str, Any], config: Config) -> Structure:
     data = row.get("data") or {}
     labels = {**_aselmdb.labels(row), "stress": None, "charge": data.get("charge"), "spin": data.get("spin")}
     identity = data["source"] if config.identity == "source" else None
-    name = data.get("source") or f"{path.stem}/{key}"
     places = _aselmdb.array(row["positions"])
-    return structure(_aselmdb.array(row["numbers"]), places, labels, names=(f"{name}#{key}", identity))
+    return structure(_aselmdb.array(row["numbers"]), places, labels, names=(name, identity))

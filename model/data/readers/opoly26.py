@@ -1,4 +1,7 @@
-"""OPoly26: polymers in the container, with the fields and at the level of theory of OMol25."""
+"""OPoly26: polymers in the container, with the fields and at the level of theory of OMol25.
+
+Layout: As OMol25's.
+"""
 
 from __future__ import annotations
 

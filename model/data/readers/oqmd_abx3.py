@@ -1,4 +1,8 @@
-"""OQMD ABX3: formation energies of 16,323 perovskites in a csv file; the structures are OQMD's."""
+"""OQMD ABX3: formation energies of 16,323 perovskites in a csv file; the structures are OQMD's.
+
+Layout: csv with entry_id and Ef (eV/atom) among its columns; beside it JSON answers `{"data": [{entry_id, unit_cell (Å,
+rows), sites ["El @ x y z", fractions]}]}`.
+"""
 
 from __future__ import annotations
 

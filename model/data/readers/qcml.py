@@ -1,4 +1,9 @@
-"""QCML: TFRecord shards of the TensorFlow data set `qcml/dft_force_field`, in Hartree, read without TensorFlow."""
+"""QCML: TFRecord shards of the TensorFlow data set `qcml/dft_force_field`, in Hartree, read without TensorFlow.
+
+Layout: TFRecord shards of tf.train.Example: key_hash (bytes), is_outlier, charge, multiplicity (int64), atomic_numbers
+(int64, n), positions and pbe0_forces (float32, 3n, flat; Hartree/bohr), pbe0_energy and pbe0_formation_energy (float32,
+Hartree).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +18,8 @@ from pydantic import Field
 
 from model.config import Strict
 from model.data.readers import _tfrecord
-from model.data.readers.base import BOHR_ANGSTROM, HARTREE_EV, SourceInfo, find, per_file, reading, structure
-from model.data.structure import Structure
+from model.data.readers.base import BOHR_ANGSTROM, HARTREE_EV, SourceInfo, attempt, find, per_file, reading, structure
+from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
 
 INFO = SourceInfo(
@@ -65,14 +70,17 @@ def count(path: Path, config: Config) -> int:
         return len(_places(path, config.outliers))
 
 
-def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure | Refused]:
     """Yield the records of a span."""
     with reading(path):
         places = _places(path, config.outliers)
         wanted = places if span is None else places[span.start : span.stop]
         scale = _length_scale(path, config)
-        for _, record in _tfrecord.records(path, iter(wanted.tolist())):
-            yield _structure(_tfrecord.features(record), scale, config)
+        for place, record in _tfrecord.records(path, iter(wanted.tolist())):
+            features = _tfrecord.features(record)
+            key = features.get("key_hash", [])
+            name = key[0].decode("utf-8", "backslashreplace") if len(key) else f"{path.name}/{place}"
+            yield attempt(name, _structure, features, scale, config)
 
 
 @per_file()
@@ -82,11 +90,11 @@ def _places(path: Path, outliers: str) -> NDArray[np.int64]:
     Raises:
         ValueError: The file is empty.
     """
-    records = _tfrecord.records(path)
-    places = [place for place, record in records if outliers == "keep" or not _tfrecord.integer(record, "is_outlier")]
     if not path.stat().st_size:
         raise ValueError("the file is empty")
-    return np.array(places, np.int64)
+    records = _tfrecord.records(path)
+    taken = (place for place, record in records if outliers == "keep" or not _tfrecord.integer(record, "is_outlier"))
+    return np.fromiter(taken, np.int64)
 
 
 def _length_scale(path: Path, config: Config) -> float:
@@ -102,7 +110,8 @@ def _length_unit(path: Path) -> str:
         CampaignError: It fits neither.
     """
     tested = [_stretches(_tfrecord.features(record)) for _, record in itertools.islice(_tfrecord.records(path), _TESTED)]
-    median = float(np.median(np.concatenate(tested)))
+    known = np.concatenate([np.full(1, np.nan), *tested])
+    median = float(np.nanmedian(known)) if np.isfinite(known).any() else float("nan")
     if median < _LONGEST_ANGSTROM:
         return "angstrom"
     if median > _SHORTEST_BOHR:
@@ -112,27 +121,30 @@ def _length_unit(path: Path) -> str:
 
 
 def _stretches(features: dict[str, Any]) -> NDArray[np.float64]:
-    """Return each atom's distance to the nearest other over the sum of their covalent radii, (num_atoms,); empty for one."""
+    """Return each atom's distance to the nearest other over the sum of their covalent radii, (num_atoms,); empty for one.
+
+    A record of another shape, or with places that are none, tells nothing: it is judged when it is read.
+    """
     from ase.data import covalent_radii
 
-    radii, positions = covalent_radii[features["atomic_numbers"]], _vectors(features, "positions")
-    if len(radii) < 2:
+    numbers, flat = np.asarray(features.get("atomic_numbers", []), int), np.asarray(features.get("positions", []), np.float64)
+    if len(numbers) < 2 or len(flat) != 3 * len(numbers) or not np.isin(numbers, range(1, len(covalent_radii))).all():
         return np.empty(0)
+    radii, positions = covalent_radii[numbers], flat.reshape(-1, 3)
     apart = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
     np.fill_diagonal(apart, np.inf)
     return (apart / (radii[:, None] + radii[None])).min(axis=1)
 
 
-def _structure(features: dict[str, Any], scale: float, config: Config) -> Structure:
+def _structure(name: str, features: dict[str, Any], scale: float, config: Config) -> Structure:
     labels = {
         "energy": np.float64(features[_ENERGIES[config.energy]][0]) * HARTREE_EV,
         "forces": _vectors(features, "pbe0_forces") * (HARTREE_EV / BOHR_ANGSTROM),
         "charge": features["charge"][0],
         "spin": features["multiplicity"][0],
     }
-    key = features["key_hash"][0]
     positions = _vectors(features, "positions") * scale
-    return structure(features["atomic_numbers"], positions, labels, names=(key.decode("utf-8", "backslashreplace"), None))
+    return structure(features["atomic_numbers"], positions, labels, names=(name, None))
 
 
 def _vectors(features: dict[str, Any], name: str) -> NDArray[np.float64]:

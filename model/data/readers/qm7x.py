@@ -1,4 +1,9 @@
-"""QM7-X: eight HDF5 files, packed by xz as published, a group for each molecule and in it one for each geometry."""
+"""QM7-X: eight HDF5 files, packed by xz as published, a group for each molecule and in it one for each geometry.
+
+Layout: Eight files 1000..8000, `.xz` of an HDF5 file or of a tar with one, or the HDF5 file itself. Groups
+`/<molecule>/<Geom-mA-iB-cC-(opt|dN)>/` with atNUM (int, n), atXYZ (Å, n × 3), ePBE0+MBD and ePBE0 (eV, length 1), totFOR
+and pbe0FOR (eV/Å, n × 3) and some 40 more. DupMols.dat: a `Geom-mA-iB-cC-opt` a line.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ from pydantic import Field
 
 from model.config import Strict
 from model.data.readers.base import SourceInfo, find, per_file, reading, structure
-from model.data.structure import Structure
+from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
 
 INFO = SourceInfo(
@@ -75,7 +80,7 @@ def count(path: Path, config: Config) -> int:
         return sum(count for _, count in _molecules(path, _dropped(path, config)))
 
 
-def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure | Refused]:
     """Yield the geometries of a span, molecule by molecule."""
     first = 0
     with reading(path), _opened(path) as file:
@@ -119,8 +124,11 @@ def _listed(path: Path) -> frozenset[str]:
     return frozenset(line.strip().removesuffix("-opt") for line in path.read_text().splitlines() if line.strip())
 
 
-def _structure(name: str, geometry: Any, config: Config) -> Structure:
+def _structure(name: str, geometry: Any, config: Config) -> Structure | Refused:
     energy, forces = _LABELS[config.labels]
+    missing = [key for key in ("atNUM", "atXYZ", energy, forces) if key not in geometry]
+    if missing:
+        return Refused(name, f"no {' and no '.join(missing)}")
     labels = {"energy": np.ravel(geometry[energy][()])[0], "forces": geometry[forces][()]}
     return structure(geometry["atNUM"][()], geometry["atXYZ"][()], labels, names=(name, None))
 

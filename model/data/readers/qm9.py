@@ -1,4 +1,9 @@
-"""QM9: a tar.bz2 of one XYZ file for each molecule, properties in its second line, Hartree."""
+"""QM9: a tar.bz2 of one XYZ file for each molecule, properties in its second line, Hartree.
+
+Layout: tar.bz2 of `dsgdb9nsd_<number>.xyz`: number of atoms; `gdb <number> A B C mu alpha homo lumo gap r2 zpve U0 U H G
+Cv` (GHz, Debye, bohr³, Hartree, bohr², cal/mol/K); a line an atom: symbol, x, y, z (Å), charge; frequencies; SMILES; InChI.
+Floats may be `1.2*^-5`. uncharacterized.txt: nine lines of text, then a number a line, then their count.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +17,8 @@ from pydantic import Field
 
 from model.config import Strict
 from model.data.readers import _archive
-from model.data.readers.base import HARTREE_EV, SourceInfo, find, per_file, reading, structure
-from model.data.structure import Structure
+from model.data.readers.base import HARTREE_EV, SourceInfo, attempt, find, per_file, reading, structure
+from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
 
 INFO = SourceInfo(
@@ -77,14 +82,14 @@ def count(path: Path, config: Config) -> int:
         return _count(path, _dropped(path, config))
 
 
-def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure | Refused]:
     """Yield the molecules of a span, in the order of the archive."""
     with reading(path):
-        for number, text in enumerate(_texts(path, _dropped(path, config))):
-            if span is not None and number >= span.stop:
+        for position, (number, text) in enumerate(_texts(path, _dropped(path, config))):
+            if span is not None and position >= span.stop:
                 return
-            if span is None or number >= span.start:
-                yield _structure(text, config)
+            if span is None or position >= span.start:
+                yield attempt(f"gdb_{number}", _structure, text, config)
 
 
 @per_file()
@@ -92,8 +97,8 @@ def _count(path: Path, dropped: frozenset[int]) -> int:
     return sum(1 for _ in _texts(path, dropped))
 
 
-def _texts(path: Path, dropped: frozenset[int]) -> Iterator[str]:
-    """Yield the text of each molecule taken.
+def _texts(path: Path, dropped: frozenset[int]) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each molecule taken.
 
     Raises:
         ValueError: A file is not named as QM9's are, or there is none.
@@ -106,7 +111,7 @@ def _texts(path: Path, dropped: frozenset[int]) -> Iterator[str]:
         if found is None:
             raise ValueError(f"{name}: not named as QM9's files are, dsgdb9nsd_<number>.xyz")
         if int(found[1]) not in dropped:
-            yield content.decode()
+            yield int(found[1]), content.decode()
     if not molecules:
         raise ValueError("the archive holds no molecule")
 
@@ -130,18 +135,20 @@ def _dropped(path: Path, config: Config) -> frozenset[int]:
         raise CampaignError("not the list that is published", str(listed), remedy) from error
 
 
-def _structure(text: str, config: Config) -> Structure:
+def _structure(name: str, text: str, config: Config) -> Structure:
     from ase.data import atomic_numbers
 
     first, properties, *lines = text.split("\n")
     atoms = [line.split() for line in lines[: int(first)]]
     symbols = [atom[0] for atom in atoms]
     positions = np.array([[_float(each) for each in atom[1:4]] for atom in atoms])
-    tag, number, *values = properties.split()
+    tag, index, *values = properties.split()
+    if f"{tag}_{index}" != name:
+        raise ValueError(f"names itself {tag}_{index}")
     known = dict(zip(_COLUMNS, map(_float, values), strict=True))
     kind = "energy" if config.target in _ENERGIES else "target"
     labels = {kind: _value(config.target, known, symbols)}
-    return structure([atomic_numbers[s] for s in symbols], positions, labels, names=(f"{tag}_{number}", None))
+    return structure([atomic_numbers[s] for s in symbols], positions, labels, names=(name, None))
 
 
 def _value(target: str, known: dict[str, float], symbols: list[str]) -> float:

@@ -1,4 +1,9 @@
-"""Transition1x: one HDF5 file, groups of formulas and in them of reactions, each a path of frames."""
+"""Transition1x: one HDF5 file, groups of formulas and in them of reactions, each a path of frames.
+
+Layout: HDF5. `/data/<formula>/<reaction>/` with atomic_numbers (n), positions (Å, m × n × 3), `wB97x_6-31G(d).energy` (eV,
+m), `wB97x_6-31G(d).forces` (eV/Å, m × n × 3), and subgroups reactant, product, transition_state of the same with m = 1;
+groups train, val and test link to reactions of data.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from pydantic import Field
 
 from model.config import Strict
 from model.data.readers.base import SourceInfo, find, per_file, reading, structure
-from model.data.structure import Structure
+from model.data.structure import Refused, Structure
 
 INFO = SourceInfo(
     title="Transition1x",
@@ -61,7 +66,7 @@ def count(path: Path, config: Config) -> int:
         return sum(frames for _, _, frames in _reactions(path, config.part))
 
 
-def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure | Refused]:
     """Yield the frames of a span, reaction by reaction, each path from its first frame on."""
     import h5py
 
@@ -84,7 +89,12 @@ def _reactions(path: Path, part: str) -> tuple[tuple[str, str, int], ...]:
         return tuple((formula, name, len(reaction["positions"])) for formula, name, reaction in groups)
 
 
-def _structures(name: str, reaction: Any, window: range, config: Config) -> Iterator[Structure]:
+def _structures(name: str, reaction: Any, window: range, config: Config) -> Iterator[Structure | Refused]:
+    frames = {key: len(reaction[key]) for key in ("positions", f"{_LEVEL}.energy", f"{_LEVEL}.forces")}
+    if len(set(frames.values())) > 1:
+        told = ", ".join(f"{count} {key}" for key, count in frames.items())
+        yield from (Refused(f"{name}/{row}", f"the reaction's frames are not as many as its labels: {told}") for row in window)
+        return
     numbers = reaction["atomic_numbers"][()]
     identity = _identity(name, numbers, reaction, config)
     for start in range(window.start, window.stop, _FRAMES_AT_ONCE):

@@ -1,4 +1,8 @@
-"""Wiggle150: one XYZ file of many frames, `<label> <energy>` in the comment line, kcal/mol."""
+"""Wiggle150: one XYZ file of many frames, `<label> <energy>` in the comment line, kcal/mol.
+
+Layout: Frames of number of atoms, `<molecule>_<number> <energy in kcal/mol>`, and a line for each atom: symbol, x, y, z
+(Å).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ import numpy as np
 from pydantic import Field
 
 from model.config import Strict
-from model.data.readers.base import KCAL_PER_MOL_EV, SourceInfo, find, per_file, reading, structure
-from model.data.structure import Structure
+from model.data.readers.base import KCAL_PER_MOL_EV, SourceInfo, attempt, find, per_file, reading, structure
+from model.data.structure import Refused, Structure
 
 INFO = SourceInfo(
     title="Wiggle150",
@@ -57,13 +61,16 @@ def count(path: Path, config: Config) -> int:  # noqa: ARG001
         return sum(1 for _ in _frames(file))
 
 
-def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
+def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure | Refused]:
     """Yield the conformers of a span, in the order of the file."""
     with reading(path), path.open() as file:
         references = _references(path) if config.energy == "relative" else {}
         window = (0, None) if span is None else (span.start, span.stop)
         for comment, lines in itertools.islice(_frames(file), *window):
-            yield _structure(comment, lines, references, config)
+            label, energy = _labelled(comment)
+            if config.energy == "relative":
+                energy -= _reference(label.rpartition("_")[0], references)
+            yield attempt(label, _structure, energy, lines, config)
 
 
 def _frames(file: IO[str]) -> Iterator[tuple[str, list[str]]]:
@@ -78,6 +85,8 @@ def _frames(file: IO[str]) -> Iterator[tuple[str, list[str]]]:
             comment, *lines = [file.readline() for _ in range(int(first) + 1)]
             if not lines or not lines[-1].strip():
                 raise ValueError(f"ends within a frame of {int(first)} atoms")
+            if not lines[-1].endswith("\n"):
+                raise ValueError(f"ends within a line: {lines[-1][:60]}")
             frames += 1
             yield comment, lines
     if not frames:
@@ -103,12 +112,17 @@ def _reference(molecule: str, references: dict[str, float]) -> float:
     return references[molecule]
 
 
-def _structure(comment: str, lines: list[str], references: dict[str, float], config: Config) -> Structure:
+def _structure(label: str, energy: float, lines: list[str], config: Config) -> Structure:
+    """Return a conformer.
+
+    Args:
+        label: Of the frame.
+        energy: kcal/mol.
+        lines: Of its atoms.
+        config: Options.
+    """
     from ase.data import atomic_numbers
 
-    label, energy = _labelled(comment)
-    if config.energy == "relative":
-        energy -= _reference(label.rpartition("_")[0], references)
     atoms = [line.split() for line in lines]
     numbers = [atomic_numbers[atom[0].capitalize()] for atom in atoms]
     places = np.array([atom[1:4] for atom in atoms], np.float64)
