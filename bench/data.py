@@ -21,7 +21,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench import timing
+from bench import conversion, timing
 from bench.structures import make_block
 from model.config import ConvertConfig
 from model.data import convert
@@ -62,6 +62,7 @@ def main() -> None:
         write_npy(folder / "npy", block)
         figures |= plain(folder, count, rounds) | graphs(folder, min(count, GRAPHS), rounds)
         figures |= {"bytes_per_structure": sizes(folder, block)}
+    figures |= conversion.figures(small=small)
     timing.finish(figures, small=small)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import timing
+from bench import conversion, timing
+from model import registry
 
 ROOT = Path(__file__).parents[2]
 PROMISED = {
@@ -23,7 +24,8 @@ PROMISED = {
         "scheduler_queries_per_hour",
         *(f"lost_node_hours_share_{rate}_failures_a_day{policy}" for rate in (1, 5, 20) for policy in ("", "_rerun_stage")),
     },
-    "data": {"loader_vs_lmdb", "loader_vs_mmap", "graph_loader_vs_lists", "bytes_per_structure"},
+    "data": {"loader_vs_lmdb", "loader_vs_mmap", "graph_loader_vs_lists", "bytes_per_structure"}
+    | {"mptrj_1gb_peak_mb", *(f"convert_{name}_per_cpu_s" for name in registry.readers())},
     "train": {
         "train_fp64_vs_eager",
         "train_fp32_vs_eager",
@@ -57,6 +59,11 @@ def test_the_last_line_is_one_json_object_of_finite_figures(name: str, tmp_path:
     numbers = [value for value in figures.values() if not isinstance(value, str)]
     assert all(math.isfinite(value) and value > 0 for value in numbers), figures
     assert not list(tmp_path.glob("bench-*")), "its temporary folder is left behind"
+
+
+@pytest.mark.slow
+def test_a_json_of_a_gigabyte_is_read_in_half_of_that(tmp_path: Path) -> None:
+    assert 50 < conversion.mptrj_peak_mb(tmp_path, conversion.JSON_BYTES) < 500
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
