@@ -27,11 +27,12 @@ MODULES = {
     "blend": "model.inference.blend",
     "screen": "model.inference.screen",
     "convert": "model.data.convert",
+    "leakage": "model.data.leakage",
     "probe": "model.probe",
 }
 """Where each command's `run(config, folder, ranks) -> Outcome` stands."""
 
-_WITHOUT_TORCH = ("convert",)
+_WITHOUT_TORCH = ("convert", "leakage")
 _PACKAGES = ("torch", "numpy", "adios2", "mpi4py", "vesin", "ase")
 _OF_ONE_RANK = (Cause.OOM, Cause.STORAGE, Cause.BUG)
 """Faults that say more when the rank is named; the others come to all ranks."""

@@ -245,6 +245,14 @@ class ConvertConfig(Task):
     splits: Splits = Splits()
 
 
+class LeakageConfig(Task):
+    """Input of `python -m model leakage`: how much of a task stands in the training splits of branches."""
+
+    task: Path = Field(description="Store of the task.")
+    against: dict[str, Path] = Field(description="Stores of branches, by name.")
+    splits: Splits = Splits()
+
+
 class ProbeConfig(Task):
     """Input of `python -m model probe`: what ranks see of their nodes, for `campaign sites test`."""
 
@@ -261,6 +269,7 @@ COMMANDS: dict[str, type[Task]] = {
     "blend": BlendConfig,
     "screen": ScreenConfig,
     "convert": ConvertConfig,
+    "leakage": LeakageConfig,
     "probe": ProbeConfig,
 }
 

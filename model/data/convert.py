@@ -82,7 +82,7 @@ def run(config: ConvertConfig, folder: Path, ranks: Ranks) -> Outcome:
     if ranks.is_first:
         _finish(job)
     ranks.barrier()
-    facts = result(Store.open(job.store)) | {"seconds": time.monotonic() - begin}
+    facts = (result(Store.open(job.store)) if ranks.is_first else {}) | {"seconds": time.monotonic() - begin}
     place = job.store.relative_to(folder) if job.store.is_relative_to(folder) else job.store
     return Outcome(Status.DONE, result=facts, outputs={"store": str(place)}, timings_s=timings)
 

@@ -16,6 +16,7 @@ from model.data import references, splits
 from model.data.block import Block
 from model.data.readers.base import SourceInfo
 from model.data.shard import Attributes, content_hash, file_hash
+from model.data.spread import spreads
 from model.data.store import FORMAT, REFERENCES, REJECTS, Store
 
 UNITS = {"energy": "eV", "forces": "eV/Å", "length": "Å", "stress": "eV/Å³"}
@@ -101,6 +102,7 @@ def manifest(
         "units": units(info),
         "structures": sum(s["structures"] for s in summaries),
         "atoms": sum(s["atoms"] for s in summaries),
+        "elements_without_reference": _unreferenced(summaries, references.read(store / REFERENCES)),
         "largest": max((s["largest"] for s in summaries), default=0),
         "rejected": sum(len(s["rejects"]) for s in summaries),
         "elements": _total(s["elements"] for s in summaries),
@@ -111,9 +113,16 @@ def manifest(
     }
 
 
+def _unreferenced(summaries: Sequence[Summary], fitted: references.References | None) -> list[int]:
+    """Return atomic numbers that occur, but in no structure of the training split with an energy; none without energies."""
+    found = {int(z) for summary in summaries for z in summary["elements"]}
+    return [] if fitted is None else sorted(found - fitted.elements)
+
+
 def result(store: Store) -> dict[str, Any]:
     """Return the facts of a finished store for the command's outcome, elements by symbol."""
     about, fitted = store.manifest, store.references
+    nameless = [chemical_symbols[z] for z in about["elements_without_reference"]]
     return {
         "structures": about["structures"],
         "atoms": about["atoms"],
@@ -122,6 +131,8 @@ def result(store: Store) -> dict[str, Any]:
         "splits": about["split_counts"],
         "labels": about["labels"],
         "references": None if fitted is None else _by_symbol(fitted.to_json()),
+        "elements_without_reference": nameless,
+        "spreads": spreads(store, fitted),
     }
 
 

@@ -75,8 +75,8 @@ def test_every_anchor_has_one_place(text: str) -> None:
 
 
 def test_every_figure_is_there_named_and_told_in_words(text: str) -> None:
-    # graph, node-hours, two searches, Pareto fronts, two trainings with parity, one task's parity, scores, times, attempts
-    count = 13
+    # graph, node-hours, elements, two searches, Pareto fronts, two trainings with parity, task's parity, scores, times, attempts
+    count = 14
     assert text.count("<figure ") == Page(text).tags["figcaption"] == count
     alternatives = re.findall(r'<svg role="img" aria-label="([^"]+)"', text)
     assert len(alternatives) == count

@@ -8,6 +8,7 @@ from typing import Any
 from workflow.report import parity_plots, plots, search_plots, tables, training_plots
 from workflow.report.blocks import Block, Picture, Section
 from workflow.report.compared import comparison_tables
+from workflow.report.coverage import coverage
 from workflow.report.facts import Facts, Line, StageFacts
 from workflow.report.finetuned import finetuning_tables
 from workflow.report.provenance import campaign_origin, stage_origin
@@ -19,7 +20,10 @@ _ALL_POINTS = 60_000
 def data(facts: Facts) -> Section:
     """Return what the conversions found."""
     found = [stage for stage in facts.stages if stage.result.get("branches") and stage.status.kind == "convert"]
-    blocks = (Block(table=tables.data_table(stage), origin=stage_origin(facts, stage, _receipt(stage))) for stage in found)
+    blocks: list[Block] = []
+    for stage in found:
+        origin = stage_origin(facts, stage, _receipt(stage))
+        blocks += [Block(table=tables.data_table(stage), origin=origin), *coverage(stage, origin)]
     return Section("data", "Data", blocks=tuple(blocks))
 
 
