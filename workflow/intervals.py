@@ -50,11 +50,6 @@ class Interval:
         """Say whether the interval lies above zero."""
         return self.mean - self.half > 0
 
-    @property
-    def is_negative(self) -> bool:
-        """Say whether the interval lies below zero."""
-        return self.mean + self.half < 0
-
 
 def interval(values: Sequence[float]) -> Interval:
     """Return the interval of 2 to 20 repetitions.

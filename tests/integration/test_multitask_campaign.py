@@ -30,7 +30,7 @@ def test_the_comparison_tells_errors_disagreement_and_order(campaign: Command) -
     }
     assert all(len(row["force"]["values"]) == 3 and row["force"]["ci95"] > 0 for row in found["errors"])
     pairs = {(row["labels"], row["head"]): row for row in found["disagreement"]}
-    assert pairs["gfn1", "emt"]["force_at_least"] is None, "no element in common"
+    assert pairs["gfn1", "emt"]["force_above_own"] is None, "no element in common"
     assert pairs["gfn2", "gfn1"]["num_force_components"] > 0
     metals = [row for row in found["orders"] if row["branch"] == "emt"]
     assert all(row["better"] == [] and not row["labels_disagree"] for row in metals), "nothing to disagree with"

@@ -31,14 +31,22 @@ def _errors(stage: StageFacts, found: Mapping[str, Any]) -> Table:
 def _disagreement(stage: StageFacts, found: Mapping[str, Any]) -> Table:
     rows = []
     for row in found["disagreement"]:
-        cells = [cell for name, unit in _UNITS.items() for cell in (_told(row[name], unit), _least(row, name, unit))]
-        rows.append((row["labels"], row["head"], *cells))
+        cells = [
+            cell for name, unit in _UNITS.items() for cell in (_told(row[name], unit), _told(row[f"{name}_above_own"], unit))
+        ]
+        rows.append((row["labels"], row["head"], _apart(row), *cells))
     caption = (
-        f"How far labels disagree after referencing, by {stage.key}: errors of another branch's head on a branch's labels; "
-        "less its error on its own labels, they are apart by at least that much"
+        f"How far labels disagree after referencing, by {stage.key}: errors of another branch's head on a branch's labels, and by "
+        "how much they are above those of its own head there; labels are apart where that holds both ways"
     )
-    columns = ("labels of", "head of", ">energy MAE", ">energies apart", ">force MAE", ">forces apart")
+    columns = ("labels of", "head of", "apart in", ">energy MAE", ">above own", ">force MAE", ">above own ")
     return Table(caption, columns, tuple(rows))
+
+
+def _apart(row: Mapping[str, Any]) -> str:
+    if row["energy"] is None and row["force"] is None:
+        return "no element in common"
+    return ", ".join(name for name in _UNITS if row[f"{name}_disagree"]) or "not seen"
 
 
 def _orders(stage: StageFacts, found: Mapping[str, Any]) -> Table:
@@ -52,12 +60,6 @@ def _order(row: Mapping[str, Any]) -> str:
     unit = _UNITS[row["quantity"]]
     better = [f"{WAYS[each['way']]} beats {WAYS[each['than']]} by {_told(each['by'], unit)}" for each in row["better"]]
     return "; ".join(better) or "none: every difference may be that of the seeds"
-
-
-def _least(row: Mapping[str, Any], name: str, unit: str) -> str:
-    if row[f"{name}_at_least"] is None:
-        return "no element in common"
-    return f"≥ {_told(row[f'{name}_at_least'], unit)}" if row[f"{name}_disagree"] else "not seen"
 
 
 def _told(found: Mapping[str, Any] | None, unit: str) -> str:

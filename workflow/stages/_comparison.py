@@ -28,30 +28,38 @@ def error_rows(tests: Mapping[str, Sequence[Metrics]]) -> list[dict[str, Any]]:
 
 
 def disagreements(own: Sequence[Metrics], across: Sequence[Mapping[str, Metrics]]) -> list[dict[str, Any]]:
-    """Return how far the labels of each two branches are apart at least.
+    """Return by how much another branch's head is further from a branch's labels than its own head is, on the same structures.
 
-    On structures of one branch, the error of another one's head is at most that head's own error and the difference of the
-    labels. So the labels differ by at least the head's error there less its error on labels of its own, as far as it knows
-    the one kind of structure as well as the other.
+    A head that has merely learned less is further off on the other branch's labels, but so it is on its own. The labels of two
+    branches are called apart only where each of the two heads is further off than the other one on that one's labels.
 
     Args:
         own: Errors of each branch's head on its own labels, by seed.
         across: By seed: errors by branch whose labels they are, then by branch whose head answers.
     """
-    rows = []
-    for labels, head in itertools.permutations(own[0], 2):
-        counts = {key: across[0][labels][head].get(key) or 0 for key in ("num_energies", "num_force_components")}
-        row: dict[str, Any] = {"labels": labels, "head": head, **counts}
-        for name, key in QUANTITIES.items():
-            there = [found[labels][head].get(key) for found in across]
-            here = [found[head].get(key) for found in own]
-            pairs = [(t, h) for t, h in zip(there, here, strict=True) if t is not None and h is not None]
-            known = len(pairs) == len(own)
-            least = interval([t - h for t, h in pairs]) if known else None
-            row |= {name: _told(there), f"{name}_at_least": _interval(least)}
-            row[f"{name}_disagree"] = bool(least and least.is_positive)
-        rows.append(row)
+    rows = [_beside_own(labels, head, own, across) for labels, head in itertools.permutations(own[0], 2)]
+    above = {(row["labels"], row["head"]): row for row in rows}
+    for row in rows:
+        back = above[row["head"], row["labels"]]
+        for name in QUANTITIES:
+            row[f"{name}_disagree"] = bool(_is_above(row, name) and _is_above(back, name))
     return rows
+
+
+def _beside_own(labels: str, head: str, own: Sequence[Metrics], across: Sequence[Mapping[str, Metrics]]) -> dict[str, Any]:
+    row: dict[str, Any] = {"labels": labels, "head": head}
+    row |= {key: across[0][labels][head].get(key) or 0 for key in ("num_energies", "num_force_components")}
+    for name, key in QUANTITIES.items():
+        other = [found[labels][head].get(key) for found in across]
+        pairs = zip(other, (found[labels].get(key) for found in own), strict=True)
+        row[name] = _told(other)
+        row[f"{name}_above_own"] = _told([None if o is None or i is None else o - i for o, i in pairs])
+    return row
+
+
+def _is_above(row: Mapping[str, Any], name: str) -> bool:
+    found = row[f"{name}_above_own"]
+    return found is not None and found["mean"] - found["ci95"] > 0
 
 
 def orders(tests: Mapping[str, Sequence[Metrics]], disagree: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
