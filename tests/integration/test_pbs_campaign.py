@@ -52,18 +52,15 @@ def require_ranks(task: Path, world: int, nodes: int) -> None:
     assert set(outcome.hosts) <= set(NODES)
 
 
-def test_a_training_on_two_nodes_with_two_ranks_each(aurora: Login, pbs: Pbs) -> None:
-    aurora("run", aurora.write({"train": TRAIN}), "--plain", timeout=300)
+def test_a_training_on_two_nodes_beside_a_search_with_two_trials_side_by_side(aurora: Login, pbs: Pbs) -> None:
+    aurora("run", aurora.write({"train": TRAIN, "search": SEARCH}), "--plain", timeout=300)
     assert aurora.receipt("train").result["epochs"] == 2
     require_ranks(aurora.rundir.attempt("train", 1, 1).tasks / "train", 4, 2)
     jobs = jobs_below(pbs, aurora.folder)
     told = [(job["queue"], job["Variable_List"]["PBS_O_QUEUE"], job["Exit_status"]) for job in jobs.values()]
-    assert told == [("capacity", "capacity", 0), ("small", "prod", 0)]
+    assert told == [("capacity", "capacity", 0), *[("small", "prod", 0)] * 2]
     assert not [path for node in NODES for path in pbs.node_local(node).iterdir()], "node-local copies are gone"
 
-
-def test_a_search_with_two_trials_side_by_side(aurora: Login) -> None:
-    aurora("run", aurora.write({"search": SEARCH}), "--plain", timeout=300)
     done = aurora.receipt("search")
     attempt = aurora.rundir.attempt("search", 1, 1)
     assert [trial["status"] for trial in done.result["trials"]] == ["done", "done"]

@@ -124,12 +124,18 @@ def test_cancelled_in_its_first_second_and_cancelled_while_it_waited(batch: Sche
             assert (each.state, each.started is not None) == (JobState.CANCELLED, has_started), each
 
 
-def test_the_walltime_ends_a_job(batch: Scheduler, site: Site, tmp_path: Path) -> None:
+def test_the_walltime_ends_a_job_and_meanwhile_the_queue_forgets_another(
+    batch: Scheduler, site: Site, tmp_path: Path, slurm: Cluster
+) -> None:
+    """Both take a minute and more, and wait beside each other."""
     job_id = batch.submit(job(site, tmp_path / "a", "trap 'echo TERM' TERM; while :; do sleep 0.1; done", minutes=0.1))
+    brief = batch.submit(job(site, tmp_path / "b", "exit 4"))
     done = ended(batch, job_id, 150)
     assert done.state is JobState.TIMEOUT
     assert (done.ended or 0) - (done.started or 0) >= 60  # rounded up to whole minutes
     assert "TERM" in (tmp_path / "a" / "job.log").read_text()
+    wait(lambda: brief not in slurm.run("squeue", "-h", "-t", "all", "-o", "%i").split(), 90, every=1)
+    assert (row(batch, brief).state, row(batch, brief).exit) == (JobState.FAILED, 4)
 
 
 def test_what_will_never_do_is_refused_for_good(batch: Scheduler, site: Site, tmp_path: Path) -> None:
@@ -163,12 +169,12 @@ def test_a_limit_is_refused_for_now(batch: Scheduler, site: Site, tmp_path: Path
     ended(batch, first)
 
 
-@pytest.mark.parametrize("name", ["a b", "a#b", "a'b", "a%jb", "$HOME", "`id`", "ä"])
-def test_a_folder_may_be_called_anything_else(batch: Scheduler, site: Site, tmp_path: Path, name: str) -> None:
-    spec = job(site, tmp_path / name, "pwd")
-    done = ended(batch, batch.submit(spec))
-    assert (done.state, done.workdir) == (JobState.COMPLETED, str(spec.workdir))
-    assert spec.log.read_text() == f"{spec.workdir}\n"
+def test_a_folder_may_be_called_anything_else(batch: Scheduler, site: Site, tmp_path: Path) -> None:
+    specs = [job(site, tmp_path / name, "pwd") for name in ("a b", "a#b", "a'b", "a%jb", "$HOME", "`id`", "ä")]
+    for spec, job_id in [(spec, batch.submit(spec)) for spec in specs]:
+        done = ended(batch, job_id)
+        assert (done.state, done.workdir) == (JobState.COMPLETED, str(spec.workdir))
+        assert spec.log.read_text() == f"{spec.workdir}\n"
 
 
 def test_a_log_that_cannot_be_opened_is_a_matter_of_storage(batch: Scheduler, site: Site, tmp_path: Path) -> None:
@@ -247,12 +253,3 @@ def test_without_accounting_ends_are_not_proven(batch: Scheduler, site: Site, tm
     assert (done.state, done.exit) == (JobState.FAILED, 3)
     (tmp_path / "b" / "go").touch()
     assert ended(batch, staying).state is JobState.COMPLETED
-
-
-def test_a_job_that_the_queue_has_forgotten_is_in_accounting(
-    batch: Scheduler, site: Site, tmp_path: Path, slurm: Cluster
-) -> None:
-    job_id = batch.submit(job(site, tmp_path / "a", "exit 4"))
-    ended(batch, job_id)
-    wait(lambda: job_id not in slurm.run("squeue", "-h", "-t", "all", "-o", "%i").split(), 90, every=1)
-    assert (row(batch, job_id).state, row(batch, job_id).exit) == (JobState.FAILED, 4)

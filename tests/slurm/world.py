@@ -69,9 +69,15 @@ def row(batch: Scheduler, job_id: str) -> JobRow:
 
 
 def ended(batch: Scheduler, job_id: str, seconds: float = 60.0) -> JobRow:
-    """Wait for the end of a job."""
-    wait(lambda: row(batch, job_id).state.is_final, seconds)
-    return row(batch, job_id)
+    """Wait for the end of a job; return the row that tells it: its nodes may be seen ending still after accounting has it."""
+    seen: list[JobRow] = []
+
+    def is_over() -> bool:
+        seen.append(row(batch, job_id))
+        return seen[-1].state.is_final
+
+    wait(is_over, seconds)
+    return seen[-1]
 
 
 def with_scheduler(site: Site, **fields: object) -> Site:
