@@ -36,8 +36,8 @@ def _disagreement(stage: StageFacts, found: Mapping[str, Any]) -> Table:
         ]
         rows.append((row["labels"], row["head"], _apart(row), *cells))
     caption = (
-        f"How far labels disagree after referencing, by {stage.key}: errors of another branch's head on a branch's labels, and by "
-        "how much they are above those of its own head there; labels are apart where that holds both ways"
+        f"How far labels disagree after referencing, by {stage.key}: errors of another branch's head on a branch's labels, and "
+        "by how much they are above those of its own head there; labels are apart where that holds both ways"
     )
     columns = ("labels of", "head of", "apart in", ">energy MAE", ">above own", ">force MAE", ">above own ")
     return Table(caption, columns, tuple(rows))
