@@ -7,7 +7,10 @@ it too, and tells what the order costs.
 
 from __future__ import annotations
 
+import os
 import pickle  # noqa: S403 the baseline's format, see `lmdb_batches`
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,15 +29,20 @@ from bench.structures import make_block
 from model.config import ConvertConfig
 from model.data import convert
 from model.data.block import Block, Edges, gather_ranges
+from model.data.groups import Group
 from model.data.loader import collate
 from model.data.sampling import Sampler
+from model.data.share import Share
 from model.data.store import Store
+from model.data.window import Form, Rows, Window
 from model.graph import AtomGraph
 from model.neighbors import neighbor_list
 from model.outcome import Status
 from model.parallel import Ranks
 
 STRUCTURES, BATCH, CUTOFF = 20_000, 64, 5.0
+GATHERED = 16
+"""Batches gathered at once, as a training does."""
 GRAPHS = 2_000
 """Structures of the arms with neighbour lists, a hundred times dearer than the ones without."""
 REFERENCE_BYTES = 42_000
@@ -42,6 +50,7 @@ REFERENCE_BYTES = 42_000
 FIELDS = ("numbers", "positions", "cell", "graph", "num_atoms", "branch", "charge", "spin", "energy", "forces")
 """What a batch is made of, neighbour lists left out."""
 
+MPIEXEC = ("timeout", "--kill-after=5", "300", str(Path(sys.executable).with_name("mpiexec")))
 Batch = dict[str, Tensor]
 Order = list[NDArray[np.int64]]
 
@@ -61,7 +70,7 @@ def main() -> None:
         write_lmdb(folder / "lmdb", block)
         write_npy(folder / "npy", block)
         figures |= plain(folder, count, rounds) | graphs(folder, min(count, GRAPHS), rounds)
-        figures |= {"bytes_per_structure": sizes(folder, block)}
+        figures |= {"bytes_per_structure": sizes(folder, block)} | windows(folder / "store")
     figures |= conversion.figures(small=small)
     timing.finish(figures, small=small)
 
@@ -98,15 +107,28 @@ def graphs(folder: Path, count: int, rounds: int) -> timing.Figures:
             neighbor_list(part.positions, part.offsets, part.cell, part.pbc, CUTOFF)
 
     def loader(number: int) -> None:
-        block = Store.open(folder / "store").read(0, count)
-        for rows in order_of(count, number):
-            collate([(0, block.take(rows))], CUTOFF, None, [None], torch.float64)
+        for block, stops in gathered(held(folder / "store", count=count), order_of(count, number)):
+            list(collate([(0, block)], CUTOFF, None, [None], torch.float64).cut(stops))
 
     seconds = timing.take_turns({"loader": loader, "lists": lists}, rounds)
     rows = [["", "structures per CPU-s"]] + [[name, f"{timing.rate(count, each):,.0f}"] for name, each in seconds.items()]
     timing.say_table(f"the same with neighbour lists within {CUTOFF} Å, {count} structures, half of them periodic", rows)
     share = timing.ratio(seconds["loader"], seconds["lists"])
     return {"graph_loader_vs_lists": share, "graph_loader_per_cpu_s": timing.rate(count, seconds["loader"])}
+
+
+def windows(store: Path) -> timing.Figures:
+    """Let ranks hold the store together, and take batches at the same time: on one node, and each on one of its own."""
+    arms = {"window_per_rank_2": (2, []), "window_per_rank_4": (4, []), "window_apart_per_rank_2": (2, ["apart"])}
+    figures: timing.Figures = {}
+    for name, (ranks, more) in arms.items():
+        command = [*MPIEXEC, "-n", str(ranks), sys.executable, "-m", "bench.window", str(store), *more]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        figures[name] = float(done.stdout.splitlines()[-1])
+    rows = [["", "structures per CPU-s and rank"], *([name, f"{rate:,.0f}"] for name, rate in figures.items())]
+    timing.say_table("batches of 64 a rank out of a window that ranks share (the reference: 1,640 on 2)", rows)
+    return figures
 
 
 def sizes(folder: Path, block: Block) -> float:
@@ -138,12 +160,34 @@ def order_of(count: int, number: int) -> Order:
 
 
 def our_batches(store: Path, order: Order) -> Iterator[Batch]:
-    """Read our store in one block, then gather; empty neighbour lists stand in for those that `collate` would make."""
-    block = Store.open(store).load()
-    nothing, offsets = np.zeros(0, np.uint16), np.zeros(len(block) + 1, np.int64)
-    block = replace(block, edges=Edges(CUTOFF, None, offsets, nothing, nothing, np.zeros((0, 3), np.int8)))
-    for rows in order:
-        yield _fields(collate([(0, block.take(rows))], CUTOFF, None, [None], torch.float64))
+    """Read our store in blocks, then gather; empty neighbour lists stand in for those that `collate` would make."""
+    return collated(held(store), order)
+
+
+def collated(window: Window, order: Order) -> Iterator[Batch]:
+    """Yield batches out of a window."""
+    for block, stops in gathered(window, order):
+        yield from map(_fields, collate([(0, _without_lists(block))], CUTOFF, None, [None], torch.float64).cut(stops))
+
+
+def gathered(window: Window, order: Order) -> Iterator[tuple[Block, list[int]]]:
+    """Yield the structures of some batches at a time, and where these begin and end."""
+    for first in range(0, len(order), GATHERED):
+        batches = order[first : first + GATHERED]
+        yield window.take(np.concatenate(batches)), np.cumsum([0, *map(len, batches)]).tolist()
+
+
+def held(store: Path, group: Group | None = None, count: int | None = None) -> Window:
+    """Read this rank's share of the first structures of a store into a window."""
+    group = group or Group()
+    whole = Share.of(Store.open(store), group.rank, group.size)
+    share = replace(whole, stop=whole.stop if count is None else min(whole.stop, count))
+    atoms, width = share.extent()
+    window = Window(group, Form(max(group.allgather(width))), Rows(len(share), atoms, 0))
+    for _, block in share.blocks():
+        window.append(block)
+    window.seal()
+    return window
 
 
 def lmdb_batches(path: Path, order: Order) -> Iterator[Batch]:
@@ -222,6 +266,11 @@ def _as_batch(fields: dict[str, NDArray[Any]], counts: NDArray[np.int64]) -> Bat
     arrays = {**fields, **whole, "num_atoms": counts, "graph": np.repeat(np.arange(len(counts)), counts)}
     arrays["branch"] = np.zeros(len(counts), np.int64)
     return {name: torch.from_numpy(arrays[name]) for name in FIELDS}
+
+
+def _without_lists(block: Block) -> Block:
+    offsets, nothing = np.zeros(len(block) + 1, np.int64), np.zeros(0, np.uint16)
+    return replace(block, edges=Edges(CUTOFF, None, offsets, nothing, nothing, np.zeros((0, 3), np.int8)))
 
 
 def _fields(graph: AtomGraph) -> Batch:

@@ -155,6 +155,7 @@ class TrainConfig(Task):
     )
     epochs: int = Field(10, ge=1, description="Passes over the (fraction of the) training split.")
     fraction: float = Field(1.0, gt=0, le=1, description="Share of the training split that an epoch draws.")
+    temperature: float = Field(1.0, gt=0, description="Branches without a share are drawn by size ** (1 / temperature).")
     layout: Literal["data", "branch"] = Field("data", description="Every rank holds all branches, or its own only.")
     shard: bool = Field(
         False,

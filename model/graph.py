@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -59,6 +60,29 @@ class AtomGraph:
     def with_(self, **changes: Any) -> AtomGraph:
         """Return a copy with some tensors replaced."""
         return replace(self, **changes)
+
+    def cut(self, places: Sequence[int]) -> Iterator[AtomGraph]:
+        """Yield the structures between each two places as a graph of their own; labels and positions are not copied."""
+        bounds = torch.nn.functional.pad(self.num_atoms.cumsum(0), (1, 0))[list(places)]
+        edges = torch.searchsorted(self.edge_index[1].contiguous(), bounds).tolist()
+        atoms = bounds.tolist()
+        for k in range(len(places) - 1):
+            structures, rows, links = (slice(cuts[k], cuts[k + 1]) for cuts in (places, atoms, edges))
+            yield AtomGraph(
+                numbers=self.numbers[rows],
+                positions=self.positions[rows],
+                cell=self.cell[structures],
+                edge_index=self.edge_index[:, links] - atoms[k],
+                edge_shift=self.edge_shift[links],
+                graph=self.graph[rows] - places[k],
+                num_atoms=self.num_atoms[structures],
+                branch=self.branch[structures],
+                charge=self.charge[structures],
+                spin=self.spin[structures],
+                energy=self.energy[structures],
+                forces=self.forces[rows],
+                target=None if self.target is None else self.target[structures],
+            )
 
     def to(self, device: torch.device | str) -> AtomGraph:
         """Return a copy on a device."""

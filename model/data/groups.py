@@ -19,6 +19,39 @@ from model.parallel import Ranks
 T = TypeVar("T")
 
 
+class SharedRows:
+    """An array that the ranks of a node share.
+
+    Args:
+        rows: The mapped array; to be read, and to be written where little is.
+        file: Descriptor of its file.
+    """
+
+    def __init__(self, rows: NDArray[Any], file: int) -> None:
+        self.rows, self._file = rows, file
+
+    def write(self, first: int, rows: NDArray[Any]) -> None:
+        """Write rows from `first` on, through the file: half the cost of a page fault for each new page of the map.
+
+        Raises:
+            OSError: The node has no memory left.
+        """
+        data = np.ascontiguousarray(rows, self.rows.dtype).reshape(-1).view(np.uint8).data
+        place, done = first * self.rows[:1].nbytes, 0
+        while done < len(data):  # one call writes 2 GiB at most
+            done += os.pwrite(self._file, data[done:], place + done)
+
+    def sealed(self) -> NDArray[Any]:
+        """Return the array; nothing more is written."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+        return self.rows
+
+    def __del__(self) -> None:
+        self.sealed()
+
+
 @dataclass(frozen=True)
 class Group:
     """One replica's ranks, as one of them sees it; by default a rank alone.
@@ -62,20 +95,32 @@ class Group:
         if self.node is not None:
             self.node.Barrier()
 
-    def shared(self, dtype: np.dtype[Any] | type, shape: tuple[int, ...]) -> NDArray[Any]:
+    def shared(self, dtype: np.dtype[Any] | type, shape: tuple[int, ...]) -> SharedRows:
         """Return zeros that all ranks of this node read and write; each of them gives the same arguments.
 
-        The memory is an anonymous file (`memfd_create`) of the first rank, which the others open through /proc and map. It
-        has no name, so nothing stays behind whatever ends the ranks; it takes no page before a row is written, so that more
-        may be reserved than is used; and it does not count against the size of /dev/shm, whose excess ends a process
-        without a word. `MPI_Win_allocate_shared` has the latter fault, and needs the final size at once.
+        The memory is an anonymous file (`memfd_create`) of the first rank, which the others open through /proc. It has no
+        name, so nothing stays behind whatever ends the ranks; it takes no page before a row is written, so that more may be
+        reserved than is used; and it does not count against the size of /dev/shm, whose excess ends a process without a
+        word. `MPI_Win_allocate_shared` has the latter fault, and needs the final size at once.
 
         Raises:
             CampaignError: The node refuses so much memory, or its ranks cannot see each other's files.
         """
         size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
-        mapped = _mapped(size) if self.node is None else self._mapped_by_all(size)
-        return np.frombuffer(mapped, dtype, int(np.prod(shape))).reshape(shape)
+        first = self.node is None or self.node.rank == 0
+        made, fault = _attempt(lambda: _new_file(size)) if first else (None, "")
+        file: Any = made
+        mapped: Any = None
+        if self.node is not None:
+            place, fault = self.node.bcast((f"/proc/{os.getpid()}/fd/{made}", fault))
+            if not first and not fault:
+                file, fault = _attempt(lambda: os.open(place, os.O_RDWR))
+        if not fault:
+            mapped, fault = _attempt(lambda: mmap.mmap(file, size))
+        faults = [each for each in ([fault] if self.node is None else self.node.allgather(fault)) if each]
+        if faults:
+            raise _refused(size, faults[0])
+        return SharedRows(np.frombuffer(mapped, dtype, int(np.prod(shape))).reshape(shape), file)
 
     def exchange(self, array: NDArray[Any], bounds: NDArray[np.int64]) -> None:
         """Complete a `shared` array, of which each rank has written its rows, with those of other nodes.
@@ -97,19 +142,6 @@ class Group:
         for communicator in (self.leaders, self.node, self.communicator):
             if communicator is not None:
                 communicator.Free()
-
-    def _mapped_by_all(self, size: int) -> mmap.mmap:
-        """Map one file on all ranks of the node; all of them raise where one cannot."""
-        first = self.node.rank == 0
-        file, fault = _attempt(lambda: _new_file(size)) if first else (None, "")
-        place, fault = self.node.bcast((f"/proc/{os.getpid()}/fd/{file}", fault))
-        mapped, fault = _attempt(lambda: _opened(place, size)) if not fault else (None, fault)
-        faults = [each for each in self.node.allgather(fault) if each]
-        if file is not None:
-            os.close(file)
-        if faults or mapped is None:
-            raise _refused(size, faults[0])
-        return mapped
 
 
 def join(ranks: Ranks, chosen: Sequence[int]) -> Group:
@@ -161,28 +193,7 @@ def _new_file(size: int) -> int:
     return file
 
 
-def _opened(place: str, size: int) -> mmap.mmap:
-    file = os.open(place, os.O_RDWR)
-    try:
-        return mmap.mmap(file, size)
-    finally:
-        os.close(file)
-
-
-def _mapped(size: int) -> mmap.mmap:
-    try:
-        file = _new_file(size)
-    except OSError as error:
-        raise _refused(size, str(error)) from error
-    try:
-        return mmap.mmap(file, size)
-    except OSError as error:
-        raise _refused(size, str(error)) from error
-    finally:
-        os.close(file)
-
-
-def _attempt(action: Any) -> tuple[Any, str]:
+def _attempt(action: Callable[[], Any]) -> tuple[Any, str]:
     try:
         return action(), ""
     except OSError as error:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from model.data.block import Block, Edges
 from model.data.references import References
 from model.data.targets import Target
-from model.data.window import Window
 from model.graph import AtomGraph
 from model.neighbors import neighbor_list
 
@@ -39,13 +38,6 @@ def build_edges(block: Block, cutoff: float, max_neighbors: int | None) -> Edges
     small = np.int8 if np.abs(shifts).max(initial=0) < 128 else np.int32
     offsets = np.searchsorted(structure, np.arange(len(block) + 1)).astype(np.int64)
     return Edges(cutoff, max_neighbors, offsets, sender.astype(index), receiver.astype(index), shifts.astype(small))
-
-
-def in_pieces(source: Block | Window, pieces: Sequence[NDArray[np.integer]]) -> list[Block]:
-    """Return the structures of each piece, by one gather for each field over all of them; the pieces share its memory."""
-    stops = np.cumsum([0, *map(len, pieces)]).tolist()
-    whole = source.take(np.concatenate([np.zeros(0, np.int64), *pieces]))
-    return [whole.span(start, stop) for start, stop in zip(stops, stops[1:], strict=False)]
 
 
 def collate(

@@ -138,6 +138,17 @@ class Sampler:
         return drawn
 
 
+def tempered(shares: Mapping[int, float | None], sizes: Mapping[int, int], temperature: float) -> dict[int, float | None]:
+    """Return the shares of draws, those that are not given by size ** (1 / temperature), on the scale of parts of the whole.
+
+    Temperature 1 is proportional and stays None, which the sampler works out exactly; the higher, the more even.
+    """
+    if temperature == 1:
+        return dict(shares)
+    powers = {b: n ** (1 / temperature) for b, n in sizes.items()}
+    return {b: powers[b] / sum(powers.values()) if share is None else share for b, share in shares.items()}
+
+
 def divide(batch: Batch, costs: Mapping[int, NDArray], parts: int) -> list[Batch]:
     """Divide a batch over ranks by cost: the dearest sample first, each to the rank with least so far.
 

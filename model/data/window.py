@@ -26,6 +26,9 @@ MOST_ATOMS, MOST_EDGES = 1 << _ATOM_BITS, 1 << (64 - _ATOM_BITS)
 """Rows that the index can tell apart on a node: 1.07·10⁹ atoms and 1.7·10¹⁰ edges, 170 GB of one branch."""
 _ATOM_TYPES: tuple[tuple[Any, tuple[int, ...]], ...] = ((np.uint8, ()), (np.float64, (3,)), (np.float64, (3,)))
 
+_KINDS = ("structures", "atoms", "atoms", "atoms", "edges")
+"""What the rows of each array are."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -94,9 +97,8 @@ class Window:
         before = [r for r in near if r < group.rank]
         self._base = Rows(*(sum(getattr(rooms[r], each) for r in before) for each in ("structures", "atoms", "edges")))
         self._room, self._used = room, Rows(0, 0, 0)
-        self._rows = group.shared(form.structure, (totals.structures,))
-        self._atoms = [group.shared(np.dtype(kind), (totals.atoms, *tail)) for kind, tail in _ATOM_TYPES]
-        self._edges = group.shared(form.edge, (totals.edges,))
+        atoms = [group.shared(np.dtype(kind), (totals.atoms, *tail)) for kind, tail in _ATOM_TYPES]
+        self._written = [group.shared(form.structure, (totals.structures,)), *atoms, group.shared(form.edge, (totals.edges,))]
         self._counts: list[tuple[NDArray[np.uint32], NDArray[np.uint32]]] = []
         self._exposed: Exposed | None = None
 
@@ -113,25 +115,26 @@ class Window:
         if after.structures > room.structures or after.atoms > room.atoms or after.edges > room.edges:
             what = f"{after} of room for {room}: closer neighbours than matter has"
             raise CampaignError(what, "branches", "Verify the store, or set `model.max_neighbors`.")
-        rows, atoms, links = (slice(self._at(used, n), self._at(after, n)) for n in ("structures", "atoms", "edges"))
-        for name in STRUCTURE_FIELDS:
-            self._rows[name][rows] = getattr(block, name)
-        for array, name in zip(self._atoms, ATOM_FIELDS, strict=True):
-            array[atoms] = getattr(block, name)
+        structures = _packed(self.form.structure, {name: getattr(block, name) for name in STRUCTURE_FIELDS}, len(block))
+        arrays = [structures, *(getattr(block, name) for name in ATOM_FIELDS)]
         if edges is not None:
-            for name in self.form.edge.names or ():
-                self._edges[name][links] = getattr(edges, name)
+            names = self.form.edge.names or ()
+            arrays.append(_packed(self.form.edge, {name: getattr(edges, name) for name in names}, len(edges.sender)))
+        for shared, array, kind in zip(self._written, arrays, _KINDS, strict=False):
+            shared.write(self._at(used, kind), array)
         self._counts.append((block.num_atoms.astype(np.uint32), num_edges.astype(np.uint32)))
         self._used = after
 
     def seal(self) -> None:
         """Exchange the index and open the shares to the others; all ranks of the group call."""
         group = self._group
+        self._rows, *self._atoms, self._edges = [each.sealed() for each in self._written]
         atoms, edges = (np.concatenate([np.zeros(0, np.uint32), *parts]) for parts in self._unzipped())
         self.bounds = np.cumsum([0, *group.allgather(len(atoms))])
         first, last = self.bounds[group.rank : group.rank + 2].tolist()
         total = int(self.bounds[-1])
-        self._first, self._num_atoms, self._num_edges = (group.shared(np.dtype(t), (total,)) for t in ("u8", "u4", "u4"))
+        index = [group.shared(np.dtype(kind), (total,)).sealed() for kind in ("u8", "u4", "u4")]
+        self._first, self._num_atoms, self._num_edges = index
         starts = [np.cumsum(each, dtype=np.uint64) - each for each in (atoms, edges)]
         self._first[first:last] = starts[0] + (starts[1] << np.uint64(_ATOM_BITS))
         self._num_atoms[first:last], self._num_edges[first:last] = atoms, edges
@@ -235,10 +238,8 @@ class Window:
 
     def _own(self) -> list[NDArray[Any]]:
         """Return what this rank has written."""
-        kinds = ("structures", *("atoms",) * len(self._atoms), "edges")
-        arrays = (self._rows, *self._atoms, self._edges)
-        nothing = Rows(0, 0, 0)
-        return [a[self._at(nothing, kind) : self._at(self._used, kind)] for a, kind in zip(arrays, kinds, strict=True)]
+        arrays, nothing = (self._rows, *self._atoms, self._edges), Rows(0, 0, 0)
+        return [a[self._at(nothing, kind) : self._at(self._used, kind)] for a, kind in zip(arrays, _KINDS, strict=True)]
 
     def _at(self, used: Rows, kind: str) -> int:
         return int(getattr(self._base, kind) + getattr(used, kind))
@@ -255,3 +256,10 @@ class Window:
 def _block(offsets: NDArray[np.int64], rows: NDArray[Any], atoms: list[NDArray[Any]], edges: Edges | None) -> Block:
     fields: dict[str, Any] = {name: rows[name] for name in STRUCTURE_FIELDS} | dict(zip(ATOM_FIELDS, atoms, strict=True))
     return Block(offsets=offsets, edges=edges, **fields)
+
+
+def _packed(dtype: np.dtype[Any], fields: dict[str, NDArray[Any]], count: int) -> NDArray[Any]:
+    rows = np.zeros(count, dtype)
+    for name, array in fields.items():
+        rows[name] = array
+    return rows

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -43,7 +40,7 @@ class Accumulation:
         if self._most is None or graph.num_graphs == 1:
             return [graph]
         stops = list(range(self._most, graph.num_graphs, self._most)) if isinstance(self._most, int) else self._fitting(graph)
-        return list(_cut(graph, [0, *stops, graph.num_graphs]))
+        return list(graph.cut([0, *stops, graph.num_graphs]))
 
     def _fitting(self, graph: AtomGraph) -> list[int]:
         """Return where to cut so that each piece, but one of a single structure, fits."""
@@ -99,22 +96,3 @@ def _counts(graph: AtomGraph) -> Tensor:
     neighbors = torch.bincount(graph.edge_index[1], minlength=len(graph.graph)).to(torch.float64)
     of_atoms = torch.stack([torch.ones_like(neighbors), neighbors, neighbors.square()], 1)
     return of_atoms.new_zeros(graph.num_graphs, 3).index_add(0, graph.graph, of_atoms).cpu()
-
-
-def _cut(graph: AtomGraph, places: list[int]) -> Iterator[AtomGraph]:
-    """Yield the structures between each two places as a graph of their own."""
-    atoms = torch.nn.functional.pad(graph.num_atoms.cumsum(0), (1, 0))[places]
-    edges = torch.searchsorted(graph.edge_index[1].contiguous(), atoms).tolist()
-    bounds = zip(places, atoms.tolist(), edges, strict=True)
-    first, a, e = next(bounds)
-    for last, b, f in bounds:
-        yield replace(
-            graph,
-            **{name: getattr(graph, name)[a:b] for name in ("numbers", "positions", "forces")},
-            **{name: getattr(graph, name)[first:last] for name in ("cell", "num_atoms", "branch", "charge", "spin", "energy")},
-            target=None if graph.target is None else graph.target[first:last],
-            graph=graph.graph[a:b] - first,
-            edge_index=graph.edge_index[:, e:f] - a,
-            edge_shift=graph.edge_shift[e:f],
-        )
-        first, a, e = last, b, f

@@ -86,6 +86,7 @@ class Assembly:
 
     def close(self) -> None:
         """Part from the other ranks, when all do."""
+        self.batches.close()
         self.mesh.close()
         self.data.close()
 

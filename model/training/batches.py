@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from model.config import TrainConfig
 from model.data.loader import collate
-from model.data.sampling import Batch, Sampler, divide
+from model.data.sampling import Batch, Sampler, divide, tempered
 from model.data.window import Window
 from model.graph import AtomGraph
+from model.training.ahead import Ahead
 from model.training.branches import Data, cost_of
+
+_GATHERED = 256
+"""Structures gathered at once: a call of numpy or torch costs as much as some ten structures."""
 
 
 class Batches:
@@ -35,13 +39,15 @@ class Batches:
         self._dtype, self._device = dtype, device
         shares = {b: config.branches[name].share for b, name in enumerate(data.names)}
         sizes = {b: summary.num_train for b, summary in enumerate(data.summaries)}
-        self.sampler = Sampler(sizes, shares, config.batch, config.seed, config.fraction)
+        self.sampler = Sampler(sizes, tempered(shares, sizes, config.temperature), config.batch, config.seed, config.fraction)
+        self._at_once = max(1, _GATHERED // config.batch)
+        self._ahead = Ahead(self._graphs, -(-self.sampler.steps_per_epoch // self._at_once))
         self._validation = self._validation_parts()
         self._labelled_by = [data.own[b].summary.labelled_by for b in sorted(data.own)]
 
     def graph(self, epoch: int, step: int) -> AtomGraph | None:
-        """Return this rank's part of a training batch; None where it has none."""
-        return self._collate(self._part(self.sampler.batch(epoch, step), "train"), "train")
+        """Return this rank's part of a training batch; None where it has none. The next ones are made meanwhile."""
+        return self._ahead.get(epoch, step // self._at_once)[step % self._at_once]
 
     def size(self, epoch: int, step: int) -> int:
         """Return the structures of a global batch."""
@@ -55,13 +61,15 @@ class Batches:
     def validation(self) -> Iterator[AtomGraph]:
         """Yield this rank's part of the validation split in batches."""
         for part in self._validation:
-            graph = self._collate(part, "validation")
-            if graph is not None:
-                yield graph
+            yield from (graph for graph in self._collate([part], "validation") if graph is not None)
 
     def num_validation_batches(self) -> int:
         """Return how many batches `validation` yields on this rank."""
         return len(self._validation)
+
+    def close(self) -> None:
+        """Make nothing more ahead."""
+        self._ahead.close()
 
     def _validation_parts(self) -> list[Batch]:
         part = self._part({b: np.arange(len(branch.validation)) for b, branch in self._data.own.items()}, "validation")
@@ -78,13 +86,28 @@ class Batches:
             part |= divide(ours, weights, len(members))[members.index(self._rank)]
         return part
 
-    def _collate(self, part: Batch, split: str) -> AtomGraph | None:
-        if not part:
-            return None
+    def _graphs(self, epoch: int, number: int) -> list[AtomGraph | None]:
+        steps = range(number * self._at_once, min((number + 1) * self._at_once, self.sampler.steps_per_epoch))
+        return self._collate([self._part(self.sampler.batch(epoch, step), "train") for step in steps], "train")
+
+    def _collate(self, parts: Sequence[Batch], split: str) -> list[AtomGraph | None]:
+        """Return a graph of each part: one gather for each field and branch over all of them, collated once and cut."""
+        order = [(part, b) for part in parts for b in sorted(part)]
+        pieces = {b: [part[b] for part in parts if b in part] for _, b in order}
+        whole = {b: self._window(b, split).take(np.concatenate(rows)) for b, rows in pieces.items()}
+        if not whole:
+            return [None] * len(parts)
         local = {b: k for k, b in enumerate(sorted(self._data.own))}
-        blocks = [(local[b], self._window(b, split).take(part[b])) for b in sorted(part)]
+        blocks = [(local[b], block) for b, block in whole.items()]
+        if len(whole) > 1:
+            taken = dict.fromkeys(whole, 0)
+            blocks.clear()
+            for part, b in order:
+                blocks.append((local[b], whole[b].span(taken[b], taken[b] + len(part[b]))))
+                taken[b] += len(part[b])
         graph = collate(blocks, self._spec.cutoff, self._spec.max_neighbors, self._labelled_by, self._dtype)
-        return graph.to(self._device)
+        stops = np.cumsum([0, *(sum(map(len, part.values())) for part in parts)]).tolist()
+        return [each.to(self._device) if each.num_graphs else None for each in graph.cut(stops)]
 
     def _window(self, branch: int, split: str) -> Window:
         own = self._data.own[branch]

@@ -19,6 +19,7 @@ from model.data.division import divide
 from model.data.groups import Group, join, replicas
 from model.data.loader import build_edges
 from model.data.references import Moments, References
+from model.data.sampling import tempered
 from model.data.store import Store
 from model.data.targets import Target
 from model.data.window import Window
@@ -242,13 +243,15 @@ def _layout(config: TrainConfig, ranks: Ranks) -> Layout:
     specs = list(config.branches.values())
     mine = {b: _size_and_cost(specs[b], config.model) for b in range(ranks.rank, len(specs), ranks.size)}
     known = {b: each for part in ranks.allgather(mine) for b, each in part.items()}
-    return branch_parallel(_loads(specs, [known[b] for b in range(len(specs))]), ranks.size)
+    return branch_parallel(_loads(specs, [known[b] for b in range(len(specs))], config.temperature), ranks.size)
 
 
-def _loads(specs: Sequence[BranchSpec], known: Sequence[tuple[int, float]]) -> list[float]:
-    """Return p_b × mean cost from each branch's structures and mean cost; where no share is given, p_b is that of structures."""
+def _loads(specs: Sequence[BranchSpec], known: Sequence[tuple[int, float]], temperature: float = 1.0) -> list[float]:
+    """Return p_b × mean cost from each branch's structures and mean cost; where no share is given, p_b goes by structures."""
     whole = sum(size for size, _ in known)
-    return [(size / whole if spec.share is None else spec.share) * cost for spec, (size, cost) in zip(specs, known, strict=True)]
+    shares = tempered({b: s.share for b, s in enumerate(specs)}, {b: n for b, (n, _) in enumerate(known)}, temperature)
+    drawn = [known[b][0] / whole if share is None else share for b, share in shares.items()]
+    return [share * cost for share, (_, cost) in zip(drawn, known, strict=True)]
 
 
 def _size_and_cost(spec: BranchSpec, model: ModelSpec) -> tuple[int, float]:

@@ -24,8 +24,11 @@ PROMISED = {
         "scheduler_queries_per_hour",
         *(f"lost_node_hours_share_{rate}_failures_a_day{policy}" for rate in (1, 5, 20) for policy in ("", "_rerun_stage")),
     },
-    "data": {"loader_vs_lmdb", "loader_vs_mmap", "graph_loader_vs_lists", "bytes_per_structure"}
-    | {"mptrj_1gb_peak_mb", *(f"convert_{name}_per_cpu_s" for name in registry.readers())},
+    "data": {
+        *("loader_vs_lmdb", "loader_vs_mmap", "graph_loader_vs_lists", "bytes_per_structure", "mptrj_1gb_peak_mb"),
+        *("window_per_rank_2", "window_per_rank_4", "window_apart_per_rank_2"),
+        *(f"convert_{name}_per_cpu_s" for name in registry.readers()),
+    },
     "train": {
         "train_fp64_vs_eager",
         "train_fp32_vs_eager",

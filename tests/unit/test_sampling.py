@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.data.sampling import Permutation, Sampler, divide
+from model.data import sampling
+from model.data.sampling import Permutation, Sampler, divide, tempered
 
 sizes = st.dictionaries(st.integers(0, 5), st.integers(1, 70), min_size=1, max_size=4)
 quick = settings(max_examples=25, deadline=None)
@@ -137,6 +138,31 @@ def test_a_resumed_run_on_other_ranks_draws_exactly_what_was_left(before: int, a
 
     whole = drawn(before, range(stop)) + drawn(after, range(stop, sampler.steps_per_epoch))
     assert whole == Counter([(0, k) for k in range(40)] + [(1, k) for k in range(21)])
+
+
+@given(sizes=sizes, batch=st.integers(1, 40), at_once=st.integers(1, 60), epoch=st.integers(0, 3))
+@quick
+def test_batches_do_not_depend_on_how_many_are_worked_out_at_once(
+    sizes: dict[int, int], batch: int, at_once: int, epoch: int
+) -> None:
+    whole, pieces = Sampler(sizes, None, batch, 0), Sampler(sizes, None, batch, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "_DRAWS_AT_ONCE", at_once)
+        found = [pieces.batch(epoch, step) for step in reversed(range(whole.steps_per_epoch))][::-1]
+    expected = [whole.batch(epoch, step) for step in range(whole.steps_per_epoch)]
+    assert [{b: x.tolist() for b, x in each.items()} for each in found] == [
+        {b: x.tolist() for b, x in each.items()} for each in expected
+    ]
+
+
+def test_a_temperature_lies_between_proportional_and_even() -> None:
+    sizes = {0: 900, 1: 100, 2: 50}
+    assert Sampler(sizes, tempered(dict.fromkeys(sizes), sizes, 1.0), 10, 0).quotas == sizes
+    half = Sampler(sizes, tempered(dict.fromkeys(sizes), sizes, 2.0), 10, 0).quotas
+    assert half == {0: 669, 1: 223, 2: 158}  # 30 : 10 : √50 of 1,050, by largest remainder
+    even = Sampler(sizes, tempered(dict.fromkeys(sizes), sizes, 1e9), 10, 0).quotas
+    assert set(even.values()) == {350}
+    assert tempered({0: 0.25, 1: None, 2: None}, sizes, 2.0)[0] == 0.25
 
 
 def test_costs_are_balanced() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from model.graph import AtomGraph
 from model.mesh import Mesh
 from model.multitask import Prediction
 from model.parallel import Ranks
+from model.training.ahead import Ahead
 from model.training.branches import _loads
 from model.training.buckets import Buckets
 from model.training.layout import branch_parallel, data_parallel
@@ -167,3 +169,29 @@ def test_objective_weighs_both_errors_by_the_spread_of_the_labels() -> None:
     scales = {"a": Scales(0.5, 0.4), "b": Scales(None, 0.1)}
     assert objective_of(metrics, scales) == pytest.approx(0.5 * (0.5 * (0.2 / 0.5 + 0.2 / 0.4) + 0.2 / 0.1))
     assert objective_of({"c": metrics_of(torch.zeros(10))}, {"c": Scales(None, None)}) is None
+
+
+def test_the_next_item_is_made_meanwhile_and_never_more_than_one() -> None:
+    made: list[tuple[int, int]] = []
+    going = threading.Semaphore(0)
+
+    def make(epoch: int, number: int) -> tuple[int, int]:
+        if number:
+            assert going.acquire(timeout=60)
+        made.append((epoch, number))
+        if (epoch, number) == (1, 1):
+            raise ValueError("in the thread")
+        return epoch, number
+
+    ahead = Ahead(make, 3)
+    assert ahead.get(0, 0) == ahead.get(0, 0) == (0, 0)
+    assert made == [(0, 0)]
+    for number in (1, 2):
+        going.release()
+        assert ahead.get(0, number) == (0, number)
+    assert made == [(0, 0), (0, 1), (0, 2)], "nothing of the next epoch"
+    assert ahead.get(1, 0) == (1, 0)
+    going.release()
+    with pytest.raises(ValueError, match="in the thread"):
+        ahead.get(1, 1)
+    ahead.close()
