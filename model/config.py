@@ -157,15 +157,10 @@ class TrainConfig(Task):
     fraction: float = Field(1.0, gt=0, le=1, description="Share of the training split that an epoch draws.")
     temperature: float = Field(1.0, gt=0, description="Branches without a share are drawn by size ** (1 / temperature).")
     layout: Literal["data", "branch"] = Field("data", description="Every rank holds all branches, or its own only.")
-    shard: bool = Field(
-        False,
-        description="Divide the backbone's weights, moments and averages over the ranks (FSDP2); it is whole in steps only.",
-    )
+    shard: bool = Field(False, description="Divide the backbone's weights, moments and averages over the ranks (FSDP2).")
     checkpoint_every_s: float = Field(300.0, gt=0, description="Seconds between checkpoints within an epoch.")
     validate_every: int = Field(1, ge=1, description="Epochs between validations.")
-    early_stop: int | None = Field(
-        None, ge=1, description="Validations in a row without a better objective after which training is done; none: it goes on."
-    )
+    early_stop: int | None = Field(None, ge=1, description="Validations without a better objective after which training is done.")
     resume: Path | None = Field(None, description="Checkpoint folder to go on from, exactly; epochs seen count.")
     init: Path | None = Field(None, description="Checkpoint folder whose weights to start from, counters at zero.")
     memory_gb: float | None = Field(None, gt=0, description="Memory of one device in GB; more needed ends with cause oom.")
