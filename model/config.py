@@ -171,9 +171,7 @@ class TrainConfig(Task):
 class FinetuneConfig(TrainConfig):
     """Input of `python -m model finetune`: one task, one strategy."""
 
-    strategy: Literal["scratch", "frozen", "unfrozen"] = Field(
-        "unfrozen", description="From random weights; heads only; everything."
-    )
+    strategy: Literal["scratch", "frozen", "unfrozen"] = Field("unfrozen", description="Random weights; heads only; everything.")
     checkpoint: Path | None = Field(None, description="Trained model to start from; none only for scratch.")
     division: Division | None = Field(None, description="How the task is divided; none: by `splits`.")
 
