@@ -50,7 +50,7 @@ def figures(*, small: bool) -> timing.Figures:
         different = made.setdefault(writer.FAMILY, make(writer.FAMILY, min(count, _DIFFERENT)))
         with tempfile.TemporaryDirectory(prefix="bench-data-") as folder:
             rate, row = _reader(name, renamed(different, count), Path(folder))
-        rates[f"convert_{name}_per_cpu_s"] = rate
+        rates[f"conversion_{name}_per_cpu_s"] = rate
         rows.append([name, *row])
     timing.say_table(f"conversion of miniatures, {count} structures, whole: count, hash, read, judge, identify, write", rows)
     with tempfile.TemporaryDirectory(prefix="bench-data-") as folder:

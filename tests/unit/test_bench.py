@@ -27,7 +27,7 @@ PROMISED = {
     "data": {
         *("loader_vs_lmdb", "loader_vs_mmap", "graph_loader_vs_lists", "bytes_per_structure", "mptrj_1gb_peak_mb"),
         *("window_per_rank_2", "window_per_rank_4", "window_apart_per_rank_2"),
-        *(f"convert_{name}_per_cpu_s" for name in registry.readers()),
+        *(f"conversion_{name}_per_cpu_s" for name in registry.readers()),
     },
     "train": {
         "train_fp64_vs_eager",
