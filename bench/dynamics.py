@@ -39,6 +39,8 @@ OPTIONS = {"egnn": 32, "schnet": 32, "dimenet": 24, "mace": 8, "painn": 32, "pna
 BRANCHES = {"gfn1": 0, "emt": 2}
 """Branches by name, and which of the quickstart's files they are made of."""
 KELVIN, PICOSECONDS = 300.0, 10.0
+_AT_REST = 0.02
+"""eV/Å."""
 LARGEST_DRIFT = 1.0
 """meV an atom over the whole run."""
 
@@ -132,13 +134,23 @@ def dynamics(checkpoint: Path, picoseconds: float) -> Iterator[tuple[str, Run]]:
     """Yield the runs of a molecule and of a crystal, by name."""
     methanol = Atoms(geometry("CH3OH"))
     methanol.calc = ModelCalculator(checkpoint, "gfn1")
-    FIRE(methanol, logfile=None).run(fmax=0.02, steps=300)
+    _relax(methanol)
     yield "molecule", constant_energy(methanol, picoseconds, 0.5)
     crystal = bulk("Cu", "fcc", a=3.7, cubic=True)
     crystal.symbols[:2] = "Au"
     crystal.calc = ModelCalculator(checkpoint, "emt")
-    FIRE(FrechetCellFilter(crystal), logfile=None).run(fmax=0.02, steps=300)
+    _relax(FrechetCellFilter(crystal))
     yield "crystal", constant_energy(crystal, picoseconds, 1.0)
+
+
+def _relax(atoms: Atoms | FrechetCellFilter) -> None:
+    """Bring atoms to a minimum, a crystal with its cell.
+
+    Raises:
+        RuntimeError: Forces are not gone after many steps.
+    """
+    if not FIRE(atoms, logfile=None).run(fmax=_AT_REST, steps=1000):
+        raise RuntimeError(f"not relaxed: forces are above {_AT_REST} eV/Å after 1,000 steps")
 
 
 def constant_energy(atoms: Atoms, picoseconds: float, step: float) -> Run:
