@@ -99,16 +99,16 @@ def plain(folder: Path, count: int, rounds: int) -> timing.Figures:
 def graphs(folder: Path, count: int, rounds: int) -> timing.Figures:
     """Time batches with neighbour lists made on the fly, beside the lists alone."""
     orders = {number: order_of(count, number) for number in range(-1, rounds)}
-    held = Store.open(folder / "store").read(0, count)
-    parts = {number: [held.take(rows) for rows in order] for number, order in orders.items()}
+    block = Store.open(folder / "store").read(0, count)
+    parts = {number: [block.take(rows) for rows in order] for number, order in orders.items()}
 
     def lists(number: int) -> None:
         for part in parts[number]:
             neighbor_list(part.positions, part.offsets, part.cell, part.pbc, CUTOFF)
 
     def loader(number: int) -> None:
-        for block, stops in gathered(held(folder / "store", count=count), order_of(count, number)):
-            list(collate([(0, block)], CUTOFF, None, [None], torch.float64).cut(stops))
+        for several, stops in gathered(held(folder / "store", count=count), order_of(count, number)):
+            list(collate([(0, several)], CUTOFF, None, [None], torch.float64).cut(stops))
 
     seconds = timing.take_turns({"loader": loader, "lists": lists}, rounds)
     rows = [["", "structures per CPU-s"]] + [[name, f"{timing.rate(count, each):,.0f}"] for name, each in seconds.items()]
