@@ -69,8 +69,9 @@ class Meta:
     format_version: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; `from_json` is the inverse, bit for bit."""
+        """Return JSON values, and whether energies are size-extensive; `from_json` is the inverse, bit for bit."""
         return vars(self) | {
+            "is_size_extensive": self.spec.readout == "atom",
             "spec": self.spec.model_dump(mode="json"),
             "statistics": vars(self.statistics) | {"targets": {n: t.to_json() for n, t in self.statistics.targets.items()}},
             "references": {name: r.to_json() if r else None for name, r in self.references.items()},
@@ -90,7 +91,7 @@ class Meta:
             "references": {name: References.from_json(r) if r else None for name, r in fields["references"].items()},
             "splits": Splits.model_validate(fields["splits"]),
         }
-        return cls(**{**fields, **changed})
+        return cls(**{name: value for name, value in {**fields, **changed}.items() if name != "is_size_extensive"})
 
 
 @dataclass(frozen=True)

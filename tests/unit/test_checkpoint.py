@@ -54,6 +54,14 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "last"
 
 
+@pytest.mark.parametrize("readout", ["atom", "graph"])
+def test_it_says_whether_energies_are_size_extensive(readout: str) -> None:
+    meta = replace(META, spec=SPEC.model_copy(update={"readout": readout}))
+    fields = meta.to_json()
+    assert fields["is_size_extensive"] is (readout == "atom")
+    assert Meta.from_json(fields) == meta
+
+
 def test_a_model_comes_back_bit_for_bit(saved: Path) -> None:
     model, meta = checkpoint.load_model(saved)
     for name, value in model_of().state_dict().items():
