@@ -288,6 +288,11 @@ def test_the_batch_of_a_rank_follows_the_shares_of_the_branches() -> None:
     one = batch_of(config.model_copy(update={"micro_batch": "auto"}), facts, ranks=4)
     assert one == batch_of(config.model_copy(update={"micro_batch": 1}), facts, ranks=4) and one.atoms == 28
     assert batch_of(config.model_copy(update={"micro_batch": 16}), facts, ranks=4) == batch, "a rank has ten"
+    fields = config.model_dump()
+    given = TrainConfig.model_validate(fields | {"branches": {"small": {"store": "/a", "share": 0.5}, "large": {"store": "/b"}}})
+    assert batch_of(given, facts, ranks=4).atoms == 354  # 0.5 beside 100 of 400: 6.67 of 3 atoms, 3.33 of 100
+    even = TrainConfig.model_validate(fields | {"temperature": 1e9})
+    assert batch_of(even, facts, ranks=4).atoms == 515  # 5 of 3 atoms, 5 of 100
 
 
 def test_trials_without_a_validation_label_are_told_what_they_lack(tmp_path: Path) -> None:
