@@ -30,7 +30,9 @@ def frames(seed: int, count: int, *elements: str) -> list[Atoms]:
     for k in range(count):
         number = int(rng.integers(2, 7))
         grid = np.stack(np.meshgrid(*[np.arange(2)] * 3), -1).reshape(-1, 3)[rng.permutation(8)[:number]]
-        atoms = Atoms(rng.choice(elements, number), positions=1.5 * grid + rng.normal(scale=0.1, size=(number, 3)))
+        symbols = rng.choice(elements, number)
+        symbols[np.flatnonzero(symbols == "H")[2:]] = "O"  # three hydrogens as far apart would tell of another unit
+        atoms = Atoms(symbols, positions=1.5 * grid + rng.normal(scale=0.1, size=(number, 3)))
         atoms.info |= {"energy": float(rng.normal()) - 3.0 * number, "name": f"{seed}/{k}"}
         found.append(atoms)
     return found

@@ -27,24 +27,24 @@ ROOT = HERE.parents[1]
 AGENT = HERE / "agent.py"
 
 
-def know_kinds() -> bool:
-    """Make the toy kinds known to this process; say whether they were not yet."""
+def know_kinds() -> None:
+    """Make the toy kinds known to this process."""
     if str(HERE / "kinds") in workflow.stages.__path__:
-        return False
+        return
     workflow.stages.__path__.append(str(HERE / "kinds"))
     kinds = workflow.campaign.stage_kinds
     workflow.campaign.stage_kinds = lambda: sorted([*kinds(), "toy", "choose"])
-    return True
+
+
+_script_text = workflow.attempts.script_text
 
 
 def install(agent: Path = AGENT) -> None:
     """Make the toy kinds known to this process, and its jobs run another agent than the real one."""
-    if not know_kinds():
-        return
-    text = workflow.attempts.script_text
+    know_kinds()
 
     def toy_script(*args: Any, **options: Any) -> str:
-        return text(*args, **options).replace("-m workflow.allocation.agent", str(agent))
+        return _script_text(*args, **options).replace("-m workflow.allocation.agent", str(agent))
 
     workflow.attempts.script_text = toy_script
 
