@@ -92,6 +92,8 @@ def test_why_nothing_can_be_read_is_told(tmp_path: Path) -> None:
     assert "options without a reader" in run("inspect", tmp_path, "--option", "a=1", code=2).stderr
     asked = run("inspect", tmp_path, "--reader", "ani1x", "--option", "lvl=1", code=2)
     assert "Known options: level, forces" in asked.stderr
+    unclosed = run("inspect", tmp_path, "--reader", "ani1x", "--option", "level=[1", code=2).stderr
+    assert "'level=[1' is not valid YAML" in unclosed
     assert "is no KEY=VALUE" in run("inspect", tmp_path, "--reader", "ani1x", "--option", "lvl", code=2).stderr
 
 

@@ -63,7 +63,10 @@ def _options(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> d
         key, equals, value = each.partition("=")
         if not equals:
             raise click.BadParameter(f"'{each}' is no KEY=VALUE")
-        found[key] = yaml.safe_load(value)
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise click.BadParameter(f"the value of '{each}' is not valid YAML: put it in quotes") from error
     return found
 
 

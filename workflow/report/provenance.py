@@ -70,13 +70,19 @@ def data_text(facts: Facts, stage: StageFacts) -> str:
         part = "structures" if stage.status.kind == "screen" else "train"
         return ", ".join(f"{name} ({_count(facts, name, part)})" for name in names)
     branches: Mapping[str, Any] = facts.planned.header.get("branches") or {}
-    counts = {name: _structures(facts, name, "train") or 0 for name in branches}
-    given = {name: (each or {}).get("share") for name, each in branches.items()}
-    rest, total = 1 - sum(share or 0 for share in given.values()), sum(n for name, n in counts.items() if not given[name])
-    shares = {name: given[name] or (max(rest, 0.0) * counts[name] / total if total else None) for name in branches}
-    texts = [f"{name}{f' {100 * share:.3g} % of draws' if share else ''} ({_count(facts, name, 'train')})"
-             for name, share in shares.items()]  # fmt: skip
+    branches = {name: each or {} for name, each in branches.items() if name in (stage.spec.get("branches") or branches)}
+    shares = {} if stage.status.kind == "convert" else _shares(facts, stage, branches)
+    texts = [f"{name}{f' {100 * share:.3g} % of draws' if (share := shares.get(name)) else ''} ({_count(facts, name, 'train')})"
+             for name in branches]  # fmt: skip
     return ", ".join(texts)
+
+
+def _shares(facts: Facts, stage: StageFacts, branches: Mapping[str, Any]) -> dict[str, float]:
+    """Return p_b of each branch as the sampler draws: what is given beside parts of the whole, scaled to one."""
+    temperature = (stage.spec.get("training") or {}).get("temperature") or 1.0
+    counts = {name: (_structures(facts, name, "train") or 0) ** (1 / temperature) for name in branches}
+    weights = {name: each.get("share") or counts[name] / (sum(counts.values()) or 1) for name, each in branches.items()}
+    return {name: weight / (sum(weights.values()) or 1) for name, weight in weights.items()}
 
 
 def layout_text(layout: Any, training: Mapping[str, Any]) -> str:
