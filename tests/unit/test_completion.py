@@ -54,7 +54,7 @@ def offered(here: Path, line: str) -> list[str]:
 def test_subcommands_and_options(here: Path) -> None:
     assert {"run", "datasets", "completion"} <= set(offered(here, "campaign "))
     assert "--site" in offered(here, "campaign plan my.yaml --")
-    assert set(offered(here, "campaign datasets ")) == {"list", "show", "inspect", "verify"}
+    assert set(offered(here, "campaign datasets ")) == {"list", "show", "inspect", "verify", "edges"}
     assert set(offered(here, "campaign completion ")) == set(SHELLS)
 
 

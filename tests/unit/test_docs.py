@@ -18,7 +18,7 @@ from manual import commands as commands_page
 from manual import datasets as datasets_page
 from manual import keys as keys_page
 from manual import site as site_page
-from model.config import BlendConfig, BranchSpec, FinetuneConfig, LossSpec, ModelSpec, OptimizerSpec, Owner, TrainConfig
+from model.config import BlendConfig, BranchSpec, Division, FinetuneConfig, LossSpec, ModelSpec, OptimizerSpec, Owner, TrainConfig
 from model.registry import backbone_config, backbones, reader, readers
 from workflow.campaign import Header, stage_kind, stage_kinds
 from workflow.check import check_campaign
@@ -54,7 +54,7 @@ def blocks(page: Path, language: str) -> Iterator[Block]:
             yield Block(page, found, title, text)
 
 
-SET_BY_STAGES = (Owner, BranchSpec)
+SET_BY_STAGES = (Owner, BranchSpec, Division)
 YAML = [each for page in PAGES for each in blocks(page, "yaml") if " with " not in each.title]
 """Files with a plug-in of the extending pages are carried out by `tests/integration/test_extending.py`."""
 CONSOLE = [each for page in PAGES for each in blocks(page, "console")]

@@ -82,7 +82,7 @@ class Comparison(StageSpec):
         description="Seeds that each training is repeated with, or folds of a task that has some; none: all folds, three seeds "
         "of a task that ships, one of another.",
     )
-    training: Annotated[dict[str, Any], KeysOf(FinetuneConfig, OWN_KEYS | {"division"})] = Field(
+    training: Annotated[dict[str, Any], KeysOf(FinetuneConfig, OWN_KEYS)] = Field(
         {}, description="Keys of the training: optimizer, loss, batch, precision, seed, …; over those of a task that ships."
     )
     epochs: int | None = Field(None, ge=1, description=f"Epochs of every training; none: the task's own, or {EPOCHS}.")

@@ -19,7 +19,7 @@ Problem = tuple[str, str, str]
 """What is wrong, the dotted key below the stage, the remedy."""
 
 OWN_KEYS = frozenset(
-    {"model", "branches", "splits", "epochs", "owner", "stop", "resume", "init", "checkpoint", "strategy"}
+    {"model", "branches", "splits", "epochs", "owner", "stop", "resume", "init", "checkpoint", "strategy", "division"}
     | {"threads", "node_variable", "backend", "address_suffix", "memory_gb", "node_memory_gb"}
 )
 """Keys of a training's configuration that the stage or the agent sets, and a campaign file does not."""

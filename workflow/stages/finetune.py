@@ -46,7 +46,7 @@ class Kind(Stage):
         if not spec.tasks or len(set(spec.tasks)) < len(spec.tasks):
             found.append(("no task is named, or one twice", "task", "Name each task once."))
         stand_ins: dict[str, Any] = {"model": {"backbone": {}}, "branches": {}}
-        found += config_problems(FinetuneConfig, spec.training, "training", stand_ins, OWN_KEYS | {"division"})
+        found += config_problems(FinetuneConfig, spec.training, "training", stand_ins, OWN_KEYS)
         return found + _task_problems(spec, campaign) + model_stage_problems(spec, campaign)
 
     def calls(self, spec: FinetuneSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
