@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,14 @@ def run(made: FakeAllocation) -> StageResult:
 
 
 def test_a_search_runs_its_evaluations_side_by_side_and_keeps_the_best(tmp_path: Path) -> None:
-    made = allocation(tmp_path, good)
+    both = threading.Barrier(2)
+
+    def together(name: str, config: TrainConfig, folder: Path) -> Outcome:
+        if name in ("trial-1", "trial-2"):
+            both.wait(60)
+        return good(name, config, folder)
+
+    made = allocation(tmp_path, together)
     result = run(made)
     trials = result.result["trials"]
     assert (result.status, len(trials), made.most_running) == (Status.DONE, 6, 2)
