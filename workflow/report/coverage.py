@@ -97,9 +97,9 @@ def periodic_table(name: str, atoms: Mapping[str, int], sets: Mapping[str, int])
             share = 0.12 + 0.63 * decades[symbol] / deepest if symbol in decades else 0.0
             axes.add_patch(Rectangle((column, row), 0.94, 0.94, facecolor=COLORS[0], alpha=share, linewidth=0))
             axes.add_patch(Rectangle((column, row), 0.94, 0.94, fill=False, edgecolor=FAINT, linewidth=0.4))
-            _say(axes, column + 0.47, row + 0.42, symbol, 8, known=symbol in decades)
+            _say(axes, column + 0.47, row + 0.3, symbol, 8, known=symbol in decades)
             if symbol in decades:
-                _say(axes, column + 0.47, row + 0.76, str(sets.get(symbol, 0)), 6, known=True)
+                _say(axes, column + 0.47, row + 0.72, str(sets.get(symbol, 0)), 8, known=True)
         axes.set_xlim(-0.1, 18.1)
         axes.set_ylim(9.5, -0.1)
         axes.set_aspect("equal")
