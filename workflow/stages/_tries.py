@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from model.config import Task
-from model.outcome import Cause, Status
-from workflow.stages._inputs import newest_checkpoint
+from model.outcome import Cause, Outcome, Status
+from workflow.stages._inputs import earlier_tasks, finished, newest_checkpoint
 from workflow.stages.base import Allocation, StageResult, TaskResult
 
+Configure = Callable[[Path | None], Task]
+"""Makes a task's configuration, given what to go on from, or None."""
+Done = tuple[Path, Outcome]
+"""Folder and outcome of a task."""
+Run = TypeVar("Run", bound=Hashable)
 _WAIT_S = 1.0
 
 
@@ -22,7 +28,7 @@ class Work:
     Attributes:
         name: Name of the task; further tries are called `<name>.2`, …: no name of a branch holds a point.
         command: Command of `python -m model`.
-        configure: Makes the configuration, given what to go on from, or None.
+        configure: Makes the configuration of each try.
         nodes: Nodes it takes.
         resume: What an earlier attempt left to go on from, or None.
         left: Finds what a try left to go on from, given its folder.
@@ -30,7 +36,7 @@ class Work:
 
     name: str
     command: str
-    configure: Callable[[Path | None], Task]
+    configure: Configure
     nodes: int = 1
     resume: Path | None = None
     left: Callable[[Path], Path | None] = lambda folder: newest_checkpoint([folder])
@@ -53,6 +59,40 @@ def carry_out(allocation: Allocation, works: Sequence[Work], tries: int) -> dict
                 resume = work.left(result.folder) or resume
                 running[_start(allocation, work, resume, number + 1)] = (work, resume, number + 1)
     return ended
+
+
+def carry_out_rest(
+    allocation: Allocation,
+    command: str,
+    runs: Mapping[str, Run],
+    configure: Callable[[Run], Configure],
+    tries: int,
+    tell: Callable[[int], None],
+) -> tuple[dict[Run, Done], dict[str, TaskResult]]:
+    """Carry out those runs of one command that no earlier attempt has finished, side by side on equal shares of the nodes.
+
+    Args:
+        allocation: Where.
+        command: Command of `python -m model`.
+        runs: By the names of their tasks.
+        configure: Asked for those that are left only.
+        tries: See `carry_out`.
+        tell: Called with the number of runs that are done, before and after.
+
+    Returns:
+        The runs that are done, with those of earlier attempts; and by name how those ended that were left.
+    """
+    folders = {name: earlier_tasks(allocation.campaign, allocation.request, name) for name in runs}
+    done: dict[Run, Done] = {run: old for name, run in runs.items() if (old := finished(folders[name])) is not None}
+    left = {name: run for name, run in runs.items() if run not in done}
+    tell(len(done))
+    nodes = max(1, allocation.num_nodes // max(1, len(left)))
+    works = [Work(name, command, configure(run), nodes, newest_checkpoint(folders[name])) for name, run in left.items()]
+    results = carry_out(allocation, works, tries)
+    ended = {run: results[name] for name, run in left.items()}
+    done |= {run: (each.folder, each.outcome) for run, each in ended.items() if each.status is Status.DONE and each.outcome}
+    tell(len(done))
+    return done, results
 
 
 def is_worth_another(result: TaskResult, allocation: Allocation) -> bool:

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from model.config import EvaluateConfig, Task, TrainConfig
-from model.outcome import Outcome, Status, write_json
+from model.config import EvaluateConfig, TrainConfig
+from model.outcome import Status, write_json
 from workflow.stages._comparison import disagreements, error_rows, orders
-from workflow.stages._inputs import StoreInput, earlier_tasks, finished, newest_checkpoint, stage_in, stores
+from workflow.stages._inputs import StoreInput, stage_in, stores
 from workflow.stages._recipe import (
     BackboneChoice,
     ModelKeys,
@@ -25,14 +25,13 @@ from workflow.stages._recipe import (
     splits,
     training_problems,
 )
-from workflow.stages._tries import Work, carry_out, verdict
+from workflow.stages._tries import Configure, Done, carry_out_rest, verdict
 from workflow.stages._upstream import converted_problems
 from workflow.stages.base import Allocation, Pieces, Stage, StageResult, StageSpec, TaskResult
 
 Way = Literal["apart", "one_head", "two_level"]
 Run = tuple[str, tuple[str, ...], int]
 """Way, branches, seed."""
-Done = tuple[Path, Outcome]
 
 
 class CompareSpec(StageSpec):
@@ -116,7 +115,7 @@ class _Recipe:
         self._request, self._spec, self._needed, self._local = allocation.request, spec, needed, local
         self._seed = int(spec.training.get("seed", 0))
 
-    def training(self, run: Run) -> Callable[[Path | None], Task]:
+    def training(self, run: Run) -> Configure:
         """Return the configuration of a run's training, given what to go on from."""
         way, names, number = run
         model = model_fields(self._spec.backbone, self._spec.model) | {"heads": "shared" if way == "one_head" else "branch"}
@@ -124,7 +123,7 @@ class _Recipe:
         fields["seed"] = self._seed + number
         return lambda resume: configuration(TrainConfig, self._request, {**fields, "resume": resume})
 
-    def test(self, run: Run, trained: Done) -> Callable[[Path | None], Task]:
+    def test(self, run: Run, trained: Done) -> Configure:
         """Return the configuration of the test of a run's best epoch; heads of two levels are asked across branches, too."""
         folder, outcome = trained
         checkpoint = folder / (outcome.outputs.get("best") or outcome.outputs["last"])
@@ -149,19 +148,13 @@ def _name(run: Run, command: str) -> str:
 
 
 def _carry_out(
-    allocation: Allocation, spec: CompareSpec, runs: list[Run], command: str, configure: Callable[[Run], Callable[..., Task]]
+    allocation: Allocation, spec: CompareSpec, runs: list[Run], command: str, configure: Callable[[Run], Configure]
 ) -> tuple[dict[Run, Done], list[TaskResult]]:
-    """Do one command for all runs, side by side; return those that are done, with what earlier attempts did, and the results."""
-    folders = {run: earlier_tasks(allocation.campaign, allocation.request, _name(run, command)) for run in runs}
-    done: dict[Run, Done] = {run: old for run in runs if (old := finished(folders[run])) is not None}
-    missing = [run for run in runs if run not in done]
-    allocation.progress(runs={"total": len(runs), "done": len(done)})
-    nodes = max(1, allocation.num_nodes // max(1, len(missing)))
-    works = [Work(_name(run, command), command, configure(run), nodes, newest_checkpoint(folders[run])) for run in missing]
-    results = carry_out(allocation, works, spec.attempts)
-    ended = {run: results[_name(run, command)] for run in missing}
-    done |= {run: (each.folder, each.outcome) for run, each in ended.items() if each.status is Status.DONE and each.outcome}
-    allocation.progress(runs={"total": len(runs), "done": len(done)})
+    def tell(done: int) -> None:
+        allocation.progress(runs={"total": len(runs), "done": done})
+
+    named = {_name(run, command): run for run in runs}
+    done, results = carry_out_rest(allocation, command, named, configure, spec.attempts, tell)
     return done, list(results.values())
 
 

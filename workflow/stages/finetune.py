@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.config import FinetuneConfig, Task
+from model.config import FinetuneConfig
 from model.outcome import Cause, Outcome, Status, write_json
 from workflow.errors import CampaignError
 from workflow.stages._finetunings import Comparison, Run, best_rates
-from workflow.stages._inputs import Model, earlier_tasks, finished, newest_checkpoint, stage_in, stores, upstream
+from workflow.stages._inputs import Model, stage_in, stores, upstream
 from workflow.stages._recipe import (
     INHERITED,
     OWN_KEYS,
@@ -21,11 +21,9 @@ from workflow.stages._recipe import (
     configuration,
     splits,
 )
-from workflow.stages._tries import Work, carry_out, verdict
+from workflow.stages._tries import Configure, Done, carry_out_rest, verdict
 from workflow.stages._upstream import converted_problems, model_stage_problems
 from workflow.stages.base import Allocation, Pieces, Stage, StageResult, TaskResult
-
-Done = dict[Run, tuple[Path, Outcome]]
 
 
 class FinetuneSpec(Comparison):
@@ -127,29 +125,27 @@ class _Trainings:
     def __init__(self, allocation: Allocation, spec: FinetuneSpec, model: Model) -> None:
         self.allocation, self.spec = allocation, spec
         self.asked: list[Run] = []
-        self.done: Done = {}
+        self.done: dict[Run, Done] = {}
         self.results: dict[str, TaskResult] = {}
-        self._configure: Callable[[Run], Callable[[Path | None], Task]] | None = None
+        self._configure: Callable[[Run], Configure] | None = None
         self._model = model
 
     def carry_out(self, runs: Sequence[Run]) -> None:
         """Train these to their ends, side by side."""
-        allocation, request = self.allocation, self.allocation.request
         self.asked += runs
-        folders = {run: earlier_tasks(allocation.campaign, request, run.name) for run in runs}
-        self.done |= {run: old for run in runs if (old := finished(folders[run])) is not None}
-        missing = [run for run in runs if run not in self.done]
-        self._tell()
-        if not missing:
-            return
-        configure = self._configure = self._configure or _configurations(allocation, self.spec, self._model)
-        nodes = max(1, allocation.num_nodes // len(missing))
-        works = [Work(run.name, "finetune", configure(run), nodes, newest_checkpoint(folders[run])) for run in missing]
-        results = carry_out(allocation, works, self.spec.attempts)
+        before, named = len(self.done), {run.name: run for run in runs}
+
+        def tell(done: int) -> None:
+            self.allocation.progress(runs={"total": self.spec.num_runs, "done": before + done})
+
+        done, results = carry_out_rest(self.allocation, "finetune", named, self._configured, self.spec.attempts, tell)
+        self.done |= done
         self.results |= results
-        ended = {run: results[run.name] for run in missing}
-        self.done |= {run: (r.folder, r.outcome) for run, r in ended.items() if r.status is Status.DONE and r.outcome}
-        self._tell()
+
+    def _configured(self, run: Run) -> Configure:
+        """Return how a run is configured; the first time, data and model come to the nodes."""
+        self._configure = self._configure or _configurations(self.allocation, self.spec, self._model)
+        return self._configure(run)
 
     def objective(self, run: Run) -> float | None:
         """Return a run's objective on validation; None where it was not done."""
@@ -165,18 +161,15 @@ class _Trainings:
         """Say whether each one was done, or failed by its own fault."""
         return all(run in self.done or self.failed(run) for run in runs)
 
-    def _tell(self) -> None:
-        self.allocation.progress(runs={"total": self.spec.num_runs, "done": len(self.done)})
 
-
-def _configurations(allocation: Allocation, spec: FinetuneSpec, model: Model) -> Callable[[Run], Callable[[Path | None], Task]]:
+def _configurations(allocation: Allocation, spec: FinetuneSpec, model: Model) -> Callable[[Run], Configure]:
     request = allocation.request
     needed = stores(request.inputs, spec.tasks)
     local = stage_in(allocation, [*needed.values(), model])
     taken_over = {key: model.training[key] for key in INHERITED if key in model.training}
     fields = {"model": model.spec, "splits": splits(request)}
 
-    def make(run: Run) -> Callable[[Path | None], Task]:
+    def make(run: Run) -> Configure:
         task, strategy = run.cell.task, run.cell.strategy
         own = {**fields, **spec.keys_of(run, taken_over), "epochs": spec.epochs_of(task), "strategy": strategy}
         own["branches"] = branches(request, {task: needed[task]}, local)
