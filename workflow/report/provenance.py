@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from model.feasibility import parts_of_a_batch
 from workflow.report.facts import Facts, StageFacts
 from workflow.report.tables import number
 
@@ -78,11 +79,9 @@ def data_text(facts: Facts, stage: StageFacts) -> str:
 
 
 def _shares(facts: Facts, stage: StageFacts, branches: Mapping[str, Any]) -> dict[str, float]:
-    """Return p_b of each branch as the sampler draws: what is given beside parts of the whole, scaled to one."""
     temperature = (stage.spec.get("training") or {}).get("temperature") or 1.0
-    counts = {name: (_structures(facts, name, "train") or 0) ** (1 / temperature) for name in branches}
-    weights = {name: each.get("share") or counts[name] / (sum(counts.values()) or 1) for name, each in branches.items()}
-    return {name: weight / (sum(weights.values()) or 1) for name, weight in weights.items()}
+    given = {name: each.get("share") for name, each in branches.items()}
+    return parts_of_a_batch(given, {name: _structures(facts, name, "train") or 0 for name in given}, temperature)
 
 
 def layout_text(layout: Any, training: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from model.config import TrainConfig
-from model.feasibility import MARGIN, Batch, neighbors, num_parameters, peak_memory_gb
+from model.feasibility import MARGIN, Batch, neighbors, num_parameters, parts_of_a_batch, peak_memory_gb
 
 
 def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) -> Batch:
@@ -17,7 +17,8 @@ def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) 
         facts: By branch: `structures` and `atoms` of its store, and `edges_per_atom` where it was counted.
         ranks: Ranks that divide the batch.
     """
-    share = _shares(config, {name: facts[name]["structures"] for name in config.branches})
+    given = {name: branch.share for name, branch in config.branches.items()}
+    share = parts_of_a_batch(given, {name: facts[name]["structures"] for name in given}, config.temperature)
     structures = _at_once(config, math.ceil(config.batch / ranks))
     atoms = edges = triplets = 0.0
     for name in config.branches:
@@ -28,14 +29,6 @@ def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) 
         edges += part * near
         triplets += part * near**2
     return Batch(math.ceil(atoms), math.ceil(edges), math.ceil(triplets))
-
-
-def _shares(config: TrainConfig, structures: dict[str, int]) -> dict[str, float]:
-    """Return each branch's part of a batch, p_b, as the sampler draws: they add up to one, or are all zero."""
-    powers = {name: count ** (1 / config.temperature) for name, count in structures.items()}
-    whole = sum(powers.values()) or 1
-    shares = {name: branch.share or powers[name] / whole for name, branch in config.branches.items()}
-    return {name: share / (sum(shares.values()) or 1) for name, share in shares.items()}
 
 
 def _at_once(config: TrainConfig, structures: int) -> int:
