@@ -10,9 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
+from bench.conversion import renamed
 from model import registry
 from model.data.miniature.base import miniature
 from tests.contracts.sources import qcml, qm9, wiggle150
@@ -104,18 +103,6 @@ def test_memory_does_not_follow_the_file(name: str, tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < 4 * records * 16 + 50_000, peaks
 
 
-def many_of(name: str, count: int) -> list[Atoms]:
-    """Return structures of the reader's family again and again, under new names."""
-    made, copies = made_of(miniature(name).FAMILY), []
-    for number in range(count):
-        like = made[number % len(made)]
-        copy = like.copy()
-        copy.info = {**like.info, "id": f"{like.info['id']}~{number}"}
-        copy.calc = SinglePointCalculator(copy, **like.calc.results)
-        copies.append(copy)
-    return copies
-
-
 @pytest.mark.parametrize("name", OTHERS)
 def test_memory_does_not_follow_the_number_of_records(name: str, tmp_path: Path) -> None:
     """Four times as many in one file; if they were held, the peak would grow by a kilobyte and more for each."""
@@ -123,7 +110,7 @@ def test_memory_does_not_follow_the_number_of_records(name: str, tmp_path: Path)
     for count in (70, 300):  # more than are fetched at once
         folder = tmp_path / str(count)
         folder.mkdir()
-        miniature(name).write(folder, many_of(name, count), reader.Config())
+        miniature(name).write(folder, renamed(made_of(miniature(name).FAMILY), count), reader.Config())
         path = max(reader.files([folder], reader.Config()), key=lambda each: each.stat().st_size)
         peaks.append((reader.count(path, reader.Config()), peak(name, path, tidy=True)))
     (few, small), (many, large) = peaks

@@ -11,6 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.train import LEAD
 from model import precision, registry
 from model.config import ModelSpec
 from model.feasibility import Batch, num_parameters, peak_memory_gb, step_gflop
@@ -18,15 +19,6 @@ from model.graph import AtomGraph
 from model.kernels import build as kernel
 from model.layers.triplets import triplets
 from model.multitask import MultiTaskModel, unit_statistics
-
-LEAD = ModelSpec(
-    backbone={"name": "painn", "layers": 2, "hidden": 337, "radial": 4, "mixing": True},
-    cutoff=5.0,
-    max_neighbors=20,
-    readout="graph",
-    elements="number",
-    head_widths=(50, 50, 776, 776),
-)
 
 
 def build(spec: ModelSpec, branches: int, device: str = "cpu") -> MultiTaskModel:
