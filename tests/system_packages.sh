@@ -7,6 +7,7 @@ set -u
 needs() {
     cat <<'LIST'
 tests that open the report in a browser|chromium|chromium
+tests of compiled kernels|c++|g++
 tests on a real Slurm|munged slurmctld slurmd slurmdbd srun sbcast mariadb mariadbd mariadb-install-db unshare|slurm-wlm slurmdbd munge mariadb-server util-linux
 tests on a stand-in for PBS|unshare setpriv taskset mount hostname|util-linux mount hostname
 LIST
