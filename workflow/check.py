@@ -24,6 +24,10 @@ from workflow.preview import previews
 from workflow.site import Site
 from workflow.validation import nearest, validate
 
+_LONGEST_STEP_S, _LONG_STEP_S = 10.0, 1.0
+"""Seconds of a training step on one large structure above which a model is refused, or warned of. MACE by e3nn with 128
+channels, degrees 3 and 2, took 14 s on a CPU core: nobody trains so. At 1 s, an epoch of 3,600 structures takes an hour."""
+
 
 @dataclass
 class CheckReport:
@@ -213,6 +217,9 @@ def _check_models(draft: Draft, campaign: Campaign, report: CheckReport, tell: C
         if what:
             stage = name.partition(",")[0]
             report.problems.append(draft.document.fault(what, place(draft.document, stage, ()), remedy))
+        elif (seconds := _step_s(facts, campaign.site)) > _LONG_STEP_S:
+            slow = f"{_told_step(facts, campaign.site)}: {3600 / seconds:,.0f} such structures an hour on each device"
+            report.warnings.append(f"model of {name}: {slow}")
 
 
 def _model_fault(facts: dict[str, Any], site: Site) -> tuple[str, str]:
@@ -220,10 +227,28 @@ def _model_fault(facts: dict[str, Any], site: Site) -> tuple[str, str]:
     if "what" in facts:
         return f"the model cannot be built: {facts['what']}", facts["remedy"]
     need, there = MARGIN * facts["large_structure_gb"], site.node.device_memory_gb
-    if need <= there:
-        return "", ""
-    what = f"one structure of {LARGE} atoms needs about {need:.1f} GB, margin included; a device of {site.name} has {there:g} GB"
-    return f"the model is too large to train: {what}", "Take fewer features, layers or degrees, or a shorter cutoff."
+    smaller = "Take fewer features, layers or degrees, or a shorter cutoff"
+    if need > there:
+        what = (
+            f"one structure of {LARGE} atoms needs about {need:.1f} GB, margin included; a device of {site.name} has {there:g} GB"
+        )
+        return f"the model is too large to train: {what}", f"{smaller}."
+    if _step_s(facts, site) > _LONGEST_STEP_S:
+        what = f"the model is too slow to train: {_told_step(facts, site)}; more than {_LONGEST_STEP_S:g} s is out of reason"
+        return what, f"{smaller}, or a site with faster devices (`node.device_gflop_per_s`)."
+    return "", ""
+
+
+def _step_s(facts: dict[str, Any], site: Site) -> float:
+    """Return about how long a device takes for a training step on one large structure, s; 0 where nobody says how fast it is."""
+    rate = site.node.device_gflop_per_s
+    return float(facts["large_structure_gflop"]) / rate if rate and "large_structure_gflop" in facts else 0.0
+
+
+def _told_step(facts: dict[str, Any], site: Site) -> str:
+    gflop, rate = facts["large_structure_gflop"], site.node.device_gflop_per_s
+    seconds = f"{_step_s(facts, site):.1f} s of a device of {site.name} ({gflop:,.0f} GFLOP at {rate:,g} GFLOP/s)"
+    return f"a training step on one structure of {LARGE} atoms takes about {seconds}"
 
 
 def _in_file_order(problems: list[CampaignError]) -> list[CampaignError]:

@@ -58,6 +58,12 @@ class Node(Strict):
     devices: int = Field(ge=1, description="GPUs as the launcher counts them, or CPU ranks.")
     cores: int = Field(ge=1, description="CPU cores that ranks may use.")
     device_memory_gb: float = Field(gt=0, description="Memory of one device, GB.")
+    device_gflop_per_s: float | None = Field(
+        None,
+        gt=0,
+        description="Matrix arithmetic that a device sustains in training, GFLOP/s, by which `campaign check` judges how long "
+        "a step takes; none: it does not.",
+    )
     memory_gb: float | None = Field(None, gt=0, description="Memory of the node that a user may use, GB.")
     local: str = Field(description="Node-local folder; {user}, {job} and {node} are filled in.")
     local_gb: float | None = Field(

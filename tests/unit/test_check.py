@@ -291,6 +291,29 @@ def test_a_model_that_no_device_holds_is_refused_by_number(file: Path) -> None:
     assert any(line.startswith("model of find:") for line in report.found)
 
 
+@pytest.mark.parametrize(
+    ("space", "seconds"),
+    [("hidden: 128, layers: 2, max_ell: 3, node_max_ell: 2", 3.3), ("hidden: 300, layers: 4, max_ell: 3", 13.3)],
+)
+def test_a_model_that_takes_too_long_is_refused_by_number_and_a_slow_one_warned_of(
+    space: str, seconds: float, file: Path
+) -> None:
+    """By what a step on 200 atoms takes of the site's devices: the same model is well where they are fast."""
+    file.write_text(GOOD.replace("backbone: painn", f"backbone: mace\n    space: {{{space}}}"))
+    report = check_campaign(file)
+    step = f"a training step on one structure of 200 atoms takes about {seconds} s of a device of local ("
+    if seconds > 10:
+        (problem,) = report.problems
+        assert problem.what.startswith(f"the model is too slow to train: {step}") and "GFLOP at 10 GFLOP/s" in problem.what
+        assert "stages.find" in problem.where and "node.device_gflop_per_s" in problem.remedy
+    else:
+        (warning,) = report.warnings
+        assert not report.problems and warning.startswith(f"model of find: {step}")
+        assert warning.endswith("such structures an hour on each device")
+    fast = check_campaign(file, "frontier", elsewhere=True)
+    assert not fast.warnings and not any("too slow" in each.what for each in fast.problems)
+
+
 def test_what_can_be_trained_and_is_less_than_its_user_may_think_is_warned_of(file: Path) -> None:
     assert not check_campaign(file, models=False).warnings
     file.write_text(GOOD.replace("backbone: painn", "backbone: painn\n    model: {readout: graph, max_neighbors: 20}"))
