@@ -109,23 +109,25 @@ for _each in (simulate, run, resume, status, approve, cancel, logs):
 
 
 @campaign.command(
-    short_help="Write one HTML file about a campaign, or its provenance as an RO-Crate.",
+    short_help="Write one HTML file about a campaign, its tables as CSV, or its provenance as an RO-Crate.",
     epilog=examples(
         "campaign report my.yaml",
         "campaign report runs/gfm --into ~/gfm.html",
+        "campaign report my.yaml --tables             CSV files and tables.json",
         "campaign report runs/gfm --ro-crate --into ~/gfm-crate",
     ),
 )
 @TARGET
 @click.option("--ro-crate", is_flag=True, help="Export the provenance as an RO-Crate: a folder.")
+@click.option("--tables", is_flag=True, help="Write the tables of results as CSV files, and all in tables.json: a folder.")
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="File (with --ro-crate: folder) to write; default: report.html or ro-crate in the campaign's folder.",
+    help="File, or with --ro-crate and --tables folder, to write; default: report.html, ro-crate, tables in the campaign's.",
 )
 @click.pass_obj
-def report(where: Where, target: Path | None, ro_crate: bool, into: Path | None) -> None:
+def report(where: Where, target: Path | None, ro_crate: bool, tables: bool, into: Path | None) -> None:
     """Write one HTML file about a campaign: graph, costs, searches, training curves, tables, provenance.
 
     TARGET is the campaign's YAML file or its folder; left out, it is the only campaign here. The report opens from disk
@@ -134,7 +136,14 @@ def report(where: Where, target: Path | None, ro_crate: bool, into: Path | None)
     """
     from workflow.report.locate import locate
 
+    if ro_crate and tables:
+        raise click.UsageError("--ro-crate and --tables write different folders: give one of them at a time.")
     where.folder = locate(target)
+    if tables:
+        from workflow.report.written import write_tables
+
+        click.echo(f"wrote {write_tables(where.folder, into)}")
+        return
     if ro_crate:
         from workflow.report.crate import write_crate
 

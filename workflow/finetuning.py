@@ -17,8 +17,8 @@ from workflow.validation import validate
 Target = Literal["energy", "forces", "scalar", "class"]
 Metric = Literal["mae", "rmse", "max_error", "roc_auc", "f1", "accuracy"]
 OF_TARGET: dict[Target, tuple[Metric, ...]] = {
-    "energy": ("mae", "rmse"),
-    "forces": ("mae", "rmse"),
+    "energy": ("mae", "rmse", "max_error"),
+    "forces": ("mae", "rmse", "max_error"),
     "scalar": ("mae", "rmse", "max_error"),
     "class": ("roc_auc", "f1", "accuracy"),
 }
@@ -31,6 +31,7 @@ class FinetuneTask(Strict):
     """Keys of `finetune_tasks/<name>.yaml`."""
 
     title: str = Field(description="Name in tables.")
+    group: str = Field(description="Name of the table that it stands in, with the other tasks of this group.")
     reader: Annotated[str, NameOf("reader", readers)] = Field(description="Reader that the task's source must have.")
     options: dict[str, Any] = Field({}, description="Options that it must have.")
     structures: int | None = Field(None, ge=1, description="Structures that the task takes, by `limit` of its source; none: all.")

@@ -32,7 +32,7 @@ from model.progress import Progress
 from model.training.across import errors_across
 from model.training.branches import read_split
 from model.training.loss import Deviations
-from model.training.metrics import Scales, error_sums, is_finite, objective_of
+from model.training.metrics import LargestErrors, Scales, error_sums, is_finite, objective_of
 from model.training.parity import Parity
 from model.training.scores import Scores, metrics_by_branch
 
@@ -92,18 +92,21 @@ def measure(question: Question, task: Task, ranks: Ranks, progress: Progress, pa
     _require_comparable(question, meta)
     model = _model(question, meta, task).to(device_of(task, ranks))
     own, batches, scores = range(len(meta.branches)), itertools.count(1), Scores(meta.branches, meta.statistics.targets)
+    largest = LargestErrors(meta.branches)
     progress.begin(f"evaluate {question.split}", 0, "batches")
 
     def see(deviations: Deviations) -> None:
         parity.see(deviations)
         scores.see(deviations)
+        largest.see(deviations)
         progress.update("evaluate", next(batches), 0, "batches")
 
     part = _Part(question, meta, task, ranks)
     sums = error_sums(model, part.graphs(parity), own, len(own), see)
     total = torch.stack(ranks.allgather(sums)).sum(0)
+    worst = largest.metrics(ranks)
     every = metrics_by_branch(meta.branches, total, scores.metrics(meta.statistics.targets, ranks))
-    metrics = {name: every[name] for name in question.branches}
+    metrics = {name: _with_largest(every[name], worst[name]) for name in question.branches}
     if not is_finite(metrics):
         raise Diverged(f"errors of {question.checkpoint} are not finite")
     return {
@@ -115,6 +118,14 @@ def measure(question: Question, task: Task, ranks: Ranks, progress: Progress, pa
         "epoch": meta.epoch,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def _with_largest(metrics: Mapping[str, Any], largest: Mapping[str, float]) -> dict[str, Any]:
+    """Return a branch's metrics with its largest errors, None where it has no labels; a target has its own already."""
+    if "kind" in metrics:
+        return dict(metrics)
+    counts = (metrics["num_energies"], metrics["num_force_components"])
+    return {**metrics, **{key: each if n else None for n, (key, each) in zip(counts, largest.items(), strict=True)}}
 
 
 def _across(question: Question, task: Task, ranks: Ranks) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.graph import AtomGraph
 from model.multitask import MultiTaskModel
+from model.parallel import Ranks
 from model.training.loss import Deviations
 
 COLUMNS = 10
@@ -31,6 +32,35 @@ class Scales:
     sigma_energy: float | None
     rms_force: float | None
     sigma_target: float | None = None
+
+
+class LargestErrors:
+    """Keep the largest error of each branch's energies and force components: it is no sum over structures.
+
+    Args:
+        branches: Branches, as `AtomGraph.branch` counts.
+    """
+
+    def __init__(self, branches: Sequence[str]) -> None:
+        self._branches = tuple(branches)
+        self._largest = torch.zeros(len(self._branches), 2, dtype=torch.float64)
+
+    def see(self, deviations: Deviations) -> None:
+        """Take in one batch; what has no label counts as no error."""
+        graph = deviations.graph
+        by_graph = graph.branch.cpu()
+        of_atoms = deviations.forces.detach().abs().amax(1)
+        for column, branch, errors in (
+            (0, by_graph, deviations.energy.detach().abs()),
+            (1, by_graph[graph.graph.cpu()], of_atoms),
+        ):
+            self._largest[:, column] = self._largest[:, column].scatter_reduce(0, branch, errors.to("cpu", torch.float64), "amax")
+
+    def metrics(self, ranks: Ranks) -> dict[str, dict[str, float]]:
+        """Return the largest errors by branch over all ranks, equal on all of them; 0 where there are no labels."""
+        largest = _MILLI * torch.stack(ranks.allgather(self._largest)).amax(0)
+        keys = ("energy_max_error_mev_per_atom", "force_max_error_mev_per_angstrom")
+        return {name: dict(zip(keys, row.tolist(), strict=True)) for name, row in zip(self._branches, largest, strict=True)}
 
 
 def error_sums(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from made_campaign import MadeCampaign
 from stage_allocation import FakeAllocation
 from test_stage_training import given, request, run, trained
 
 from model.config import FinetuneConfig
-from model.outcome import Cause, Outcome, Status
+from model.outcome import Cause, Outcome, Status, write_json
 from model.registry import reader
 from workflow.campaign import stage_kind
+from workflow.cli import campaign as cli
 from workflow.draft import load_campaign
+from workflow.errors import ConfigError
 from workflow.finetuning import FinetuneTask, load_task, task_names
-from workflow.report.facts import gather
+from workflow.report.facts import StageFacts, gather
 from workflow.report.finetuned import finetuning_tables
+from workflow.report.written import write_tables
 from workflow.stages.finetune import FinetuneSpec
 
 CAMPAIGN = Path(__file__).parents[2] / "campaigns" / "twelve.yaml"
@@ -40,7 +46,7 @@ def test_there_are_twelve_and_each_says_all() -> None:
 
 def test_a_metric_that_does_not_fit_the_target_is_refused() -> None:
     with pytest.raises(ValueError, match="energy cannot be measured by roc_auc"):
-        FinetuneTask(title="x", reader="qm9", targets=("energy",), metrics=("roc_auc",), epochs=1, batch=1)
+        FinetuneTask(title="x", group="x", reader="qm9", targets=("energy",), metrics=("roc_auc",), epochs=1, batch=1)
 
 
 def compared(tmp_path: Path, behaviour: Any, **keys: Any) -> tuple[FakeAllocation, Any]:
@@ -60,6 +66,7 @@ def behave(name: str, config: Any, folder: Path) -> Outcome | Cause:
         10.0 + config.seed + fold + (2.0 if config.strategy == "scratch" else 0.0) + (0.5 if config.precision == "bf16" else 0)
     )
     found = {"energy_mae_mev_per_atom": value, "energy_rmse_mev_per_atom": value, "num_energies": 20}
+    found["energy_max_error_mev_per_atom"] = 3 * value
     if task == "emt":
         found = {"kind": "scalar", "unit": "eV/atom", "target_mae": value, "target_rmse": value, "num_targets": 8}
     outcome.result.update({"test": {task: found}, "shared": {"tested": 10, "identity_in_training": fold}})
@@ -75,6 +82,8 @@ def test_rates_are_chosen_on_validation_and_every_repeat_has_the_same_budget(tmp
         assert {(config.epochs, config.batch) for config in mine} == {(epochs, batch)}
     rows = result.result["table"]
     assert {row["learning_rate"] for row in rows} == {0.01}
+    assert {row["learning_rate"] for row in result.result["rates"] if row["chosen"]} == {0.01}
+    assert sum(row["chosen"] for row in result.result["rates"]) == 2 * 2 * 2
     assert len(rows) == 4 * 3 + 4 * 5 and not any("failed" in row for row in rows)
     seeds = [config.seed for config in made.configs.values() if "task" in config.branches]
     assert sorted(set(seeds)) == [0, 1, 2]
@@ -82,13 +91,63 @@ def test_rates_are_chosen_on_validation_and_every_repeat_has_the_same_budget(tmp
     assert folds == {(fold, 0) for fold in range(5)}
 
 
-def test_tables_have_mean_error_pairs_units_and_numbers(tmp_path: Path) -> None:
+def reported(tmp_path: Path) -> StageFacts:
+    """Return what a report knows of a comparison that was carried out."""
     _, result = compared(tmp_path, behave, precisions=["fp64", "bf16"], learning_rates=[0.01, 1.0])
     campaign = MadeCampaign(tmp_path / "made")
     campaign.begin("tune")
     campaign.end("tune", "done", result=result.result)
     (facts,) = [stage for stage in gather(tmp_path / "made").stages if stage.key == "tune"]
-    energies, scalars, energy_pairs, scalar_pairs, rates, leaks = finetuning_tables(facts)
+    return facts
+
+
+def test_tables_are_files_too_and_those_of_an_earlier_call_go(tmp_path: Path) -> None:
+    tables = finetuning_tables(reported(tmp_path))
+    folder = tmp_path / "made" / "tables"
+    call = ["report", str(tmp_path / "made"), "--tables"]
+    assert CliRunner().invoke(cli, call, catch_exceptions=False).output == f"wrote {folder}\n"
+    (folder / "notes.txt").touch()
+    index = json.loads((folder / "tables.json").read_text())
+    assert [(each["stage"], each["caption"]) for each in index] == [("tune", table.caption) for table in tables]
+    for each, table in zip(index, tables, strict=True):
+        with (folder / each["file"]).open(newline="") as file:
+            head, *rows = csv.reader(file)
+        assert head == each["columns"] == [column.lstrip(">") for column in table.columns]
+        assert rows == each["rows"] == [list(row) for row in table.rows]
+    stale = folder / "09-gone.csv"
+    stale.touch()
+    write_json(folder / "tables.json", [*index, {"file": stale.name}])
+    write_tables(tmp_path / "made", None)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [each["file"] for each in index] + ["notes.txt", "tables.json"]
+    )
+    assert CliRunner().invoke(cli, [*call, "--ro-crate"]).exit_code == 2
+
+
+def test_without_results_there_are_no_tables(tmp_path: Path) -> None:
+    MadeCampaign(tmp_path / "made").begin("tune")
+    with pytest.raises(ConfigError, match="no stage has results in tables yet"):
+        write_tables(tmp_path / "made", None)
+
+
+def test_a_miniature_keeps_every_task_and_every_step_between_trainings() -> None:
+    spec = load_campaign(CAMPAIGN, "local").stages["finetune"]
+    small = FinetuneSpec.model_validate({**spec.model_dump(), **stage_kind("finetune").miniature(spec)})
+    assert small.tasks == spec.tasks and len(small.strategies) == 2 and len(small.learning_rates) == 2
+    assert {small.repeats_of(task) for task in small.tasks} == {2}
+    assert small.num_runs == 12 * 2 * (2 + 1)
+
+
+def test_each_group_of_tasks_has_a_table() -> None:
+    groups = {load_task(name).group for name in task_names()}
+    assert groups == {"QM9", "MD17", "Wiggle150", "MS25", "OQMD", "ABX3", "Matbench"}
+
+
+def test_tables_have_mean_error_pairs_units_and_numbers(tmp_path: Path) -> None:
+    energies, scalars, energy_pairs, scalar_pairs, rates, leaks = finetuning_tables(reported(tmp_path))
+    captions = ("Wiggle150: errors of tune", "Matbench: errors of scalars of tune", "Wiggle150: errors: paired differences")
+    for table, caption in zip((energies, scalars, energy_pairs), captions, strict=True):
+        assert table.caption.startswith(caption)
     assert energies.columns[:5] == ("task", "strategy", "precision", ">energy MAE", ">linear fit")
     assert not any("force" in column for column in energies.columns), "the task has none"
     assert energies.rows[0][:4] == (
@@ -97,6 +156,7 @@ def test_tables_have_mean_error_pairs_units_and_numbers(tmp_path: Path) -> None:
         "fp64",
         "13 ± 0.58 meV/atom (N = 20)",
     )
+    assert energies.rows[0][energies.columns.index(">largest energy error")] == "39 ± 1.7 meV/atom (N = 20)"
     assert scalars.rows[0][3] == "14 ± 0.71 eV/atom (N = 8)"
     found = {row[1:3]: row[3] for row in energy_pairs.rows}
     assert found["unfrozen − scratch", "fp64"] == "-2 ± 0 meV/atom (3 pairs)"

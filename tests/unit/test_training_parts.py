@@ -21,7 +21,7 @@ from model.training.branches import _loads
 from model.training.buckets import Buckets
 from model.training.layout import branch_parallel, data_parallel
 from model.training.loss import Deviations, Loss, count_labels
-from model.training.metrics import Scales, metrics_of, objective_of
+from model.training.metrics import LargestErrors, Scales, metrics_of, objective_of
 from model.training.optimizer import Optimizer
 from model.training.schedule import learning_rate
 
@@ -169,6 +169,23 @@ def test_objective_weighs_both_errors_by_the_spread_of_the_labels() -> None:
     scales = {"a": Scales(0.5, 0.4), "b": Scales(None, 0.1)}
     assert objective_of(metrics, scales) == pytest.approx(0.5 * (0.5 * (0.2 / 0.5 + 0.2 / 0.4) + 0.2 / 0.1))
     assert objective_of({"c": metrics_of(torch.zeros(10))}, {"c": Scales(None, None)}) is None
+
+
+def test_the_largest_error_is_that_of_all_batches_and_ranks_by_branch() -> None:
+    class OfTwo(Ranks):
+        def allgather(self, value: torch.Tensor) -> list[torch.Tensor]:
+            return [value, torch.tensor([[0.5, 0.0], [0.0, 4.0]], dtype=torch.float64)]
+
+    mine = LargestErrors(["a", "b"])
+    mine.see(Deviations(ZERO, GRAPH))
+    assert mine.metrics(Ranks()) == {
+        "a": {"energy_max_error_mev_per_atom": 1000.0, "force_max_error_mev_per_angstrom": 1000.0},
+        "b": {"energy_max_error_mev_per_atom": 9000.0, "force_max_error_mev_per_angstrom": 3000.0},
+    }
+    mine.see(Deviations(Prediction(ZERO.energy + 5.0, ZERO.forces), GRAPH))
+    both = mine.metrics(OfTwo())
+    assert [both[name]["energy_max_error_mev_per_atom"] for name in "ab"] == [1500.0, 9000.0]
+    assert [both[name]["force_max_error_mev_per_angstrom"] for name in "ab"] == [1000.0, 4000.0]
 
 
 def test_the_next_item_is_made_meanwhile_and_never_more_than_one() -> None:

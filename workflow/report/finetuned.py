@@ -38,21 +38,23 @@ class Column:
 
 
 def finetuning_tables(stage: StageFacts) -> list[Table]:
-    """Return the strategies of each task side by side: one table for each kind of label that the tasks have.
+    """Return the strategies of each task side by side: one table for each group of tasks and kind of label.
 
     Where trainings were repeated, cells are means ± standard errors over seeds or folds, and tables of paired differences
     follow; then the learning rates that were chosen, and what tasks test on that they have also trained on.
     """
     rows = [{"task": stage.result.get("task"), **row} for row in stage.result.get("table") or []]
     kinds = {row["task"]: str(row["kind"]) for row in rows if row.get("kind")}
-    groups: dict[str, list[Row]] = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault(kinds.get(row["task"], "energy"), []).append(row)
+        (protocol,), kind = _protocols(stage, [row]), kinds.get(row["task"], "energy")
+        if kind in _KINDS:
+            groups.setdefault((protocol.get("group", ""), kind), []).append(row)
     made: list[Table | None] = []
     for make in (_table, _differences):
-        made += [
-            make(stage, _KINDS[kind][0], _columns(stage, kind, group), group) for kind, group in groups.items() if kind in _KINDS
-        ]
+        for (group, kind), own in groups.items():
+            what = f"{group}: {_KINDS[kind][0].lower()}" if group else _KINDS[kind][0]
+            made.append(make(stage, what, _columns(stage, kind, own), own))
     return [table for table in (*made, _rates(stage), _shared(stage, rows)) if table is not None and table.rows]
 
 
@@ -147,17 +149,11 @@ def _rates(stage: StageFacts) -> Table | None:
     if not tried:
         return None
     rates = sorted({row["learning_rate"] for row in tried})
-    cells: dict[Key, dict[float, Any]] = {}
-    for row in tried:
-        cells.setdefault((str(row["task"]), str(row["strategy"]), str(row["precision"])), {})[row["learning_rate"]] = row[
-            "objective"
-        ]
     lines = []
-    for (task, strategy, precision), found in cells.items():
-        known = {rate: value for rate, value in found.items() if value is not None}
-        chosen = number(min(known, key=lambda rate: known[rate])) if known else ""
-        figures = (number(found.get(rate)) for rate in rates)
-        lines.append((_title(stage, task), strategy, precision, *figures, chosen))
+    for (task, strategy, precision), group in _by_cell(tried).items():
+        found = {row["learning_rate"]: row["objective"] for row in group}
+        chosen = next((number(row["learning_rate"]) for row in group if row["chosen"]), "")
+        lines.append((_title(stage, task), strategy, precision, *(number(found.get(rate)) for rate in rates), chosen))
     heads = ("task", "strategy", "precision", *(f">{rate:g}" for rate in rates), ">chosen")
     return Table(f"Objective on validation by learning rate, {stage.key}, first seed or fold", heads, tuple(lines))
 
@@ -235,6 +231,8 @@ _ENERGY = (
     Column(">zero forces", "force_baseline_mev_per_angstrom", "meV/Å", "num_force_components", label="forces"),
     Column(">energy RMSE", "energy_rmse_mev_per_atom", "meV/atom", "num_energies", "rmse", "energy"),
     Column(">force RMSE", "force_rmse_mev_per_angstrom", "meV/Å", "num_force_components", "rmse", "forces"),
+    Column(">largest energy error", "energy_max_error_mev_per_atom", "meV/atom", "num_energies", "max_error", "energy"),
+    Column(">largest force error", "force_max_error_mev_per_angstrom", "meV/Å", "num_force_components", "max_error", "forces"),
 )
 _SCALAR = (
     Column(">MAE", "target_mae", "", "num_targets", "mae"),

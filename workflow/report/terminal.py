@@ -8,15 +8,14 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from workflow.check import CheckReport
-from workflow.report import tables
-from workflow.report.compared import comparison_tables
 from workflow.report.facts import gather
 from workflow.report.fault import tell_problem
-from workflow.report.finetuned import finetuning_tables
+from workflow.report.tables import Table
+from workflow.report.written import result_tables
 
 _WIDEST = 6  # columns that eighty characters hold
 
@@ -49,23 +48,15 @@ def print_results(folder: Path, console: Console | None = None) -> None:
     """Print what a campaign has found: errors beside baselines, fine-tuning, the best candidates."""
     console = console or Console(highlight=False)
     for stage in gather(folder).stages:
-        if stage.result.get("metrics") and stage.status.kind == "train":
-            for split, metrics in tables.splits_of(stage.result).items():
-                _print_table(console, tables.errors_table(f"Errors of {stage.key} on {split}", metrics))
-        if stage.result.get("table"):
-            for table in finetuning_tables(stage):
-                _print_table(console, table)
-        for table in comparison_tables(stage):
-            _print_table(console, table)
-        if stage.result.get("top"):
-            _print_table(console, tables.ranking_table(stage), most=5)
-        elif stage.result.get("flagged"):
+        for table in result_tables(stage):
+            _print_table(console, table, most=5 if stage.result.get("top") else 100)
+        if stage.result.get("flagged") and not stage.result.get("top"):
             line = f"{stage.key}: nothing is ranked; {stage.result['flagged']} candidates hold elements that no branch knows"
             console.print(Text(line, "yellow"))
 
 
-def _print_table(console: Console, table: tables.Table, most: int = 100) -> None:
-    shown = Table(box=None, pad_edge=False, header_style="bold", title=table.caption, title_justify="left")
+def _print_table(console: Console, table: Table, most: int) -> None:
+    shown = RichTable(box=None, pad_edge=False, header_style="bold", title=table.caption, title_justify="left")
     for name in table.columns[:_WIDEST]:
         width = min(10, max((len(word) for word in name.split()), default=1))
         shown.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold", min_width=width)

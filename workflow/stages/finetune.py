@@ -25,6 +25,9 @@ from workflow.stages._tries import Configure, Done, carry_out_rest, verdict
 from workflow.stages._upstream import converted_problems, model_stage_problems
 from workflow.stages.base import Allocation, Pieces, Stage, StageResult, TaskResult
 
+_MANY_CELLS = 24
+"""Tasks times ways above which a miniature leaves ways out."""
+
 
 class FinetuneSpec(Comparison):
     """Keys of a stage of kind `finetune`."""
@@ -57,10 +60,17 @@ class Kind(Stage):
         return Pieces(spec.num_runs, _nodes(spec), True, checkpoint_every_s(spec.training), epochs)
 
     def miniature(self, spec: FinetuneSpec) -> dict[str, Any]:
-        """Return two epochs of each run, two learning rates and two repeats."""
-        few = {"learning_rates": list(spec.learning_rates[:2])} if spec.learning_rates else {}
-        several = {"repeats": 2} if max(map(spec.repeats_of, spec.tasks)) > 1 else {}
-        return {"epochs": 2, "training": {"batch": 8}, **few, **several}
+        """Return two epochs of each run, two learning rates and two repeats; of a comparison of many tasks, two ways.
+
+        Every task then still runs, and every step between them: rates chosen, repeats, differences. What a way to train or
+        a precision does is the same for all tasks.
+        """
+        few: dict[str, Any] = {"learning_rates": list(spec.learning_rates[:2])} if spec.learning_rates else {}
+        few |= {"repeats": 2} if max(map(spec.repeats_of, spec.tasks)) > 1 else {}
+        if len(spec.cells) > _MANY_CELLS:
+            few["strategies"] = list(spec.strategies[-2:])
+            few |= {"precisions": list(spec.precisions[:1])} if spec.precisions else {}
+        return {"epochs": 2, "training": {"batch": 8}, **few}
 
     def reads(self, spec: FinetuneSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
         """Return the tasks."""
@@ -75,13 +85,16 @@ class Kind(Stage):
         trainings = _Trainings(allocation, spec, model)
         first = spec.first_runs()
         trainings.carry_out(first)
-        tried = [(run, trainings.objective(run)) for run in first]
-        chosen = best_rates(tried) if spec.learning_rates else {}
+        objectives = {run: trainings.objective(run) for run in first}
+        chosen = best_rates(objectives.items()) if spec.learning_rates else {}
         if trainings.all_ended(first):
             trainings.carry_out(spec.later_runs({cell: run.rate for cell, run in chosen.items() if run.rate is not None}))
         shown = [run for run in trainings.asked if not spec.learning_rates or run.repeat or chosen.get(run.cell, run) == run]
         order = {cell: place for place, cell in enumerate(spec.cells)}
-        return _result(trainings, sorted(shown, key=lambda run: (order[run.cell], run.repeat)), tried)
+        rates = (
+            [_rate(run, objective, chosen.get(run.cell)) for run, objective in objectives.items()] if spec.learning_rates else []
+        )
+        return _result(trainings, sorted(shown, key=lambda run: (order[run.cell], run.repeat)), rates)
 
 
 def _task_problems(spec: FinetuneSpec, campaign: Any) -> list[Problem]:
@@ -179,7 +192,12 @@ def _configurations(allocation: Allocation, spec: FinetuneSpec, model: Model) ->
     return make
 
 
-def _result(trainings: _Trainings, shown: Sequence[Run], tried: Sequence[tuple[Run, float | None]]) -> StageResult:
+def _rate(run: Run, objective: float | None, chosen: Run | None) -> dict[str, Any]:
+    """Return what a learning rate came to on validation, and whether it is the one that its cell goes on with."""
+    return {**vars(run.cell), "learning_rate": run.rate, "objective": objective, "chosen": run == chosen}
+
+
+def _result(trainings: _Trainings, shown: Sequence[Run], rates: Sequence[dict[str, Any]]) -> StageResult:
     allocation, spec, done = trainings.allocation, trainings.spec, trainings.done
     own_faults = {run.name for run in trainings.asked if trainings.failed(run)}
     summary = verdict([r for name, r in trainings.results.items() if name not in own_faults or not done], allocation)
@@ -187,8 +205,8 @@ def _result(trainings: _Trainings, shown: Sequence[Run], tried: Sequence[tuple[R
     rows += [_failed(run, fault) for run in shown if (fault := trainings.failed(run)) is not None]
     outputs = [each for run in shown if run in done for each in _checkpoint(allocation, run, *done[run])]
     result: dict[str, Any] = {"tasks": list(spec.tasks), "table": rows, "protocols": _protocols(spec)}
-    if spec.learning_rates:
-        result["rates"] = [{**vars(run.cell), "learning_rate": run.rate, "objective": objective} for run, objective in tried]
+    if rates:
+        result["rates"] = list(rates)
     if summary.status is Status.DONE:
         table = allocation.folder.run / "table.json"
         write_json(table, rows)
@@ -198,9 +216,10 @@ def _result(trainings: _Trainings, shown: Sequence[Run], tried: Sequence[tuple[R
 
 def _protocols(spec: FinetuneSpec) -> dict[str, Any]:
     """Return what each task's own file says of its tables."""
+    keys = {"title", "group", "targets", "metrics"}
     known = {task: spec.protocol(task) for task in spec.tasks}
     return {
-        task: {"title": each.title, "targets": list(each.targets), "metrics": list(each.metrics), "folds": each.num_folds}
+        task: {**each.model_dump(mode="json", include=keys), "folds": each.num_folds}
         for task, each in known.items()
         if each is not None
     }
