@@ -19,12 +19,13 @@ from stores import emt_store
 
 from model import checkpoint
 from model.config import TrainConfig
+from model.device import MemoryLimit
 from model.faults import cause_of
 from model.feasibility import MARGIN, Batch, peak_memory_gb
 from model.graph import AtomGraph
 from model.outcome import CampaignError, Cause, Outcome, Status
 from model.parallel import Ranks
-from model.training import trainer
+from model.training import assembly, trainer
 from model.training.accumulation import Accumulation
 
 
@@ -119,12 +120,35 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training(
 @pytest.mark.parametrize("micro_batch", [1, 3])
 def test_pieces_of_a_batch_train_the_same_model(micro_batch: int, stores: dict[str, Path], plain: Path, tmp_path: Path) -> None:
     assert train(tmp_path, stores, micro_batch=micro_batch).status is Status.DONE
-    expected, found = runs.tensors(plain), runs.tensors(tmp_path)
+    require_same(plain, tmp_path)
+
+
+def test_pieces_chosen_by_the_memory_model_train_the_same_model(
+    stores: dict[str, Path], plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device so small that not even this process fits: the memory is stated to what cuts batches, not to the kernel."""
+    cut, counts = Accumulation.pieces, list[int]()
+
+    def pieces(accumulation: Accumulation, graph: AtomGraph) -> list[AtomGraph]:
+        found = cut(accumulation, graph)
+        counts.append(len(found))
+        return found
+
+    monkeypatch.setattr(Accumulation, "pieces", pieces)
+    monkeypatch.setattr(assembly, "MemoryLimit", lambda _, device: MemoryLimit(None, device))
+    assert train(tmp_path, stores, micro_batch="auto", memory_gb=6e-4).status is Status.DONE
+    assert len(counts) == len(runs.steps(tmp_path)) and 1 < max(counts) < 7, counts
+    require_same(plain, tmp_path)
+
+
+def require_same(plain: Path, other: Path) -> None:
+    """Require weights, moments, averages, losses and steps of two trainings to be the same but for the rounding of sums."""
+    expected, found = runs.tensors(plain), runs.tensors(other)
     assert expected.keys() == found.keys()
     for name in expected:
         assert (expected[name] - found[name]).abs().max() <= 1e-10 * expected[name].abs().max(), name
-    assert [line["step"] for line in metrics(tmp_path)] == [line["step"] for line in metrics(plain)], "the global batch is kept"
-    for mine, theirs in zip(metrics(plain), metrics(tmp_path), strict=True):
+    assert [line["step"] for line in metrics(other)] == [line["step"] for line in metrics(plain)], "the global batch is kept"
+    for mine, theirs in zip(metrics(plain), metrics(other), strict=True):
         assert mine["train"]["loss"] == pytest.approx(theirs["train"]["loss"], rel=1e-10)
 
 

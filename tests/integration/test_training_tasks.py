@@ -68,7 +68,8 @@ def test_validation_in_training_and_evaluation_agree(trained: Path, stores: dict
     result = measured(trained, stores, tmp_path, split="validation", batch=3)
     assert result["objective"] == pytest.approx(meta.objective, rel=1e-12)
     inside = meta.state["standing"]["best_metrics"]["copper"]
-    assert result["metrics"]["copper"] == pytest.approx(inside, rel=1e-12)
+    found = result["metrics"]["copper"]
+    assert {key: found[key] for key in inside} == pytest.approx(inside, rel=1e-12)
 
 
 def test_the_parity_sample_tells_the_errors_and_no_rank_changes_it(
@@ -79,9 +80,12 @@ def test_the_parity_sample_tells_the_errors_and_no_rank_changes_it(
     pairs = np.array(sample["branches"]["copper"]["energies"])
     assert len(pairs) == metrics["num_energies"]
     assert 1000 * np.abs(pairs[:, 0] - pairs[:, 1]).mean() == pytest.approx(metrics["energy_mae_mev_per_atom"], rel=1e-3)
+    assert 1000 * np.abs(pairs[:, 0] - pairs[:, 1]).max() == pytest.approx(metrics["energy_max_error_mev_per_atom"], rel=1e-3)
+    assert metrics["force_max_error_mev_per_angstrom"] > metrics["force_rmse_mev_per_angstrom"]
     fields = {"checkpoint": str(trained), "branches": {"copper": {"store": str(stores["copper"])}}, "precision": "fp64"}
     several = runs.run(tmp_path / "ranks", fields | {"splits": SPLITS.model_dump(), "split": "train"}, 3, command="evaluate")
     assert several.outputs["parity"] == PARITY_FILE
+    assert several.result["metrics"]["copper"] == pytest.approx(metrics, rel=1e-9)
     assert json.loads((tmp_path / "ranks" / PARITY_FILE).read_text()) == sample
 
 

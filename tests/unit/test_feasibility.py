@@ -78,9 +78,9 @@ def test_arithmetic_of_a_step(backbone, changes, plain_torch):
         options |= {"max_ell": 3, "correlation": 3, "hidden": 16}
     spec = ModelSpec.model_validate({"backbone": options, **changes})
     model, atoms, edges = precision.apply(build(spec, 2), "fp32"), 60, 500
-    graph = _graph((atoms, edges), 2, torch.float32)
+    graph = example((atoms, edges), 2, torch.float32)
     with FlopCounterMode(display=False) as counter:
-        _step(model, torch.optim.AdamW(model.parameters()), graph)
+        step(model, torch.optim.AdamW(model.parameters()), graph)
     batch = Batch(atoms, edges, triplets(graph).shape[1])
     assert step_gflop(spec, batch) == pytest.approx(counter.get_total_flops() / 1e9, rel=0.1)
 
@@ -106,12 +106,12 @@ def measure(spec: ModelSpec, branches: int, batch: tuple[int, int], name: str) -
     model = precision.apply(build(spec, branches), name)
     optimizer = torch.optim.AdamW(model.parameters())
     held = 3 * sum(p.numel() * p.element_size() for p in model.parameters())
-    _step(model, optimizer, _graph((8, 16), branches, precision.POLICIES[name].dtype))
+    step(model, optimizer, example((8, 16), branches, precision.POLICIES[name].dtype))
     optimizer.zero_grad(set_to_none=True)
-    graph = _graph(batch, branches, precision.POLICIES[name].dtype)
+    graph = example(batch, branches, precision.POLICIES[name].dtype)
     held += sum(t.numel() * t.element_size() for t in vars(graph).values() if t is not None)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        _step(model, optimizer, graph)
+        step(model, optimizer, graph)
     live = peak = 0
     for event in record.profiler.kineto_results.events():
         if event.name() == "[memory]":
@@ -120,14 +120,14 @@ def measure(spec: ModelSpec, branches: int, batch: tuple[int, int], name: str) -
     return (held + peak) / 1e9
 
 
-def _step(model: MultiTaskModel, optimizer: torch.optim.Optimizer, graph: AtomGraph) -> None:
+def step(model: MultiTaskModel, optimizer: torch.optim.Optimizer, graph: AtomGraph) -> None:
     prediction = model.predict(graph, training=True)
     loss = (prediction.energy - graph.energy).abs().mean() + (prediction.forces - graph.forces).abs().mean()
     loss.backward()
     optimizer.step()
 
 
-def _graph(batch: tuple[int, int], branches: int, dtype: torch.dtype) -> AtomGraph:
+def example(batch: tuple[int, int], branches: int, dtype: torch.dtype) -> AtomGraph:
     atoms, edges = batch
     generator = torch.Generator().manual_seed(0)
     receiver = torch.randint(atoms, (edges,), generator=generator).sort().values
