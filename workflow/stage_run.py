@@ -142,7 +142,7 @@ class StageRun:
             return
         receipt = Receipt("", self.key, 1, 1, Status.DONE, None, result.message, result.evidence, result.outputs, result.result)
         write_receipt(self._desk.rundir.stage_receipt(self.key), receipt)
-        self._end("done")
+        self._end("done", message=receipt.message)
 
     def fail(self, error: Exception) -> None:
         """End the stage by a fault of its driver's part."""
@@ -202,7 +202,7 @@ class StageRun:
         self._desk.passing("before stage receipt")
         write_receipt(self._desk.rundir.stage_receipt(self.key), receipt)
         self._desk.passing("after stage receipt")
-        self._end("done")
+        self._end("done", message=receipt.message)
 
     def _end(self, state: str, cause: Cause | None = None, message: str = "") -> None:
         self._desk.journal.commit("stage", stage=self.key, state=state, cause=cause.value if cause else None, message=message)

@@ -108,6 +108,7 @@ def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
     model = _model(config, data, statistics)
     notes = _copy_weights(model, start.checkpoint, meta, config) if start.checkpoint and meta else ()
     batches = Batches(config, data, ranks.rank, POLICIES[config.precision].dtype, device)
+    _require_validation(config, data)
     notes += _shortcomings(data, batches)
     model.to(device)
     mesh = Mesh(ranks, config.backend, [members_of(data, f"head:{name}") for name in data.names], config.address_suffix)
@@ -206,13 +207,26 @@ def _shortcomings(data: Data, batches: Batches) -> tuple[str, ...]:
     """Say what the data leave open."""
     undrawn = [name for b, name in enumerate(data.names) if b not in batches.sampler.quotas]
     notes = [f"no structure of {', '.join(undrawn)} is ever drawn: raise its share, or `fraction`"] if undrawn else []
-    if not any(summary.num_validation for summary in data.summaries):
-        notes.append("no structure to validate on, so that no epoch is the best")
+    unvalidated = [name for name, summary in zip(data.names, data.summaries, strict=True) if not summary.num_validation]
+    if len(unvalidated) == len(data.names):
+        notes.append("no structure to validate on: no epoch is the best, the last one counts")
+    elif unvalidated:
+        notes.append(f"no structure of {', '.join(unvalidated)} to validate on")
     for name, fitted in ((name, summary.references) for name, summary in zip(data.names, data.summaries, strict=True)):
         if fitted is not None and not fitted.is_determined:
             what = f"{fitted.rank} of {len(fitted.energies)} reference energies"
             notes.append(f"the training split of {name} determines {what}: other compositions may be eV off")
     return tuple(notes)
+
+
+def _require_validation(config: TrainConfig, data: Data) -> None:
+    """Refuse what waits for validations where nothing validates: it would wait for ever, and say nothing."""
+    keys = {"`early_stop`": config.early_stop is not None, "`schedule: plateau`": config.optimizer.schedule == "plateau"}
+    waiting = [key for key, waits in keys.items() if waits]
+    if waiting and not any(summary.num_validation for summary in data.summaries):
+        what = f"no structure of {', '.join(data.names)} to validate on, and {' and '.join(waiting)} would wait for it for ever"
+        remedy = f"Give `splits.validation` a larger share, or more data; or take {' and '.join(waiting)} away."
+        raise CampaignError(what, "splits.validation", remedy)
 
 
 def _require_fitting(meta: checkpoint.Meta, config: TrainConfig, folder: Path) -> None:

@@ -69,10 +69,17 @@ def run(config: EvaluateConfig, folder: Path, ranks: Ranks) -> Outcome:
     if config.across:
         result["across"] = _across(question, config, ranks)
     seconds = round(time.monotonic() - start, 3)
-    message = "; ".join(_incomparable(name, result["metrics"][name], n) for name, n in result["unknown"].items())
+    told = [_incomparable(name, result["metrics"][name], n) for name, n in result["unknown"].items()]
+    message = "; ".join([*unasked(result), *told])
     return Outcome(
         Status.DONE, message=message, result=result | {"seconds": seconds}, outputs=outputs, timings_s={"evaluate": seconds}
     )
+
+
+def unasked(result: Mapping[str, Any]) -> list[str]:
+    """Say of which branches the split that was measured holds no structure, given what `measure` found."""
+    empty = [name for name, found in result["metrics"].items() if not found["num_structures"]]
+    return [f"no structure of {', '.join(empty)} in the {result['split']} split"] if empty else []
 
 
 def _incomparable(name: str, metrics: Mapping[str, Any], count: int) -> str:

@@ -15,7 +15,7 @@ from model.outcome import CampaignError, Outcome, Status
 from model.parallel import Ranks
 from model.training.assembly import BACKBONE, Start
 from model.training.branches import num_labelled
-from model.training.evaluate import Question, measure
+from model.training.evaluate import Question, measure, unasked
 from model.training.parity import Parity
 from model.training.trainer import BEST, progress_of, train
 
@@ -39,7 +39,8 @@ def run(config: FinetuneConfig, folder: Path, ranks: Ranks) -> Outcome:
     outputs = outcome.outputs | {"parity": parity.write(folder, ranks, config.owner)}
     table = {"validation": outcome.result["metrics"], "test": tested["metrics"], "test_objective": tested["objective"]}
     table["shared"] = ranks.bcast(_shared(config) if ranks.is_first else None)
-    return replace(outcome, result=outcome.result | table | {"strategy": config.strategy}, outputs=outputs)
+    message = "; ".join(filter(None, (outcome.message, *unasked(tested))))
+    return replace(outcome, message=message, result=outcome.result | table | {"strategy": config.strategy}, outputs=outputs)
 
 
 def _can_validate(config: FinetuneConfig) -> bool:

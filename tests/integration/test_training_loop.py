@@ -214,3 +214,15 @@ def test_steps_draw_nothing_and_a_resumed_training_has_the_generator_of_the_firs
     assert torch.equal(torch.get_rng_state(), before)
     expected, found = runs.tensors(plain), runs.tensors(tmp_path / "end")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_an_empty_validation_split_is_said_and_nothing_waits_for_it(stores: dict[str, Path], tmp_path: Path) -> None:
+    blind = {"splits": {"seed": 1, "validation": 0.0, "test": 0.2}, "epochs": 1}
+    outcome = train(tmp_path, stores, **blind)
+    assert outcome.status is Status.DONE and "best" not in outcome.outputs and outcome.result["objective"] is None
+    assert "no structure to validate on: no epoch is the best, the last one counts" in outcome.message
+    for keys, name in (({"early_stop": 2}, "early_stop"), ({"optimizer": {"schedule": "plateau"}}, "schedule: plateau")):
+        with pytest.raises(CampaignError, match=f"no structure of copper, alloy to validate on, and `{name}` would wait") as caught:
+            train(tmp_path, stores, **blind, **keys)
+        assert caught.value.where == "splits.validation" and "or take" in caught.value.remedy
+        assert cause_of(caught.value) is Cause.BAD_CONFIG

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -70,6 +71,17 @@ def test_validation_in_training_and_evaluation_agree(trained: Path, stores: dict
     inside = meta.state["standing"]["best_metrics"]["copper"]
     found = result["metrics"]["copper"]
     assert {key: found[key] for key in inside} == pytest.approx(inside, rel=1e-12)
+
+
+def test_a_split_without_structures_is_said(trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    meta = json.loads((trained / checkpoint.META_FILE).read_text())
+    blind = tmp_path / "blind"
+    shutil.copytree(trained, blind)
+    meta["splits"] = {"seed": 1, "validation": 0.2, "test": 0.0}
+    (blind / checkpoint.META_FILE).write_text(json.dumps(meta))
+    fields = {"checkpoint": blind, "branches": {"copper": {"store": stores["copper"]}}, "splits": meta["splits"]}
+    outcome = evaluate.run(EvaluateConfig.model_validate(fields), tmp_path, Ranks())
+    assert outcome.status is Status.DONE and outcome.message == "no structure of copper in the test split"
 
 
 def test_the_parity_sample_tells_the_errors_and_no_rank_changes_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,20 @@ def test_an_interval_is_students() -> None:
     found = interval([1.0, 2.0, 3.0])
     assert (found.mean, found.half) == (2.0, pytest.approx(4.303 / 3**0.5)) and not found.is_positive
     assert interval([1.0, 1.1]).is_positive == (1.05 > 12.706 * 0.05) and not interval([-3.0, -3.01]).is_positive
+
+
+def test_what_could_not_be_validated_or_tested_is_said(tmp_path: Path) -> None:
+    class Blind(Comparing):
+        def _run(self, name: str, config: Any, nodes: int) -> TaskResult:
+            result = super()._run(name, config, nodes)
+            assert result.outcome is not None
+            if isinstance(config, EvaluateConfig):
+                outcome = replace(result.outcome, message="no structure of emt in the test split")
+            else:
+                outcome = replace(result.outcome, outputs={"last": "checkpoints/last"})
+            return replace(result, outcome=outcome)
+
+    made = compare(tmp_path)
+    result = run(Blind(following(made), tmp_path, made.behaviour, num_nodes=4))
+    told = "12 of 12 trainings had nothing to validate on: their last epoch was tested; no structure of emt in the test split"
+    assert (result.status, result.message) == (Status.DONE, told)

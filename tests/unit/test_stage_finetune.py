@@ -202,3 +202,14 @@ def test_the_campaign_of_all_twelve_is_sound_and_says_what_it_takes() -> None:
     assert stage_kind("finetune").problems(spec, made) == []
     assert set(spec.precisions) == {"fp64", "fp32", "bf16"} and len(spec.strategies) == 3
     assert spec.num_runs == 9 * 12 * (len(spec.learning_rates) + 4)
+
+
+def test_a_task_without_a_test_split_is_named(tmp_path: Path) -> None:
+    def untested(name: str, config: Any, folder: Path) -> Outcome:
+        outcome = trained(folder, config, 0.1)
+        (task,) = config.branches
+        outcome.result["test"] = {task: {"num_structures": 0 if task == "task" else 4}}
+        return outcome
+
+    _, result = compared(tmp_path, untested, repeats=1)
+    assert (result.status, result.message) == (Status.DONE, "no structure of task to test on")

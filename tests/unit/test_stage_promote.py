@@ -121,3 +121,20 @@ def test_a_changed_checkpoint_is_not_promoted(tmp_path: Path) -> None:
     (tmp_path / receipt.outputs[0].path).write_text("something else")
     with pytest.raises(StageError, match="differs from its receipt"):
         decide(tmp_path, {"painn": receipt})
+
+
+def test_a_model_that_nothing_validated_comes_last_and_is_named(tmp_path: Path) -> None:
+    receipts = {}
+    for name, objective in (("a", None), ("b", 0.5)):
+        checkpoint = tmp_path / "stages" / name / "last"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "model.pt").write_text(name)
+        facts = {"objective": objective, "seconds": 1.0, "epochs": 2, "model": {"backbone": {"name": "painn"}}, "training": {}}
+        facts["checkpoint"] = str(checkpoint.relative_to(tmp_path))
+        outputs = tuple(vouch(tmp_path, "checkpoint", checkpoint))
+        receipts[name] = Receipt("", name, 1, 1, Status.DONE, outputs=outputs, result=facts)
+    result = decide(tmp_path, receipts, rank_by=["val_loss", "seconds"])
+    assert [each["source"]["stage"] for each in result.result["ranking"]] == ["b", "a"]
+    assert result.message == "a: not validated, so without an objective, and ranked last"
+    alone = decide(tmp_path, {"a": receipts["a"]})
+    assert alone.status is Status.DONE and alone.result["selected"][0]["objective"] is None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stage_allocation import FakeAllocation, MemoryRecord, data_receipt, following, request, trained
 
-from model.outcome import CampaignError, Cause, Outcome, Status
+from model.outcome import CampaignError, Cause, Outcome, Status, write_outcome
 from workflow.campaign import stage_kind
 from workflow.receipt import Receipt, verify, vouch
-from workflow.stages.base import StageResult
+from workflow.stages.base import StageResult, TaskResult
 
 
 def run(made: FakeAllocation) -> StageResult:
@@ -162,6 +163,34 @@ def test_epochs_that_suffice_end_the_chain(tmp_path: Path) -> None:
         spec = {"backbone": "painn", "epochs": 6, "suffices": suffices}
         made = train(tmp_path / str(suffices), spec, lambda n, c, f: trained(f, c, 0.9, epochs=2))
         assert run(made).status is status
+
+
+def test_what_a_training_and_its_test_remark_is_in_the_receipt(tmp_path: Path) -> None:
+    class Remarking(FakeAllocation):
+        def _run(self, name: str, config: Any, nodes: int) -> TaskResult:
+            result = super()._run(name, config, nodes)
+            outcome = replace(result.outcome, message=f"{name} found no structure")
+            write_outcome(result.folder, outcome)
+            return replace(result, outcome=outcome, message=outcome.message)
+
+    made = request(tmp_path, "train", "train", {"backbone": "painn"}, **given(tmp_path))
+    first = Remarking(made, tmp_path, good)
+    assert run(first).message == "train found no structure; test found no structure"
+    assert run(Remarking(following(first), tmp_path, good)).message == "train found no structure; test found no structure"
+
+
+def test_a_conversion_says_which_branches_have_an_empty_split(tmp_path: Path) -> None:
+    def behaviour(name: str, config: Any, folder: Path) -> Outcome:
+        if name == "leakage-task":
+            return Outcome(Status.DONE)
+        config.store.mkdir(parents=True)
+        (config.store / "manifest.json").write_text("{}")
+        counts = {"train": 5, "validation": 0, "test": 0} if name != "convert-emt" else {"train": 5, "validation": 1, "test": 1}
+        return Outcome(Status.DONE, result={"structures": 5, "splits": counts}, outputs={"store": str(config.store)})
+
+    made = FakeAllocation(request(tmp_path, "data", "convert", {}), tmp_path, behaviour, num_nodes=4)
+    result = run(made)
+    assert (result.status, result.message) == (Status.DONE, "gfn1 has no structure to validate on or to test on")
 
 
 def test_without_converted_data_it_says_so(tmp_path: Path) -> None:

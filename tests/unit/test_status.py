@@ -213,3 +213,12 @@ def test_an_attempt_that_was_not_needed_is_told_without_alarm() -> None:
     )
     assert line is not None
     assert line[9:] == "train/1 link 2: not needed any more, cancelled before it started (0 node-hours)"
+
+
+def test_what_a_stage_that_is_done_remarks_is_shown(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path)
+    made.begin("data")
+    made.end("data", "done")
+    made.journal.commit("stage", stage="data", state="done", cause=None, message="a has no structure to validate on")
+    assert read_status(tmp_path).stages[0].message == "a has no structure to validate on"
+    assert "a has no structure to validate on" in picture(tmp_path)

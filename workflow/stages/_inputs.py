@@ -38,7 +38,7 @@ class Model:
 
     Attributes:
         backbone: Name of its backbone.
-        objective: Its objective on validation.
+        objective: Its objective on validation; None where nothing validated it.
         seconds: Seconds of training.
         epochs: Epochs of training.
         spec: Its `ModelSpec`, JSON form.
@@ -50,7 +50,7 @@ class Model:
     """
 
     backbone: str
-    objective: float
+    objective: float | None
     seconds: float
     epochs: float
     spec: dict[str, Any]

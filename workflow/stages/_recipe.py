@@ -84,6 +84,17 @@ def training_problems(keys: dict[str, Any], kind: type[Task] = TrainConfig) -> l
     return config_problems(kind, keys, "training", {"model": {"backbone": {}}, "branches": {}})
 
 
+def validation_problems(keys: dict[str, Any], splits: Splits) -> list[Problem]:
+    """Say which keys of a stage's `training` wait for validations that the campaign's splits leave no data for."""
+    optimizer = keys.get("optimizer")
+    plateau = isinstance(optimizer, dict) and optimizer.get("schedule") == "plateau"
+    waits = {"early_stop": keys.get("early_stop") is not None, "optimizer.schedule": plateau}
+    remedy = "Give `splits: {validation: …}` a share above zero, or take the key away."
+    if splits.validation:
+        return []
+    return [(f"`{key}` waits for validations, and splits.validation is 0", f"training.{key}", remedy) for key in waits if waits[key]]
+
+
 def inherited(training: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
     """Return a stage's `training` over what an earlier training of the same model used."""
     return merge({key: training[key] for key in INHERITED if key in training}, keys)

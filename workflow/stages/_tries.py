@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +93,11 @@ def carry_out_rest(
     done |= {run: (each.folder, each.outcome) for run, each in ended.items() if each.status is Status.DONE and each.outcome}
     tell(len(done))
     return done, results
+
+
+def remarks(done: Iterable[Done]) -> list[str]:
+    """Return what tasks that are done remarked, each sentence once."""
+    return list(dict.fromkeys(outcome.message for _, outcome in done if outcome.message))
 
 
 def is_worth_another(result: TaskResult, allocation: Allocation) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +25,9 @@ from workflow.stages._recipe import (
     model_problems,
     splits,
     training_problems,
+    validation_problems,
 )
-from workflow.stages._tries import Configure, Done, carry_out_rest, verdict
+from workflow.stages._tries import Configure, Done, carry_out_rest, remarks, verdict
 from workflow.stages._upstream import converted_problems
 from workflow.stages.base import Allocation, Pieces, Stage, StageResult, StageSpec, TaskResult
 
@@ -58,6 +60,10 @@ class Kind(Stage):
         """Check model, training keys, ways and needs."""
         found = training_problems(spec.training) + converted_problems(spec, campaign)
         found += model_problems(model_fields(spec.backbone, spec.model))
+        found += validation_problems(spec.training, campaign.header.splits)
+        if not campaign.header.splits.test:
+            remedy = "Give `splits: {test: …}` a share above zero."
+            found.append(("ways are compared on the test split, and splits.test is 0", "kind", remedy))
         if "heads" in spec.model:
             found.append(("`heads` is what the ways differ in", "model.heads", "Take it out here."))
         if len(set(spec.ways)) < len(spec.ways):
@@ -105,7 +111,7 @@ class Kind(Stage):
         summary = verdict(results, allocation)
         if summary.status is Status.DONE and len(tested) < len(runs):
             summary = StageResult(Status.PARTIAL, message="no time was left for the tests")
-        return _result(allocation, spec, summary, tested)
+        return _result(allocation, spec, replace(summary, message=_remark(summary, trained, tested)), tested)
 
 
 class _Recipe:
@@ -170,7 +176,15 @@ def _result(allocation: Allocation, spec: CompareSpec, summary: StageResult, tes
     comparison = {"errors": error_rows(tests), "disagreement": apart, "orders": orders(tests, apart), "epochs": spec.epochs}
     table = allocation.folder.run / "comparison.json"
     write_json(table, comparison)
-    return StageResult(Status.DONE, outputs=allocation.vouch("comparison", table), result={"comparison": comparison})
+    outputs = allocation.vouch("comparison", table)
+    return StageResult(Status.DONE, message=summary.message, outputs=outputs, result={"comparison": comparison})
+
+
+def _remark(summary: StageResult, trained: Mapping[Run, Done], tested: Mapping[Run, Done]) -> str:
+    """Return what the stage has to say, with what its data left open."""
+    lasts = sum("best" not in outcome.outputs for _, outcome in trained.values())
+    told = [f"{lasts} of {len(trained)} trainings had nothing to validate on: their last epoch was tested"] if lasts else []
+    return "; ".join(filter(None, [summary.message, *told, *remarks(tested.values())]))
 
 
 def _of_seed(facts: Mapping[Run, dict[str, Any]], way: str, seed: int, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:

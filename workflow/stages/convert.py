@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,15 @@ def _result(allocation: Allocation, summary: StageResult, done: dict[str, Outcom
         store = store_folder(allocation.campaign, allocation.request, name)
         outputs += allocation.vouch(f"store:{name}", store)
         facts[name] = {**outcome.result, "store": str(store.relative_to(allocation.campaign))}
-    evidence = summary.evidence
+    message = "; ".join([*filter(None, [summary.message]), *_empty_splits(allocation.request.branches, facts)])
     return StageResult(
-        summary.status, summary.cause, summary.message, tuple(outputs), {"branches": facts, "leakage": compared}, evidence
+        summary.status, summary.cause, message, tuple(outputs), {"branches": facts, "leakage": compared}, summary.evidence
     )
+
+
+def _empty_splits(branches: Iterable[str], facts: dict[str, Any]) -> list[str]:
+    """Say which branches have no structure for something that a training does with them."""
+    uses = {"train": "train on", "validation": "validate on", "test": "test on"}
+    counts = {name: facts[name].get("splits") or {} for name in branches if name in facts}
+    empty = {name: [use for part, use in uses.items() if each.get(part) == 0] for name, each in counts.items()}
+    return [f"{name} has no structure to {' or to '.join(parts)}" for name, parts in empty.items() if parts]

@@ -9,6 +9,7 @@ from typing import Any
 from model.config import FinetuneConfig
 from model.outcome import Cause, Outcome, Status, write_json
 from workflow.errors import CampaignError
+from workflow.finetuning import task_names
 from workflow.stages._finetunings import Comparison, Run, best_rates
 from workflow.stages._inputs import Model, stage_in, stores, upstream
 from workflow.stages._recipe import (
@@ -48,6 +49,7 @@ class Kind(Stage):
             found.append(("no task is named, or one twice", "task", "Name each task once."))
         stand_ins: dict[str, Any] = {"model": {"backbone": {}}, "branches": {}}
         found += config_problems(FinetuneConfig, spec.training, "training", stand_ins, OWN_KEYS)
+        found += _split_problems(spec, campaign)
         return found + _task_problems(spec, campaign) + model_stage_problems(spec, campaign)
 
     def calls(self, spec: FinetuneSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
@@ -95,6 +97,17 @@ class Kind(Stage):
             [_rate(run, objective, chosen.get(run.cell)) for run, objective in objectives.items()] if spec.learning_rates else []
         )
         return _result(trainings, sorted(shown, key=lambda run: (order[run.cell], run.repeat)), rates)
+
+
+def _split_problems(spec: FinetuneSpec, campaign: Any) -> list[Problem]:
+    """Say which tasks have no data to choose an epoch by; one that was published in parts has its own."""
+    if campaign.header.splits.validation:
+        return []
+    known = [task for task in spec.tasks if not isinstance(spec.task, dict) or spec.task[task] in task_names()]
+    divisions = {task: protocol.division if (protocol := spec.protocol(task)) else None for task in known}
+    without = [task for task, division in divisions.items() if division is None or division.by != "part"]
+    what = f"the epoch of {', '.join(without)} is chosen on validation, and splits.validation is 0"
+    return [(what, "task", "Give `splits: {validation: …}` a share above zero.")] if without else []
 
 
 def _task_problems(spec: FinetuneSpec, campaign: Any) -> list[Problem]:
@@ -211,7 +224,14 @@ def _result(trainings: _Trainings, shown: Sequence[Run], rates: Sequence[dict[st
         table = allocation.folder.run / "table.json"
         write_json(table, rows)
         outputs += allocation.vouch("table", table)
-    return StageResult(summary.status, summary.cause, summary.message, tuple(outputs), result, summary.evidence)
+    message = "; ".join([*filter(None, [summary.message]), *_untested(rows)])
+    return StageResult(summary.status, summary.cause, message, tuple(outputs), result, summary.evidence)
+
+
+def _untested(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Say which tasks had no structure to be tested on."""
+    empty = dict.fromkeys(row["task"] for row in rows if row.get("split") == "test" and row.get("num_structures") == 0)
+    return [f"no structure of {', '.join(empty)} to test on"] if empty else []
 
 
 def _protocols(spec: FinetuneSpec) -> dict[str, Any]:

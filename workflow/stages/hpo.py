@@ -86,6 +86,9 @@ class Kind(Stage):
         found = training_problems(spec.training) + converted_problems(spec, campaign) + _size_problems(spec)
         if spec.each:
             found.append(("a search does not start from a model", "each", "Take `each` away."))
+        if not campaign.header.splits.validation:
+            remedy = "Give `splits: {validation: …}` a share above zero."
+            found.append(("trials are compared on validation, and splits.validation is 0", "kind", remedy))
         if "backbone" in spec.model:
             return [*found, ("the backbone is named beside `model`", "model.backbone", "Put its options into `space` as values.")]
         try:

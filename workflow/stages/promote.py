@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +18,15 @@ from workflow.stages.base import Stage, StageResult, StageSpec
 
 Quantity = Literal["objective", "val_loss", "seconds", "time_to_epoch"]
 
+
+def _objective(model: Model) -> float:
+    """Return what a model is ranked by; one that nothing validated comes last."""
+    return math.inf if model.objective is None else model.objective
+
+
 QUANTITIES: dict[str, Callable[[Model], float]] = {
-    "objective": lambda model: model.objective,
-    "val_loss": lambda model: model.objective,
+    "objective": _objective,
+    "val_loss": _objective,
     "seconds": lambda model: model.seconds,
     "time_to_epoch": lambda model: model.seconds / max(model.epochs, 1e-9),
 }
@@ -83,7 +90,9 @@ class Kind(Stage):
             verify(campaign, model.outputs)
             outputs += [Output(f"checkpoint:{number}", each.path, each.size, each.sha256) for each in model.outputs]
         result = {"selected": [_entry(m) for m in chosen], "ranking": [_row(m) for m in ranked(models, spec)]}
-        return StageResult(Status.DONE, outputs=tuple(outputs), result=result)
+        blind = list(dict.fromkeys(model.stage for model in models if model.objective is None))
+        message = f"{', '.join(blind)}: not validated, so without an objective, and ranked last" if blind else ""
+        return StageResult(Status.DONE, message=message, outputs=tuple(outputs), result=result)
 
 
 def ranked(models: list[Model], spec: PromoteSpec) -> list[Model]:
@@ -99,7 +108,7 @@ def ranked(models: list[Model], spec: PromoteSpec) -> list[Model]:
 def _best(models: list[Model], quantities: list[str], tolerance: float) -> Model:
     value = QUANTITIES[quantities[0]]
     if len(quantities) == 1:
-        return min(models, key=lambda m: (value(m), m.objective, m.stage, m.trial or 0))
+        return min(models, key=lambda m: (value(m), _objective(m), m.stage, m.trial or 0))
     limit = min(value(m) for m in models) * (1 + tolerance)
     return _best([m for m in models if value(m) <= limit], quantities[1:], tolerance)
 

@@ -25,6 +25,7 @@ from workflow.stages._recipe import (
     model_problems,
     splits,
     training_problems,
+    validation_problems,
 )
 from workflow.stages._tries import Work, carry_out, verdict
 from workflow.stages._upstream import converted_problems, model_stage
@@ -58,6 +59,7 @@ class Kind(Stage):
     def problems(self, spec: TrainSpec, campaign: Any) -> list[Problem]:
         """Check model, training keys and needs."""
         found = training_problems(spec.training) + _data_problems(spec, campaign)
+        found += validation_problems(spec.training, campaign.header.splits)
         given = spec.backbone is not None or "backbone" in spec.model
         promotes = model_stage(spec, campaign, ("promote",))
         if given:
@@ -107,7 +109,8 @@ class Kind(Stage):
             return StageResult(Status.DONE, message=f"nothing to train: fewer than {request.instance} models were selected")
         folders = earlier_tasks(allocation.campaign, request, "train")
         if (old := finished(folders)) is not None:
-            return _tested(allocation, spec, _vouched(allocation, StageResult(Status.DONE), old[0], old[1]))
+            done = StageResult(Status.DONE, message=old[1].message)
+            return _tested(allocation, spec, _vouched(allocation, done, old[0], old[1]))
         work = Work("train", "train", _configure(allocation, spec, model), allocation.num_nodes, newest_checkpoint(folders))
         return _tested(allocation, spec, _result(allocation, spec, carry_out(allocation, [work], spec.attempts)["train"]))
 
@@ -152,6 +155,8 @@ def _result(allocation: Allocation, spec: TrainSpec, task: TaskResult) -> StageR
     if summary.status is Status.PARTIAL and is_last and spec.suffices is not None and reached >= spec.suffices:
         message = f"the links ran out at epoch {reached} of {spec.epochs}; {spec.suffices} suffice"
         summary = StageResult(Status.DONE, message=message)
+    if summary.status is Status.DONE:
+        summary = _adding(summary, outcome.message)
     return _vouched(allocation, summary, task.folder, outcome)
 
 
@@ -175,8 +180,8 @@ def _tested(allocation: Allocation, spec: TrainSpec, summary: StageResult) -> St
     if (old := finished(earlier_tasks(allocation.campaign, request, "test"))) is not None:
         return _with_test(allocation, summary, old[0], old[1])
     if allocation.is_stopping():
-        message = "; ".join(filter(None, (summary.message, "not tested: no time was left")))
-        return replace(summary, message=message, status=Status.DONE if request.link == request.links else Status.PARTIAL)
+        summary = _adding(summary, "not tested: no time was left")
+        return replace(summary, status=Status.DONE if request.link == request.links else Status.PARTIAL)
     work = Work("test", "evaluate", _question(allocation, spec, summary), allocation.num_nodes)
     test = carry_out(allocation, [work], spec.attempts)["test"]
     if test.outcome is None or test.status is not Status.DONE:
@@ -188,7 +193,12 @@ def _with_test(allocation: Allocation, summary: StageResult, folder: Path, test:
     """Add the errors on the test split, and vouch for the sample of predictions beside labels."""
     parity = test.outputs.get("parity")
     outputs = (*summary.outputs, *(allocation.vouch("parity", folder / parity) if parity else ()))
-    return replace(summary, outputs=outputs, result={**summary.result, "test": test.result})
+    return replace(_adding(summary, test.message), outputs=outputs, result={**summary.result, "test": test.result})
+
+
+def _adding(summary: StageResult, message: str) -> StageResult:
+    """Return the summary with one more thing to say: what a task that is done remarks is the stage's to tell."""
+    return replace(summary, message="; ".join(filter(None, (summary.message, message))))
 
 
 def _question(allocation: Allocation, spec: TrainSpec, summary: StageResult) -> Callable[[Path | None], Task]:
