@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 from toy.world import campaign_of, drive, events, executions, killed_at, site_file, states
 
-from workflow.approval import Books, leave, read_approval, waiting
+from workflow.approval import leave, read_approval, waiting
+from workflow.books import Books
 from workflow.cancel import cancel
 from workflow.cli import campaign as commands
 from workflow.driver import Driver

@@ -11,6 +11,7 @@ import pytest
 from made_campaign import MadeCampaign, half, progress, whole
 from rich.console import Console
 
+from workflow.approval import leave
 from workflow.report.history import histories
 from workflow.report.lines import Narrator
 from workflow.report.live import View
@@ -222,3 +223,24 @@ def test_what_a_stage_that_is_done_remarks_is_shown(tmp_path: Path) -> None:
     made.journal.commit("stage", stage="data", state="done", cause=None, message="a has no structure to validate on")
     assert read_status(tmp_path).stages[0].message == "a has no structure to validate on"
     assert "a has no structure to validate on" in picture(tmp_path)
+
+
+def test_an_approval_that_waits_to_be_taken_in_is_shown(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path)
+    made.begin("data")
+    made.end("data", "done", result={"branches": {}}, node_hours=19.9)
+    for key in ("painn", "egnn"):
+        made.journal.commit("stage", stage=key, state="held", cause="approval", message="over budget")
+    made.journal.close()
+    before = read_status(tmp_path)
+    assert (before.approved, before.to_take_in, before.stages[1].approved) == (20, None, False)
+    leave(RunDir(tmp_path), "painn", 7.0)
+    status = read_status(tmp_path)
+    assert (status.approved, status.to_take_in) == (20, 27)
+    assert [(stage.key, stage.approved) for stage in status.stages if stage.state == "held"] == [("painn", True), ("egnn", False)]
+    shown = " ".join(picture(tmp_path, width=120).split())
+    assert "approved; waits for a driver to take it in" in shown and "27 with what was approved and is not taken in yet" in shown
+    assert "no driver is at work to take it in; go on with: campaign run" in shown
+    assert "campaign approve egnn" in shown and "campaign approve painn" not in shown
+    (tmp_path / "approvals" / "torn.json").write_text("{")
+    assert any("torn.json: not an approval" in remark for remark in read_status(tmp_path).remarks)

@@ -116,7 +116,7 @@ def approve(where: Where, stage: str | None, target: Path | None, node_hours: fl
     Without STAGE, list what is held with its cost, and approve all of it after asking. An approval is kept: a driver at
     work takes it in within seconds, else the next `campaign run` does. It covers no repetition of failed jobs.
     """
-    from workflow.approval import Books
+    from workflow.books import Books
     from workflow.report.approving import print_books, print_held
     from workflow.report.locate import locate_of_stage
 

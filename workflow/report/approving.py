@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from workflow.approval import Books, Held
+from workflow.books import Books, Held
 from workflow.journal import is_driven
 from workflow.report.locate import short
 from workflow.report.pieces import hours

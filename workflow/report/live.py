@@ -100,7 +100,9 @@ class View:
         twigs = [Branch(line[0], line[1:], gap=" · ") for line in details(stage, _MOST_TASKS[level])]
         if stage.message and stage.state != "held":
             twigs.append(Branch(Text(stage.message, "red" if stage.state == "failed" else "yellow")))
-        if stage.state == "held":
+        if stage.approved:
+            twigs.append(Branch(Text("approved; waits for a driver to take it in", "yellow")))
+        elif stage.state == "held":
             command = Text(f"campaign approve {stage.key} -c {_target(status)}", "bold")
             twigs.append(Branch(Text("approve it with:", "yellow"), [command], gap=" "))
         return Branch(_name(stage.key.removeprefix(f"{fan}/"), pad, stage.state), behind, twigs)
@@ -165,6 +167,7 @@ def _head(status: CampaignStatus, width: int) -> Iterator[Text]:
         costs = [f"{hours(status.node_hours)} of at most {hours(status.planned_node_hours)} node-hours used"]
         costs += [f"{hours(status.reserved_node_hours)} reserved"] if status.reserved_node_hours else []
         costs += [f"{hours(status.approved)} approved"] if status.approved is not None else []
+        costs += [f"{hours(status.to_take_in)} with what was approved and is not taken in yet"] if status.to_take_in else []
         yield from _lines(Branch(Text(costs[0], "dim"), [Text(each, "dim") for each in costs[1:]], gap=" · "), "", "", width)
     for sentence, command in _next(status):
         yield from _lines(Branch(Text(sentence, "yellow"), [Text(command, "bold")], gap=" "), "", "", width)
@@ -182,6 +185,8 @@ def _next(status: CampaignStatus) -> Iterator[tuple[str, str]]:
         yield "no driver is at work, submitted jobs go on; come back with:", f"campaign run {target}"
     elif status.state == "unfinished" and status.driver == "unknown":
         yield "if no driver is at work on another host, come back with:", f"campaign run {target}"
+    elif status.state == "held" and status.driver != "at work" and any(stage.approved for stage in status.stages):
+        yield "approved, and no driver is at work to take it in; go on with:", f"campaign run {target}"
     elif status.state in ("failed", "cancelled"):
         first = next(stage.key for stage in status.stages if stage.state == status.state)
         yield "why:", f"campaign logs {first} -c {target}"

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workflow.budget import NodeHours, approved
-from workflow.errors import CampaignError
+from workflow.approval import read_approval, waiting
+from workflow.budget import NodeHours, approved, fits
+from workflow.errors import CampaignError, ConfigError
 from workflow.journal import is_driven, read_events
 from workflow.ledger import Ledger, StageEntry
 from workflow.report.history import History, Try, histories
@@ -48,6 +49,7 @@ class StageStatus:
         planned_node_hours: At most, without repeats.
         cause: Why it failed or is held.
         message: The same in a sentence.
+        approved: It is held, and what was approved since lets it go on as soon as a driver takes that in.
         work: What its newest attempt is doing, or did.
         trials: A search's trials; None for other kinds.
         objective: Best objective so far.
@@ -72,6 +74,7 @@ class StageStatus:
     planned_node_hours: float = 0.0
     cause: str = ""
     message: str = ""
+    approved: bool = False
     work: Work = field(default_factory=Work)
     trials: Trials | None = None
     objective: float | None = None
@@ -94,6 +97,7 @@ class CampaignStatus:
         planned_node_hours: At most, without repeats.
         budget: Upper limit in node-hours, as the file says.
         approved: Upper limit with what was approved since.
+        to_take_in: The same with approvals that no driver has taken in yet; None where none waits.
         events: Lines of the journal.
         remarks: What could not be read.
     """
@@ -110,6 +114,7 @@ class CampaignStatus:
     planned_node_hours: float = 0.0
     budget: float | None = None
     approved: float | None = None
+    to_take_in: float | None = None
     events: int = 0
     remarks: tuple[str, ...] = ()
 
@@ -130,7 +135,10 @@ def read_status(folder: Path, file: Path | None = None) -> CampaignStatus:
     except (CampaignError, OSError) as error:
         remarks.append(str(error).splitlines()[0])
         events, driven, ledger = [], None, Ledger(())
+    limit = NodeHours(planned.budget) if planned.budget else None
+    total, later = approved(limit, ledger), _with_waiting(rundir, events, ledger, remarks)
     stages = _stages(rundir, planned, (histories(events), ledger), remarks)
+    stages = tuple(_approved(each, limit, later) if each.state == "held" and later else each for each in stages)
     return CampaignStatus(
         folder=folder,
         name=planned.name or folder.name,
@@ -143,10 +151,31 @@ def read_status(folder: Path, file: Path | None = None) -> CampaignStatus:
         reserved_node_hours=sum(stage.reserved_node_hours for stage in stages),
         planned_node_hours=sum(stage.planned_node_hours for stage in stages),
         budget=planned.budget,
-        approved=approved(NodeHours(planned.budget), ledger) if planned.budget else None,
+        approved=total,
+        to_take_in=approved(limit, later) if later else None,
         events=len(events),
         remarks=tuple(remarks),
     )
+
+
+def _with_waiting(rundir: RunDir, events: list[dict[str, Any]], ledger: Ledger, remarks: list[str]) -> Ledger | None:
+    """Return the books as they will be when the approvals that wait are taken in; None where none waits."""
+    found = []
+    for path in waiting(rundir, ledger.approvals):
+        try:
+            found.append(read_approval(path))
+        except ConfigError as error:
+            remarks.append(f"{error.where}: {error.what}; {error.remedy}")
+    if not found:
+        return None
+    later = Ledger(events)
+    for each in found:
+        later.apply({"event": "approved", **dataclasses.asdict(each)})
+    return later
+
+
+def _approved(stage: StageStatus, limit: NodeHours | None, later: Ledger) -> StageStatus:
+    return dataclasses.replace(stage, approved=fits(limit, later, stage.key, stage.job_node_hours))
 
 
 def status_json(status: CampaignStatus) -> str:
