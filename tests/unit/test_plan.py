@@ -13,6 +13,7 @@ from workflow.draft import load_campaign
 from workflow.plan import Plan, make_plan
 from workflow.stages.base import walltime_text
 
+ROOT = Path(__file__).parents[2]
 QUEUES = [
     {"name": "debug", "min_nodes": 1, "max_nodes": 16, "max_walltime_h": 1, "source": "manual, debug"},
     {"name": "prod", "min_nodes": 256, "max_nodes": 1024, "max_walltime_h": 6, "source": "manual, prod"},
@@ -31,7 +32,7 @@ QUEUES = [
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    local = yaml.safe_load((Path(__file__).parents[2] / "sites" / "local.yaml").read_text())
+    local = yaml.safe_load((ROOT / "sites" / "local.yaml").read_text())
     far = {**local, "nodes": 3000, "queues": QUEUES, "node": {**local["node"], "devices": 8}}
     (tmp_path / "far.yaml").write_text(yaml.safe_dump(far))
     monkeypatch.setenv("CAMPAIGN_SITES", str(tmp_path))
@@ -161,3 +162,17 @@ def test_parts_of_a_published_set_are_counted_once(world: Path) -> None:
     made = make_plan(load_campaign(world / "c.yaml"))
     assert (made.data.branches, made.data.unique, made.data.unknown) == (4, 101_666_280 + 1000, ("x",))
     assert made.paper is not None and made.paper.structures == 5e8
+
+
+REFUSED: dict[tuple[str, str], str] = {}
+"""Of the files that ship and the sites that ship: which site refuses which file, and why. None does."""
+
+
+@pytest.mark.parametrize("site", [path.stem for path in sorted((ROOT / "sites").glob("*.yaml"))])
+@pytest.mark.parametrize("file", [path.stem for path in sorted((ROOT / "campaigns").glob("*.yaml"))])
+def test_every_file_that_ships_fits_every_site(file: str, site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    made = make_plan(load_campaign(ROOT / "campaigns" / f"{file}.yaml", site))
+    rules = "; ".join(f"{stage.name}: {each.rule}" for stage in made.stages for each in stage.refusals)
+    assert rules == REFUSED.get((file, site), "")
+    assert made.beyond_budget() == [], "nothing is held before a person has seen it"
