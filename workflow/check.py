@@ -133,6 +133,9 @@ def _check_stages(draft: Draft, campaign: Campaign, report: CheckReport) -> None
                 draft.document.fault(what, place(draft.document, name, tuple(filter(None, under.split(".")))), remedy)
             )
     for stage in make_plan(campaign).stages:
+        if stage.trainings:
+            times = f"{stage.instances} × " if stage.instances > 1 else ""
+            report.found.append(f"trainings of {stage.name}: {times}{stage.trainings:,}: {stage.product}")
         for each in stage.refusals:
             if each.key == "trial":  # the stage's own check says it with the key of the trial
                 continue

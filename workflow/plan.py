@@ -27,11 +27,14 @@ class PlannedStage:
         devices: Devices of one job.
         ranks: Ranks that can work at once.
         walltime_s: Seconds of one job.
+        working_s: Of these, until its tasks are asked to write checkpoints: the site's stop margin is left out.
         queue: Queue that takes it, or empty.
         reads: Branches and sources whose stores every node gets.
         staged_bytes: Bytes that every node gets, estimated; None where nobody can say.
         slots: Trials that run side by side; None for a stage without trials.
         evaluations: Trials at most; None for a stage without trials.
+        trainings: How many trainings an instance compares, where its keys multiply to it; 0 elsewhere.
+        product: What is multiplied, in words.
         refusals: Why no queue takes it.
     """
 
@@ -44,19 +47,22 @@ class PlannedStage:
     devices: int = 0
     ranks: int = 0
     walltime_s: float = 0.0
+    working_s: float = 0.0
     queue: str = "login"
     reads: tuple[str, ...] = ()
     staged_bytes: int | None = 0
     slots: int | None = None
     evaluations: int | None = None
+    trainings: int = 0
+    product: str = ""
     refusals: tuple[Refusal, ...] = ()
 
     @property
     def trial_s(self) -> float | None:
-        """Return the seconds that a trial may take if all are to fit into the chain; None where none fits."""
+        """Return the seconds of work that a trial may take if all are to fit into the chain; None where none fits."""
         if not self.slots or not self.evaluations:
             return None
-        return self.links * self.walltime_s / -(-self.evaluations // self.slots)
+        return self.links * self.working_s / -(-self.evaluations // self.slots)
 
     @property
     def node_hours(self) -> float:
@@ -153,7 +159,7 @@ def _planned(name: str, spec: StageSpec, count: int, campaign: Campaign) -> Plan
     refused = tuple(refusals(site, nodes, spec))
     queue = next((each.name for each in offered(site, spec.queue) if takes(each, nodes, spec.walltime_s)), "")
     reads = kind.reads(spec, campaign)
-    trial = trial_nodes(spec)
+    trial, (trainings, product) = trial_nodes(spec), kind.trainings(spec, campaign)
     return PlannedStage(
         name=name,
         kind=spec.kind,
@@ -164,11 +170,14 @@ def _planned(name: str, spec: StageSpec, count: int, campaign: Campaign) -> Plan
         devices=nodes * site.node.devices,
         ranks=max(nodes - spec.spares, 0) * site.node.devices,
         walltime_s=spec.walltime_s,
+        working_s=site.periods.working_s(spec.walltime_s),
         queue="" if refused else queue,
         reads=reads,
         staged_bytes=store_bytes(campaign, reads) if reads else 0,
         slots=None if trial is None else max(nodes - spec.spares, 0) // trial,
         evaluations=getattr(spec, "evaluations", None),
+        trainings=trainings,
+        product=product,
         refusals=refused,
     )
 

@@ -45,6 +45,10 @@ class Periods(Strict):
         """Return the stop margin of a job of this length, s; a short one keeps half of its time to work in."""
         return min(self.stop_margin_s, walltime_s / 2)
 
+    def working_s(self, walltime_s: float) -> float:
+        """Return the seconds from the start of a job of this length to the moment at which its tasks are asked to stop."""
+        return walltime_s - self.margin_s(walltime_s)
+
 
 def _cores(part: str) -> range:
     """Return the cores of `4-7` or `4`."""

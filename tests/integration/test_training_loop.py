@@ -222,7 +222,9 @@ def test_an_empty_validation_split_is_said_and_nothing_waits_for_it(stores: dict
     assert outcome.status is Status.DONE and "best" not in outcome.outputs and outcome.result["objective"] is None
     assert "no structure to validate on: no epoch is the best, the last one counts" in outcome.message
     for keys, name in (({"early_stop": 2}, "early_stop"), ({"optimizer": {"schedule": "plateau"}}, "schedule: plateau")):
-        with pytest.raises(CampaignError, match=f"no structure of copper, alloy to validate on, and `{name}` would wait") as caught:
+        with pytest.raises(
+            CampaignError, match=f"no structure of copper, alloy to validate on, and `{name}` would wait"
+        ) as caught:
             train(tmp_path, stores, **blind, **keys)
         assert caught.value.where == "splits.validation" and "or take" in caught.value.remedy
         assert cause_of(caught.value) is Cause.BAD_CONFIG

@@ -326,7 +326,8 @@ def test_what_can_be_trained_and_is_less_than_its_user_may_think_is_warned_of(fi
 
 def test_nothing_may_wait_for_a_validation_that_there_is_not(file: Path) -> None:
     training = "training: {early_stop: 2, optimizer: {schedule: plateau}}"
-    blind = GOOD.replace("branches:", "splits: {validation: 0, test: 0}\nbranches:").replace("    epochs: 4\n", f"    epochs: 4\n    {training}\n")
+    waiting = GOOD.replace("    epochs: 4\n", f"    epochs: 4\n    {training}\n")
+    blind = waiting.replace("branches:", "splits: {validation: 0, test: 0}\nbranches:")
     more = "  tune: {kind: finetune, needs: [data, lead], task: pool}\n  pair: {kind: compare, needs: [data], backbone: painn}\n"
     file.write_text(blind.replace("sources:", "  b: {reader: extxyz, path: a.xyz}\nsources:") + more)
     found = {problem.where.rpartition(": ")[2]: problem for problem in check_campaign(file, models=False).problems}
@@ -337,5 +338,13 @@ def test_nothing_may_wait_for_a_validation_that_there_is_not(file: Path) -> None
     assert whats["stages.tune.task"] == "the epoch of pool is chosen on validation, and splits.validation is 0"
     assert whats["stages.pair.kind"] == "ways are compared on the test split, and splits.test is 0"
     assert "share above zero" in found["stages.find.kind"].remedy
-    file.write_text(GOOD.replace("    epochs: 4\n", f"    epochs: 4\n    {training}\n"))
+    file.write_text(waiting)
     assert not check_campaign(file, models=False).problems
+
+
+def test_the_number_of_trainings_that_are_compared_is_told(file: Path) -> None:
+    more = "  tune: {kind: finetune, needs: [data, lead], task: pool, repeats: 4, learning_rates: [0.1, 0.2]}\n"
+    file.write_text(GOOD + more)
+    report = check_campaign(file, models=False)
+    told = "1 task × 3 strategies × (2 learning rates with the first seed or fold, the best of them with the rest of 4)"
+    assert f"trainings of tune: 15: {told}" in report.found

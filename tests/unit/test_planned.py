@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
 
 import pytest
 import yaml
 from rich.console import Console
+from rich.table import Table
 
 from workflow.draft import load_campaign
 from workflow.plan import make_plan
 from workflow.report.planned import print_plan
+from workflow.report.screen import print_table, screen
 
 HEADER = {"name": "p", "branches": {"x": {"reader": "extxyz", "path": "x"}}}
 
@@ -65,3 +68,42 @@ def test_own_files_are_not_counted_as_the_published_set(home: Path) -> None:
     with open(home / "a" / "below" / "many.json", "wb") as file:
         file.truncate(1_600_000 * 8)
     assert "6.5 M unique structures" in printed(home, stages, **sources)
+
+
+def test_what_a_trial_has_leaves_out_the_end_of_each_job(home: Path) -> None:
+    search = {"kind": "hpo", "backbone": "painn", "nodes": 2, "walltime": "01:00", "evaluations": 4}
+    text = " ".join(printed(home, {"find": search}).split())
+    assert "00:29:57 for each of 4 (the last 00:00:06 of a job are for stopping)" in text
+
+
+def test_the_number_of_trainings_is_told_with_what_it_is_the_product_of(home: Path) -> None:
+    branches = {name: {"reader": "extxyz", "path": name} for name in ("x", "y")}
+    stages = {
+        "data": {"kind": "convert"},
+        "pair": {"kind": "compare", "needs": ["data"], "backbone": "painn", "seeds": 4},
+        "train": train(1, needs=["data"]),
+        "tune": {"kind": "finetune", "needs": ["train"], "task": ["x", "y"], "precisions": ["fp64", "fp32"], "repeats": 3},
+    }
+    text = " ".join(printed(home, stages, branches=branches).split())
+    assert "; 16 trainings: (2 apart + 1 one_head + 1 two_level) × 4 seeds" in text
+    assert "; 36 trainings: 2 tasks × 3 strategies × 2 precisions × 3 seeds or folds" in text
+
+
+def test_a_narrow_terminal_gets_every_figure_and_a_pipe_whole_lines(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "c.yaml").write_text(yaml.safe_dump({**HEADER, "stages": {"a-stage-of-a-long-name": train(3)}}))
+    made = make_plan(load_campaign(home / "c.yaml"))
+    narrow = Console(file=io.StringIO(), width=20, highlight=False)
+    print_plan(made, narrow)
+    lines = narrow.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert "a-stage-of-a-long-name" in lines and "  walltime 00:00:30" in lines and "  queue local" in lines
+    assert not any("…" in line for line in lines)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with (home / "out").open("w") as file, contextlib.redirect_stdout(file):
+        print_plan(made)
+        long = Table("what", box=None)
+        long.add_row("word " * 60)
+        print_table(long, screen())
+    text = (home / "out").read_text()
+    assert f"{made.site.name}: {made.site.description}\n" in text and ("word " * 60).strip() in text
+    monkeypatch.setenv("COLUMNS", "33")
+    assert screen().width == 33

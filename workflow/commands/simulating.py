@@ -140,18 +140,17 @@ def simulate(file: Path, site: str | None, seed: int, runs: int, as_json: bool, 
     The campaign is carried through a batch system in memory, by the rules that `campaign run` follows. Waits, failures and
     how long work takes are assumptions, printed with the result. Exit code 2 if the site would refuse a stage.
     """
-    from rich.console import Console
-
     from workflow.draft import load_campaign
     from workflow.plan import make_plan
     from workflow.report.planned import print_refusals
+    from workflow.report.screen import screen
     from workflow.report.simulated import print_simulation, print_simulation_json
     from workflow.simulation.summary import simulate as carry_out
 
     campaign = load_campaign(file, site)
     plan = make_plan(campaign)
     if plan.refused:
-        print_refusals(plan, Console(highlight=False, stderr=as_json))
+        print_refusals(plan, screen(stderr=as_json))
         sys.exit(2)
     assumptions = _assumptions(campaign, **assumed)
     summary = carry_out(campaign, assumptions, seed, runs)

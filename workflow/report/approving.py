@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from workflow.books import Books, Held
 from workflow.journal import is_driven
 from workflow.report.locate import short
 from workflow.report.pieces import hours
+from workflow.report.screen import print_table, screen
 from workflow.rundir import RunDir
 
 
@@ -26,7 +26,7 @@ def print_held(books: Books, held: Sequence[Held]) -> None:
         table.add_column(name.lstrip(">"), justify="right" if name[0] == ">" else "left")
     for each in held:
         table.add_row(each.key, str(each.jobs), hours(each.job_node_hours), hours(each.node_hours))
-    Console(highlight=False).print(table)
+    print_table(table, screen())
 
 
 def print_books(books: Books) -> None:

@@ -13,13 +13,14 @@ from rich.text import Text
 from workflow.datasets import DataSet
 from workflow.errors import CampaignError
 from workflow.report.fault import tell_problem
+from workflow.report.screen import print_table, screen
 
 _WIDE = 110
 
 
 def print_list(sets: list[DataSet], console: Console | None = None) -> None:
     """Print all data sets as a table, under a heading for each role."""
-    console = console or Console(highlight=False)
+    console = console or screen()
     wide = console.width >= _WIDE
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column("name", no_wrap=True)
@@ -35,12 +36,12 @@ def print_list(sets: list[DataSet], console: Console | None = None) -> None:
             table.add_row(Text(f"{role}:", "bold"))
         level = facts["level_of_theory"].replace("/", "/" if wide else "/\n")
         table.add_row(*map(Text, (each.name, facts["title"], _count(facts["count"]), level, facts["licence"])))
-    console.print(table)
+    print_table(table, console)
 
 
 def print_dataset(one: DataSet, console: Console | None = None) -> None:
     """Print all that is known of a data set, the reader's options, and how a campaign file names it."""
-    console = console or Console(highlight=False)
+    console = console or screen()
     console.print(Text.assemble((one.name, "bold"), f": {one.summary}"), Text())
     facts = Table(box=None, pad_edge=False, show_header=False)
     facts.add_column(style="bold", no_wrap=True)

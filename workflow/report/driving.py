@@ -19,6 +19,7 @@ from workflow.report.fault import tell_problem
 from workflow.report.lines import Narrator
 from workflow.report.live import View, rest_s, show
 from workflow.report.locate import short
+from workflow.report.screen import screen
 from workflow.report.status import read_status
 from workflow.report.terminal import print_results
 from workflow.rundir import RunDir
@@ -47,7 +48,7 @@ def drive(campaign: Campaign, *, once: bool, resume: bool, live: bool) -> int:
 
 
 def _driven_live(campaign: Campaign, once: bool, resume: bool) -> int:
-    console, narrator = Console(highlight=False), Narrator()
+    console, narrator = screen(), Narrator()
 
     def tell(event: dict[str, Any]) -> None:
         if event["event"] in _BESIDE_THE_VIEW and (line := narrator.tell(event)) is not None:

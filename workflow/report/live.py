@@ -16,6 +16,7 @@ from rich.text import Text
 
 from workflow.report.locate import short
 from workflow.report.pieces import AT_WORK, MARKS, details, facts, folded, hours, states
+from workflow.report.screen import screen
 from workflow.report.status import OVER, CampaignStatus, StageStatus, read_status
 
 _REFRESH_S = 1.0
@@ -116,7 +117,7 @@ class View:
 
 def show(status: CampaignStatus, console: Console | None = None) -> None:
     """Print a status once."""
-    console = console or Console(highlight=False)
+    console = console or screen()
     console.print(View().render(status, console.width))
 
 
@@ -127,7 +128,7 @@ def watch(folder: Path, file: Path | None = None) -> None:
         folder: The campaign's folder.
         file: Its YAML file, where known.
     """
-    view, console, last = View(), Console(highlight=False), ""
+    view, console, last = View(), screen(), ""
     try:
         with Live(console=console, auto_refresh=False, transient=False) as live:
             while True:

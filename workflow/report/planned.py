@@ -15,6 +15,7 @@ from rich.text import Text
 from workflow.plan import Plan, PlannedStage
 from workflow.releases import Round
 from workflow.report.pieces import hours
+from workflow.report.screen import print_table, screen
 from workflow.stages.base import walltime_text
 
 _COLUMNS = ("links", "nodes", "spare", "ranks", "walltime", "node-hours", "queue")
@@ -24,9 +25,9 @@ _ALIKE = 4  # rounds of the same chains that share a line
 
 def print_plan(plan: Plan, console: Console | None = None) -> None:
     """Print a plan: stages, what each needs, the order of release, refusals, and the total against the budget."""
-    console = console or Console(highlight=False)
-    console.print(f"[bold]{plan.name}[/] on [bold]{plan.site.name}[/]: {plan.site.description}")
-    console.print(_table(plan))
+    console = console or screen()
+    console.print(f"[bold]{plan.name}[/] on [bold]{plan.site.name}[/]: {plan.site.description}", soft_wrap=True)
+    print_table(_table(plan), console)
     for line in (*_data(plan), *_details(plan), *_rounds(plan)):
         console.print(line, soft_wrap=True, markup=False)
     print_refusals(plan, console)
@@ -111,8 +112,12 @@ def _facts(stage: PlannedStage, plan: Plan) -> list[str]:
         return []
     facts = [f"{stage.devices:,} device{'s' * (stage.devices != 1)}"]
     if stage.slots:
-        each = f", {walltime_text(stage.trial_s)} for each of {stage.evaluations}" if stage.trial_s else ""
+        margin = f" (the last {walltime_text(stage.walltime_s - stage.working_s)} of a job are for stopping)"
+        each = f", {walltime_text(stage.trial_s)} for each of {stage.evaluations}{margin}" if stage.trial_s else ""
         facts.append(f"{stage.slots} trial{'s' * (stage.slots != 1)} at a time{each}")
+    if stage.trainings:
+        times = f"{stage.instances} × " if stage.instances > 1 else ""
+        facts.append(f"{times}{stage.trainings:,} trainings: {stage.product}")
     if stage.reads:
         facts.append(_staged(stage.staged_bytes, plan.site.node.local_gb))
     return facts

@@ -7,18 +7,19 @@ from rich.table import Table
 from rich.text import Text
 
 from workflow.rehearsal.rehearse import FILE, Rehearsal
+from workflow.report.screen import print_table, screen
 
 
 def print_rehearsal(rehearsal: Rehearsal, console: Console | None = None) -> None:
     """Print every stage as it went, and what was shown."""
-    console = console or Console(highlight=False)
+    console = console or screen()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("stage", "kind", "state", ">jobs", ">seconds", "what"):
         table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
     for row in rehearsal.rows:
         state = Text(row.state or "not reached", "green" if row.state == "done" else "bold red")
         table.add_row(row.key, row.kind, state, str(row.jobs), f"{row.seconds:.1f}", row.note)
-    console.print(table)
+    print_table(table, console)
     for proof in rehearsal.proofs:
         mark = Text("yes " if proof.holds else "NO  ", "green" if proof.holds else "bold red")
         console.print(Text.assemble(mark, f"{proof.what}: {proof.seen}"), soft_wrap=True)

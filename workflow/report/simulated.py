@@ -14,20 +14,21 @@ from rich.text import Text
 
 from workflow.plan import Plan
 from workflow.report.pieces import hours
+from workflow.report.screen import print_table, screen
 from workflow.report.timeline import LEGEND, timeline, unit_for
 from workflow.simulation.assumptions import POLICIES, Assumptions
 from workflow.simulation.summary import Spread, StageSummary, Summary
 
-_NARROWEST = 60
+_NARROWEST, _WIDEST = 60, 160
 
 
 def print_simulation(summary: Summary, plan: Plan, assumed: Assumptions, console: Console | None = None) -> None:
     """Print what has come of the runs, then what was taken for granted."""
-    console = console or Console(highlight=False)
+    console = console or screen()
     runs = len(summary.histories)
     head = f"simulated {runs} time{'s' * (runs != 1)}, seed {summary.seed}, policy {assumed.policy}"
     console.print(f"[bold]{plan.name}[/] on [bold]{plan.site.name}[/], {head}", soft_wrap=True)
-    console.print(_stages(summary))
+    print_table(_stages(summary), console)
     console.print()
     console.print(_totals(summary, plan))
     for state in _states(summary):
@@ -35,7 +36,7 @@ def print_simulation(summary: Summary, plan: Plan, assumed: Assumptions, console
     typical = summary.histories[summary.typical]
     if typical.jobs:
         console.print(Text(f"\nrun {summary.typical + 1}, which ends in the middle of all:\n{LEGEND}", "dim"))
-        for line in timeline(typical, max(console.width, _NARROWEST)):
+        for line in timeline(typical, min(max(console.width, _NARROWEST), _WIDEST)):
             console.print(line, no_wrap=True)
     console.print(Text("\nassumed, since nobody can know it beforehand (`campaign simulate --help`):", "bold"))
     console.print(_grid(assumptions(plan, assumed)))

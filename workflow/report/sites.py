@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from workflow.report.screen import print_table, screen
 from workflow.site import Site, overlay_path
 from workflow.site_facts import Figure, figures
 from workflow.site_testing import SiteTest
@@ -17,7 +18,7 @@ _COLORS = {"unverified": "yellow", "FAILED": "bold red", "tested": "green"}
 
 def print_sites(sites: list[Site], console: Console | None = None) -> None:
     """Print all sites as a table."""
-    console = console or Console(highlight=False)
+    console = console or screen()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("site", ">nodes", ">devices", ">queues", ">unverified", "what"):
         table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
@@ -25,12 +26,12 @@ def print_sites(sites: list[Site], console: Console | None = None) -> None:
         open_ = sum(figure.mark == "unverified" for figure in figures(site))
         numbers = (f"{site.nodes:,}", f"{site.nodes * site.node.devices:,}", str(len(site.queues)), str(open_))
         table.add_row(site.name, *numbers, Text(site.description))
-    console.print(table)
+    print_table(table, console)
 
 
 def print_site(site: Site, console: Console | None = None) -> None:
     """Print every figure of a site with what stands behind it."""
-    console = console or Console(highlight=False)
+    console = console or screen()
     console.print(Text.assemble((site.name, "bold"), f": {site.description}"))
     overlay = overlay_path(site.name)
     here = "merged in" if overlay.is_file() else "not there yet"
@@ -47,14 +48,14 @@ def print_site(site: Site, console: Console | None = None) -> None:
 
 def print_test(test: SiteTest, console: Console | None = None) -> None:
     """Print what a test has found."""
-    console = console or Console(highlight=False)
+    console = console or screen()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("check", "", "what was seen"):
         table.add_column(name, overflow="fold")
     for check in test.checks:
         mark = Text("ok", "green") if check["ok"] else Text("FAILED", "bold red")
         table.add_row(check["name"], mark, Text(check["seen"]))
-    console.print(table)
+    print_table(table, console)
     verdict = "all is as the site file says" if test.holds else "mend your overlay, or tell the maintainers"
     console.print(f"{verdict}; kept in {test.kept} for `campaign sites show {test.site}`", soft_wrap=True, markup=False)
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from workflow.check import CheckReport
 from workflow.report.facts import gather
 from workflow.report.fault import tell_problem
+from workflow.report.screen import print_table, screen
 from workflow.report.tables import Table
 from workflow.report.written import result_tables
 
@@ -46,7 +47,7 @@ def print_check(report: CheckReport, path: str) -> None:
 
 def print_results(folder: Path, console: Console | None = None) -> None:
     """Print what a campaign has found: errors beside baselines, fine-tuning, the best candidates."""
-    console = console or Console(highlight=False)
+    console = console or screen()
     for stage in gather(folder).stages:
         for table in result_tables(stage):
             _print_table(console, table, most=5 if stage.result.get("top") else 100)
@@ -62,4 +63,4 @@ def _print_table(console: Console, table: Table, most: int) -> None:
         shown.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold", min_width=width)
     for row in table.rows[:most]:
         shown.add_row(*(Text(cell) for cell in row[:_WIDEST]))
-    console.print(shown)
+    print_table(shown, console)

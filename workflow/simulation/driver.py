@@ -15,7 +15,7 @@ from workflow.simulation.agent import Ended, Rights, SimulatedAgent, Times
 from workflow.simulation.assumptions import DAY_S, HOUR_S, Assumptions
 from workflow.simulation.history import History
 from workflow.simulation.job import Ask, Job, Refused
-from workflow.simulation.work import StageWork, work_of, working_s
+from workflow.simulation.work import StageWork, work_of
 from workflow.simulation.world import World
 
 _OVER = ("done", "failed", "cancelled")
@@ -106,8 +106,8 @@ class Simulation:
         self._commit("started", token=entry.token)
         assert stage.work is not None and job.started is not None
         spec, assumed = stage.instance.spec, self._assumed
-        stop_at = job.started + working_s(spec, self._site)
-        start_s = assumed.start_up_s(working_s(spec, self._site))
+        working_s = self._site.periods.working_s(spec.walltime_s)
+        stop_at, start_s = job.started + working_s, assumed.start_up_s(working_s)
         times = Times(job.started, start_s, assumed.notice_s + start_s, assumed.notice_s, stop_at, job.limit_at)
         before = [each for each in stage.entry(self._ledger).attempts if each.counts]
         repeats = bool(before) and before[-1].status is Status.FAILED or stage.lost_all > 0 and not before

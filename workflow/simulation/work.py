@@ -80,12 +80,8 @@ def work_of(spec: StageSpec, key: str, pieces: Pieces, site: Site, assumed: Assu
     """
     links = spec.links if pieces.keeps else 1
     slots = max(1, ((spec.nodes or 1) - spec.spares) // pieces.nodes)
-    whole_s = assumed.work_of(key) * links * (working_s(spec, site) - assumed.start_up_s(working_s(spec, site)))
+    working_s = site.periods.working_s(spec.walltime_s)
+    whole_s = assumed.work_of(key) * links * (working_s - assumed.start_up_s(working_s))
     piece_s = whole_s / -(-pieces.count // slots)
     every_s = assumed.checkpoint_s or pieces.checkpoint_s
     return StageWork(pieces, slots, piece_s, min(every_s, piece_s / pieces.epochs))
-
-
-def working_s(spec: StageSpec, site: Site) -> float:
-    """Return the seconds from the start of a job to the moment at which its tasks are asked to stop."""
-    return spec.walltime_s - site.periods.margin_s(spec.walltime_s)

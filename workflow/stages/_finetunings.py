@@ -123,6 +123,20 @@ class Comparison(StageSpec):
         """Return the number of trainings."""
         return sum(max(1, len(self.learning_rates)) + self.repeats_of(cell.task) - 1 for cell in self.cells)
 
+    @property
+    def product(self) -> str:
+        """Say what the number of trainings is the product of."""
+        counts = ((len(self.tasks), "task", "tasks"), (len(self.strategies), "strategy", "strategies"))
+        factors = [_many(*each) for each in (*counts, (len(self.precisions), "precision", "precisions")) if each[0]]
+        repeats = sorted({self.repeats_of(task) for task in self.tasks})
+        often = f"{repeats[0]} to {repeats[-1]}" if len(repeats) > 1 else str(repeats[0])
+        if self.learning_rates:
+            chosen = f"{_many(len(self.learning_rates), 'learning rate', 'learning rates')} with the first seed or fold"
+            factors.append(f"({chosen}, the best of them with the rest of {often})")
+        elif repeats[-1] > 1:
+            factors.append(f"{often} seeds or folds")
+        return " × ".join(factors)
+
     def first_runs(self) -> list[Run]:
         """Return what begins at once: all trainings, or those of the first seed or fold that choose the learning rates."""
         if not self.learning_rates:
@@ -161,6 +175,10 @@ class Comparison(StageSpec):
         if protocol is None or not protocol.num_folds:
             keys["seed"] = int(keys.get("seed", 0)) + run.repeat
         return keys
+
+
+def _many(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
 
 
 def best_rates(objectives: Iterable[tuple[Run, float | None]]) -> dict[Cell, Run]:

@@ -92,7 +92,9 @@ def validation_problems(keys: dict[str, Any], splits: Splits) -> list[Problem]:
     remedy = "Give `splits: {validation: …}` a share above zero, or take the key away."
     if splits.validation:
         return []
-    return [(f"`{key}` waits for validations, and splits.validation is 0", f"training.{key}", remedy) for key in waits if waits[key]]
+    return [
+        (f"`{key}` waits for validations, and splits.validation is 0", f"training.{key}", remedy) for key in waits if waits[key]
+    ]
 
 
 def inherited(training: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:

@@ -227,6 +227,10 @@ class Stage:
         """Return how the work is divided, for `campaign simulate`; default: one task on all nodes but the spares."""
         return Pieces(1, max(1, (spec.nodes or 1) - spec.spares))
 
+    def trainings(self, spec: Any, campaign: Any) -> tuple[int, str]:  # noqa: ARG002 for those that need it
+        """Return how many trainings the keys multiply to, and in words out of what; 0 where they do not multiply."""
+        return 0, ""
+
     def miniature(self, spec: Any) -> dict[str, Any]:  # noqa: ARG002 for those that need it
         """Return keys that make a stage small enough for `campaign rehearse`, beside those of its jobs."""
         return {}

@@ -89,6 +89,12 @@ class Kind(Stage):
         nodes = max(1, ((spec.nodes or 1) - spec.spares) // count)
         return Pieces(count, nodes, True, checkpoint_every_s(spec.training), spec.epochs)
 
+    def trainings(self, spec: CompareSpec, campaign: Any) -> tuple[int, str]:
+        """Return the trainings of all ways and seeds."""
+        branches = len(campaign.header.branches)
+        ways = [f"{branches} {way}" if way == "apart" else f"1 {way}" for way in spec.ways]
+        return self.pieces(spec, campaign).count, f"({' + '.join(ways)}) × {spec.seeds} seeds"
+
     def miniature(self, spec: CompareSpec) -> dict[str, Any]:  # noqa: ARG002
         """Return two epochs of two seeds."""
         return {"epochs": 2, "seeds": 2, "training": {"batch": 16}}

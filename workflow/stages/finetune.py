@@ -61,6 +61,13 @@ class Kind(Stage):
         epochs = max(spec.epochs_of(task) for task in spec.tasks)
         return Pieces(spec.num_runs, _nodes(spec), True, checkpoint_every_s(spec.training), epochs)
 
+    def trainings(self, spec: FinetuneSpec, campaign: Any) -> tuple[int, str]:  # noqa: ARG002
+        """Return the fine-tunings; none where a task is not known, which is among the problems."""
+        try:
+            return spec.num_runs, spec.product
+        except CampaignError:
+            return 0, ""
+
     def miniature(self, spec: FinetuneSpec) -> dict[str, Any]:
         """Return two epochs of each run, two learning rates and two repeats; of a comparison of many tasks, two ways.
 
