@@ -25,6 +25,7 @@ from model.outcome import read_json, write_json
 from workflow.errors import ConfigError, SiteError
 from workflow.receipt import Output, digest
 from workflow.site import Site, packaged
+from workflow.targets import folder_in
 
 EXTRAS = ("model", "local")
 _OURS = ("workflow", "model")
@@ -66,14 +67,14 @@ def build(into: Path, site: Site | None, extras: tuple[str, ...] = EXTRAS) -> Ar
         extras: Extras of our own package whose dependencies are packed.
 
     Raises:
-        ConfigError: Our own package is not installed here.
+        ConfigError: Our own package is not installed here, or the folder cannot be made for want of the one above it.
     """
+    into = folder_in(into)
     found, missing = closure(f"campaign[{','.join(extras)}]")
     own = [each for each in found if _is_inside(each)]
     files = dict(_files(own))
     lock = {each.name: each.version for each in own}
     left_out = (*_outside(found, own), *missing, *_of_the_site(site))
-    into.mkdir(parents=True, exist_ok=True)
     named = "\n".join((*(f"{name}=={number}" for name, number in sorted(lock.items())), sources()))
     name = hashlib.sha256(named.encode()).hexdigest()[:12]
     path = into / f"campaign-env-{name}.tar.gz"

@@ -17,6 +17,7 @@ from workflow.campaign import Campaign, Instance, stage_kind
 from workflow.chain import token
 from workflow.queues import queue_for
 from workflow.rundir import RunDir
+from workflow.targets import folder_in
 
 _HEAD = """# What the agent starts inside the job. hosts.txt names the nodes of a call, TASK is the folder of the task,
 # {local} the node-local folder of the job; the batch script's own variables hold here too.
@@ -59,7 +60,7 @@ def previews(campaign: Campaign, without: Collection[str] = ()) -> list[Preview]
 
 def write_previews(campaign: Campaign, folder: Path) -> list[Path]:
     """Write `<stage>.sh` and `<stage>.calls` for every stage into a folder; return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_in(folder, "--scripts")
     written = []
     for each in previews(campaign):
         for suffix, text in (("sh", each.script), ("calls", each.calls)):

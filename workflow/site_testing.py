@@ -19,6 +19,7 @@ from workflow.rundir import RunDir
 from workflow.site import Site, load_site
 from workflow.site_facts import keep_test
 from workflow.stages.base import walltime_text
+from workflow.targets import folder_in
 
 FILE = "site-test.yaml"
 _STAGE = "test"
@@ -84,9 +85,9 @@ def _walltime_s(site: Site) -> float:
 
 def _written(site: Site, folder: Path, walltime_s: float, queue: str | None) -> Path:
     file = folder / FILE
-    if folder.exists() and any(folder.iterdir()) and not file.exists():
+    if folder.is_dir() and any(folder.iterdir()) and not file.exists():
         raise ConfigError("something else lies there", str(folder), "Give another folder with --into.")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder_in(folder)
     stage: dict[str, Any] = {"kind": "site_test", "nodes": _NODES, "walltime": walltime_text(walltime_s), "attempts": 1}
     number = 1 + max((int(path.name.rpartition("-")[2]) for path in folder.glob("run-*")), default=0)
     fields = {

@@ -11,6 +11,7 @@ from model.registry import require
 from workflow.errors import ConfigError
 from workflow.schema import campaign_schema
 from workflow.site import packaged
+from workflow.targets import file_in
 
 SCHEMA_FILE = "campaign.schema.json"
 _BESIDE_FOLDER = re.compile(r"(\b(?:path|folder):\s*)([\"']?)\.\./")
@@ -31,20 +32,19 @@ def write_template(name: str, into: Path, force: bool, *, schema: bool = False) 
         schema: Whether to write the schema beside it, and to name it in the first line for editors.
 
     Raises:
-        ConfigError: There is no such template, or a file stands there.
+        ConfigError: There is no such template, a file or a folder stands there, or no folder to put it into.
     """
     try:
         require(name, list(templates()), "template", "campaign init")
     except Exception as error:
         raise ConfigError(*error.args) from error
-    if into.exists() and not force:
+    whole = file_in(into)
+    if whole.exists() and not force:
         raise ConfigError("a file stands there", str(into), "Give another name with --into, or overwrite it with --force.")
-    if not into.absolute().parent.is_dir():
-        raise ConfigError("no such folder", str(into.parent), "Make it first, or give another name with --into.")
     text = _moved((packaged("campaigns") / f"{name}.yaml").read_text())
     if schema:
         text = f"# yaml-language-server: $schema={write_schema(into.with_name(SCHEMA_FILE)).name}\n{text}"
-    write_bytes(into.absolute(), text.encode())
+    write_bytes(whole, text.encode())
     return into
 
 
@@ -55,9 +55,7 @@ def schema_text() -> str:
 
 def write_schema(into: Path) -> Path:
     """Write the JSON schema of campaign files; one that stands there is brought up to date."""
-    if not into.absolute().parent.is_dir():
-        raise ConfigError("no such folder", str(into.parent), "Make it first, or give another name with --into.")
-    write_bytes(into.absolute(), schema_text().encode())
+    write_bytes(file_in(into), schema_text().encode())
     return into
 
 

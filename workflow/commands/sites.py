@@ -26,11 +26,26 @@ def sites() -> None:
 
 @sites.command("list", short_help="List the sites.")
 def list_() -> None:
-    """List the sites that ship and those of the folder CAMPAIGN_SITES."""
+    """List the sites that ship and those of the folder CAMPAIGN_SITES.
+
+    Exit code 2 if a site's file, or your overlay of it, is broken; the others are listed all the same.
+    """
+    from workflow.errors import CampaignError
+    from workflow.report.fault import tell_problem
     from workflow.report.sites import print_sites
     from workflow.site import load_site, site_names
 
-    print_sites([load_site(name) for name in site_names()])
+    sound, broken = [], []
+    for name in site_names():
+        try:
+            sound.append(load_site(name))
+        except CampaignError as error:
+            broken.append((name, error))
+    print_sites(sound)
+    for name, error in broken:
+        click.echo(f"{name}: not listed, its file or your overlay is broken", err=True)
+        tell_problem(error)
+    sys.exit(2 if broken else 0)
 
 
 @sites.command(short_help="Show every figure of SITE with its source.", epilog=examples("campaign sites show aurora"))

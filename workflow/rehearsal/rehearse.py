@@ -23,6 +23,7 @@ from workflow.rehearsal.evidence import Proof, Row, proofs, rows
 from workflow.rehearsal.interference import Interference
 from workflow.rehearsal.miniature import data_orders, small_fields
 from workflow.site import packaged
+from workflow.targets import folder_in
 
 FILE = "rehearsal.yaml"
 RESULT = "rehearsal.json"
@@ -104,7 +105,7 @@ def _room(folder: Path) -> Iterator[None]:
         raise ConfigError("braces in the name of a folder are filled in", str(folder), other)
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in (FILE, _LOCK)):
         raise ConfigError("something else lies there", str(folder), other)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder_in(folder)
     with open(folder / _LOCK, "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,6 +23,7 @@ from workflow.report.facts import Facts, StageFacts, gather
 from workflow.report.html import write_report
 from workflow.report.provenance import stage_origin
 from workflow.rundir import RunDir
+from workflow.targets import folder_in
 
 METADATA = "ro-crate-metadata.json"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
@@ -187,11 +188,8 @@ def _make_room(target: Path, campaign_id: str) -> None:
     Raises:
         ConfigError: Something else stands there.
     """
-    if not target.exists():
-        if not target.absolute().parent.is_dir():
-            raise ConfigError("no such folder", str(target.parent), "Make it first, or give another name with --into.")
-        target.mkdir()
-    if not target.is_dir() or (any(target.iterdir()) and _identity(target) != campaign_id):
+    folder_in(target)
+    if any(target.iterdir()) and _identity(target) != campaign_id:
         what, remedy = "something stands there that is no crate of this campaign", "Give a new folder with --into."
         raise ConfigError(what, str(target), remedy)
     if (target / METADATA).is_file():

@@ -15,6 +15,7 @@ from workflow.report.blocks import Section
 from workflow.report.facts import Facts, gather
 from workflow.report.outlook import outlook
 from workflow.rundir import RunDir
+from workflow.targets import file_in
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _ORDER: tuple[Callable[[Facts], Section], ...] = (
@@ -61,10 +62,9 @@ def write_report(folder: Path, into: Path | None, file: Path | None = None) -> P
         raise ConfigError("no campaign has begun there", str(folder), "Start it with `campaign run FILE`.")
     has_begun = file is None or RunDir(folder).campaign.exists() or RunDir(folder).journal.exists()
     path = into or (RunDir(folder).report if has_begun else Path(f"{folder.name}-report.html"))
-    if not path.absolute().parent.is_dir():
-        raise ConfigError("no such folder", str(path.parent), "Make it first, or give another name with --into.")
+    whole = file_in(path)
     facts = gather(folder) if has_begun or file is None else outlook(file)
-    write_bytes(path.absolute(), render(facts).encode())
+    write_bytes(whole, render(facts).encode())
     return path
 
 
