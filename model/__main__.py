@@ -17,7 +17,7 @@ from pathlib import Path
 from model import owner, parallel
 from model.config import Task, load
 from model.faults import PeerLost, cause_of, message_of
-from model.outcome import OUTCOME_FILE, Cause, Outcome, Status, read_outcome, write_json, write_outcome
+from model.outcome import OUTCOME_FILE, CampaignError, Cause, Outcome, Status, read_outcome, write_json, write_outcome
 from model.parallel import Ranks
 
 MODULES = {
@@ -31,6 +31,26 @@ MODULES = {
     "probe": "model.probe",
 }
 """Where each command's `run(config, folder, ranks) -> Outcome` stands."""
+
+_EPILOG = """commands:
+  convert    one branch, from published containers to a store
+  leakage    count a task's structures that the training splits of branches hold too
+  train      train; `resume` in the file goes on exactly
+  finetune   adapt a trained model to one task by one strategy
+  evaluate   errors of a checkpoint on one split, beside baselines
+  blend      branch weights from composition
+  screen     energies, forces and a ranking of candidates
+  check      build a model once without memory: does it fit together, and how large is it
+  probe      what ranks see of their nodes
+  bench      errors and speed of FP32 and BF16; it has options instead of a file: `python -m model bench precision --help`
+
+examples:
+  python -m model train train.yaml
+  mpiexec -n 4 python -m model convert convert.yaml
+  python -m model leakage leakage.yaml       task: stores/qm9, against: {ani1x: stores/ani1x}, splits: {seed: 0}
+
+What came out is in outcome.json, in the folder where the command was started.
+exit codes: 0 done or stopped in order, 1 failed, 2 wrong usage"""
 
 _WITHOUT_TORCH = ("convert", "leakage")
 _PACKAGES = ("torch", "numpy", "adios2", "mpi4py", "vesin", "ase")
@@ -62,9 +82,9 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    epilog = "One more command has options instead of a file: `python -m model bench precision --help`."
-    parser = argparse.ArgumentParser(prog="python -m model", description=__doc__, epilog=epilog)
-    parser.add_argument("command", choices=[*MODULES, "check"], help="what to do")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m model", description=__doc__, epilog=_EPILOG, formatter_class=raw)
+    parser.add_argument("command", choices=[*MODULES, "check"], help="what to do, see below")
     parser.add_argument("config", type=Path, help="YAML file; see model/config.py for its keys")
     return parser.parse_args()
 
@@ -105,7 +125,8 @@ def _finish(outcome: Outcome, folder: Path, ranks: Ranks, config: Task, seconds:
 def _fail(error: BaseException, folder: Path, ranks: Ranks, config: Task | None) -> int:
     """Leave an outcome for a fault on this rank, then end every rank: the others cannot go on alone."""
     cause, (message, remedy) = cause_of(error), message_of(error)
-    sys.stderr.write("".join(traceback.format_exception(error)))
+    by_user = isinstance(error, CampaignError)  # it says all there is to say
+    sys.stderr.write(f"error: {error}\n" if by_user else "".join(traceback.format_exception(error)))
     if isinstance(error, PeerLost) and _peer_has_spoken(folder):
         ranks.abort()
     owner.require_commit(config.owner if config else None)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from model.arguments import positive
 from model.config import Precision
 from model.data.block import Block
 from model.inference.predictor import Predicted, Predictor
@@ -21,6 +22,11 @@ from model.precision import POLICIES
 from model.training.branches import read_split
 
 _EXACT: Precision = "fp64"
+_EXAMPLES = """examples:
+  python -m model bench precision checkpoints/best --branch ani1x=stores/ani1x-0f3c
+  python -m model bench precision checkpoints/best --branch a=stores/a --branch b=stores/b --split validation --structures 2000
+
+exit codes: 0 done, 2 wrong input"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     """Measure, print a table, and as the last line one JSON object.
 
     Returns:
-        0, or 1 where checkpoint and stores do not fit: then what is wrong stands on the error output.
+        0, or 2 where checkpoint and stores do not fit: then what is wrong stands on the error output.
     """
     asked = _parse(arguments)
     torch.set_num_threads(asked.threads)
@@ -58,8 +64,8 @@ def run(arguments: Sequence[str]) -> int:
             name: precisions(asked.checkpoint, name, store, asked.split, asked.structures) for name, store in branches.items()
         }
     except CampaignError as error:
-        sys.stderr.write(f"{error.what} ({error.where}). {error.remedy}\n")
-        return 1
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     for name, errors in found.items():
         sys.stdout.write(f"\n{name}, {asked.split} split of {branches[name]}\n" + "\n".join(table(errors)) + "\n")
     answer = {name: {row: asdict(each) for row, each in errors.items()} for name, errors in found.items()}
@@ -110,7 +116,9 @@ _TITLES = {"model": "the model in fp64, against labels"} | {str(name): f"{name},
 
 
 def _askable(predictor: Predictor, branch: str, block: Block, most: int, store: Path) -> Block:
-    known = np.flatnonzero(predictor.known(block)[:, predictor.branch(branch)]) if len(block) else np.arange(0)
+    if not len(block):
+        raise CampaignError("no structure in this split", str(store), "Name another with --split, or a larger store.")
+    known = np.flatnonzero(predictor.known(block)[:, predictor.branch(branch)])
     if not len(known):
         what = f"no structure of this split has only elements that branch '{branch}' knows"
         raise CampaignError(what, str(store), "Name the store that the branch was trained on, or another split.")
@@ -152,7 +160,8 @@ def _branch(text: str) -> tuple[str, Path]:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m model bench", description=__doc__)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m model bench", description=__doc__, epilog=_EXAMPLES, formatter_class=raw)
     parser.add_argument("measure", choices=["precision"], help="what to measure")
     parser.add_argument("checkpoint", type=Path, help="folder of a trained model")
     parser.add_argument(
@@ -161,6 +170,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--split", default="test", choices=["train", "validation", "test"], help="by the model's splits; default: test"
     )
-    parser.add_argument("--structures", type=int, default=500, help="at most, spread over the split; default: 500")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch; default: 1")
+    parser.add_argument("--structures", type=positive, default=500, help="at most, spread over the split; default: 500")
+    parser.add_argument("--threads", type=positive, default=1, help="threads of torch; default: 1")
     return parser.parse_args(arguments)

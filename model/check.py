@@ -30,11 +30,22 @@ def run(path: Path) -> int:
             "large_structure_gflop": large_structure_gflop(spec),
         }
     except (CampaignError, ValidationError, yaml.YAMLError, OSError) as error:
-        what, remedy = (error.what, error.remedy) if isinstance(error, CampaignError) else (str(error), "")
+        what, remedy = _told(error)
         sys.stdout.write(json.dumps({"what": what, "remedy": remedy}) + "\n")
         return 1
     sys.stdout.write(json.dumps(facts) + "\n")
     return 0
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """Return what is wrong, and what to do about it."""
+    if isinstance(error, CampaignError):
+        return error.what, error.remedy
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        return f"{where}: {first['msg']}" if where else "not a mapping of keys and values", "Give the keys of a model."
+    return str(error), "Give a YAML file with the keys of a model."
 
 
 def num_parameters(spec: ModelSpec, branches: tuple[str, ...] = ("branch",)) -> int:

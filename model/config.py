@@ -15,9 +15,9 @@ Precision = Literal["fp64", "fp32", "bf16"]
 
 
 class Strict(BaseModel):
-    """A frozen record that refuses keys it does not know."""
+    """A frozen record that refuses keys it does not know, and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Owner(Strict):
@@ -291,7 +291,8 @@ def load(command: str, path: Path) -> Task:
     except ValidationError as error:
         first = error.errors()[0]
         where = ": ".join([str(path), *filter(None, [".".join(str(part) for part in first["loc"])])])
-        raise CampaignError(first["msg"], where, f"The keys of `{command}` stand in model/config.py.") from error
+        what = first["msg"] if first["loc"] else "not a mapping of keys and values"
+        raise CampaignError(what, where, f"The keys of `{command}` stand in model/config.py.") from error
 
 
 def dump(config: Task, path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,8 +60,11 @@ def edge_counts(store: Store, cutoff: float, max_neighbors: int | None, ranks: R
     Raises:
         CampaignError: No cutoff, or a shard that cannot be read.
     """
-    if not cutoff > 0 or (max_neighbors is not None and max_neighbors < 1):
-        raise CampaignError(f"cutoff {cutoff:g} Å, at most {max_neighbors} neighbours", str(store.folder), "Give positive ones.")
+    if not 0 < cutoff < math.inf:
+        raise CampaignError(f"a cutoff of {cutoff:g} Å is no length", "--cutoff", "Give one above zero in Å, such as 5.")
+    if max_neighbors is not None and max_neighbors < 1:
+        what = f"a cap of {max_neighbors} leaves no neighbour"
+        raise CampaignError(what, "--max-neighbors", "Give one above zero, or leave it out.")
     folder = counts_folder(store, cutoff, max_neighbors)
     shards = store.manifest["shards"]
     for number in range(ranks.rank, len(shards), ranks.size):

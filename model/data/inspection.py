@@ -19,6 +19,7 @@ from ase.formula import Formula
 from pydantic import ValidationError
 
 from model import registry
+from model.arguments import positive
 from model.data.block import Block
 from model.data.store import MANIFEST, Store
 from model.data.structure import UNLABELLED, Refused, Structure
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("path", type=Path, help="file, folder or store")
     parser.add_argument("--reader", help="name of a reader; without it, every one is tried")
     parser.add_argument("--options", type=json.loads, default={}, help="the reader's options, a JSON mapping")
-    parser.add_argument("--records", type=int, default=3, help="how many records to show")
+    parser.add_argument("--records", type=positive, default=3, help="how many records to show")
     given = parser.parse_args(argv)
     try:
         found = inspect(given.path, given.reader, given.options, given.records)

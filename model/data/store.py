@@ -49,18 +49,24 @@ class Store:
             to_verify: Compare no sizes: only to look for what is damaged, not to read.
 
         Raises:
-            CampaignError: No finished store, another format, or files cut short.
+            CampaignError: No finished store, another format, a damaged manifest, or files cut short.
         """
         folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise CampaignError("that is a file, and a store is a folder", str(folder), f"Give the folder that has `{MANIFEST}`.")
         manifest = read_json(folder / MANIFEST)
         if manifest is None:
             raise CampaignError("no finished store here", str(folder), "Run the convert stage that writes it (to its end).")
-        if manifest.get("format") != FORMAT:
-            found = manifest.get("format")
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        if found != FORMAT:
             raise CampaignError(f"store format {found}, this version reads {FORMAT}", str(folder), "Convert the source again.")
-        store = cls(folder, manifest)
-        if not to_verify:
-            store._check_sizes()
+        try:
+            store = cls(folder, manifest)
+            if not to_verify:
+                store._check_sizes()
+        except (LookupError, TypeError, AttributeError) as error:
+            what = f"the manifest is damaged ({error!r})"
+            raise CampaignError(what, str(folder / MANIFEST), "Copy the store anew or convert again.") from error
         return store
 
     @property

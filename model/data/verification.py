@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from model.arguments import positive
 from model.data.store import MANIFEST, Store, file_fault
 from model.outcome import CampaignError
 
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print what is found; the exit code is 1 where a file is damaged or there is no store."""
     parser = argparse.ArgumentParser(prog="python -m model.data.verification", description=__doc__)
     parser.add_argument("store", type=Path, help="folder of a store")
-    parser.add_argument("--threads", type=int, default=2, help="files read at once")
+    parser.add_argument("--threads", type=positive, default=2, help="files read at once")
     given = parser.parse_args(argv)
     try:
         found = verify(given.store, given.threads)

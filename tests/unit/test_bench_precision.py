@@ -14,6 +14,7 @@ from stores import emt_store
 from training_runs import config
 
 from model import bench
+from model.data.store import Store
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
 
@@ -50,14 +51,14 @@ def test_a_table_and_a_json_object_of_a_trained_model(trained, capsys):
 def test_a_model_without_structures_that_it_knows_is_refused(trained, tmp_path, capsys):
     checkpoint, _ = trained
     other = emt_store(tmp_path, "gold", ("Au",), 6)
-    assert bench.run(["precision", str(checkpoint), "--branch", f"metal={other}", "--split", "train"]) == 1
+    assert bench.run(["precision", str(checkpoint), "--branch", f"metal={other}", "--split", "train"]) == 2
     assert "no structure of this split has only elements that branch 'metal' knows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("branch", "said"), [("metal", "no branch with its store"), ("wood={}", "no branch 'wood'")])
 def test_a_branch_that_is_none_is_refused(trained, capsys, branch, said):
     checkpoint, store = trained
-    assert bench.run(["precision", str(checkpoint), "--branch", branch.format(store)]) == 1
+    assert bench.run(["precision", str(checkpoint), "--branch", branch.format(store)]) == 2
     assert said in capsys.readouterr().err
 
 
@@ -78,3 +79,32 @@ def test_the_command_leads_there(trained):
     done = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout.splitlines()[-1])["branches"]["metal"]) == {"model", "fp64", "fp32", "bf16"}
+
+
+def test_an_empty_split_is_called_empty(trained, tmp_path, capsys):
+    checkpoint, _ = trained
+    few = emt_store(tmp_path, "few", ("Cu",), 1)
+    sizes = {part: Store.open(few).manifest["split_counts"][part] for part in ("train", "validation", "test")}
+    empty = next(part for part, size in sizes.items() if size == 0)
+    assert bench.run(["precision", str(checkpoint), "--branch", f"metal={few}", "--split", empty]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {few}: no structure in this split") and "Name another with --split" in said
+
+
+@pytest.mark.parametrize("option", ["--threads", "--structures"])
+def test_counts_are_above_zero_and_help_has_examples(option, capsys):
+    with pytest.raises(SystemExit) as caught:
+        bench.run(["precision", "none", "--branch", "a=b", option, "-1"])
+    assert caught.value.code == 2 and "'-1' is no whole number above zero" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        bench.run(["--help"])
+    assert "python -m model bench precision checkpoints/best --branch" in capsys.readouterr().out
+
+
+def test_a_checkpoint_or_store_that_is_none_is_told(trained, tmp_path, capsys):
+    checkpoint, _ = trained
+    (tmp_path / "plain").write_text("hello")
+    assert bench.run(["precision", str(checkpoint), "--branch", f"metal={tmp_path / 'plain'}"]) == 2
+    assert "that is a file, and a store is a folder" in capsys.readouterr().err
+    assert bench.run(["precision", str(tmp_path / "plain"), "--branch", f"metal={tmp_path / 'plain'}"]) == 2
+    assert str(tmp_path / "plain") in capsys.readouterr().err

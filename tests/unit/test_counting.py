@@ -14,7 +14,7 @@ from ase.neighborlist import neighbor_list
 
 from model.data import counting
 from model.data.counting import COUNTS, counts_folder, edge_counts
-from model.data.store import Store
+from model.data.store import FORMAT, MANIFEST, Store
 from model.outcome import CampaignError
 from model.parallel import Ranks
 from tests.stores import emt_store
@@ -87,10 +87,21 @@ def test_nothing_is_written_into_the_store(store: Store) -> None:
     assert sorted(store.folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("cutoff", "cap"), [(0.0, None), (-1.0, None), (float("nan"), None), (5.0, 0)])
-def test_no_cutoff_is_refused(store: Store, cutoff: float, cap: int | None) -> None:
-    with pytest.raises(CampaignError, match="Give positive ones"):
-        edge_counts(store, cutoff, cap, Ranks())
+@pytest.mark.parametrize(
+    ("cutoff", "cap", "said"),
+    [
+        ("inf", None, "a cutoff of inf Å"),
+        ("0", None, "a cutoff of 0 Å"),
+        ("nan", None, "a cutoff of nan Å"),
+        ("-1", None, "a cutoff of -1 Å"),
+        ("5", 0, "a cap of 0"),
+    ],
+)
+def test_what_is_no_cutoff_or_cap_is_told_by_its_option(store: Store, cutoff: str, cap: int | None, said: str) -> None:
+    with pytest.raises(CampaignError, match=said) as caught:
+        edge_counts(store, float(cutoff), cap, Ranks())
+    assert caught.value.where == ("--cutoff" if cap is None else "--max-neighbors") and "above zero" in caught.value.remedy
+    assert not store.folder.with_name(f"{store.folder.name}.edges").exists()
 
 
 @pytest.mark.skipif(not MPIEXEC.exists(), reason="no mpiexec in this environment (extra `local`)")
@@ -99,3 +110,13 @@ def test_ranks_divide_the_shards(store: Store) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=120)
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["edges"] == edge_counts(store, 5.0, None, Ranks()).sum()
+
+
+def test_what_is_no_store_is_told(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("hello")
+    with pytest.raises(CampaignError, match="that is a file, and a store is a folder"):
+        Store.open(tmp_path / "plain")
+    for text, said in (("[1]", "store format None"), (f'{{"format": {FORMAT}}}', "the manifest is damaged")):
+        (store.folder / MANIFEST).write_text(text)
+        with pytest.raises(CampaignError, match=said):
+            Store.open(store.folder)
