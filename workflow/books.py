@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +14,9 @@ from workflow.journal import read_events
 from workflow.ledger import Ledger
 from workflow.resolved import stored_campaign
 from workflow.rundir import RunDir
+
+_HOURS = 366 * 24
+"""Hours of the longest year: no site can give more node-hours in it than it has nodes in these."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,12 @@ class Books:
         Raises:
             ConfigError: It is no raise, or too small for the stage.
         """
-        if not self.total < total < math.inf:
+        if not self.total < total:
             what = f"{total:g} is not more than the {self.total:g} node-hours approved now"
             raise ConfigError(what, "--node-hours", f"{self.node_hours:.4g} are used or reserved; give a larger total.")
+        if total > (most := self.campaign.site.nodes * _HOURS):
+            what = f"{total:g} is more than the {most:,} node-hours that all of {self.campaign.site.name} has in a year"
+            raise ConfigError(what, "--node-hours", "Give what the campaign may really use.")
         if stage is None:
             self._leave(None, total - sum(each.allowance for each in self._ledger.stages.values()))
             return

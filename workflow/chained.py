@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model.outcome import sync
-from workflow.errors import JournalError
+from workflow.errors import JournalError, plain
 
 GENESIS = "0" * 64
 _TAIL = len(',"hash":""}') + 64
@@ -139,7 +139,7 @@ def _open(path: Path, number: int, line: bytes, before: str) -> tuple[dict[str, 
     try:
         fields: dict[str, Any] = json.loads(line[:-_TAIL].decode() + "}")
     except ValueError as error:
-        raise _damaged(path, number, f"no valid JSON ({error})") from error
+        raise _damaged(path, number, f"no valid JSON ({plain(error)})") from error
     return fields, digest
 
 

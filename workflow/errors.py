@@ -1,8 +1,18 @@
 """Errors that a user reads: what, where, remedy."""
 
+import re
+
 from model.outcome import CampaignError
 
-__all__ = ["CampaignError", "ConfigError", "JournalError", "LeaseHeld", "SchedulerError", "SiteError", "StageError"]
+__all__ = ["CampaignError", "ConfigError", "JournalError", "LeaseHeld", "SchedulerError", "SiteError", "StageError", "plain"]
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def plain(text: object, most: int | None = 200) -> str:
+    """Return what somebody else wrote as it may stand on a terminal: control characters escaped, cut where it is long."""
+    escaped = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(text))
+    return escaped if most is None or len(escaped) <= most else f"{escaped[: most - 1]}…"
 
 
 class ConfigError(CampaignError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.outcome import Cause, Status
-from workflow.errors import JournalError
+from workflow.errors import JournalError, plain
 
 
 @dataclass
@@ -150,7 +150,8 @@ class Ledger:
                 _require_shape(event)
                 self.apply(event)
             except (KeyError, TypeError, ValueError) as error:  # whole by its hash: another program wrote it
-                what = f"line {event.get('seq')} of the journal, '{event.get('event')}', is not understood: {error}"
+                name, why = plain(event.get("event"), 40), plain(error)
+                what = f"line {plain(event.get('seq'), 20)} of the journal, '{name}', is not understood: {why}"
                 raise JournalError(what, "journal", "Use the version of campaign that wrote it.") from error
 
     def stage(self, key: str) -> StageEntry:

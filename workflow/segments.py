@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow.chained import GENESIS, Chain, read_chain, read_on
-from workflow.errors import JournalError
+from workflow.errors import JournalError, plain
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _first_line(folder: Path, epoch: int) -> dict[str, Any] | None:
         fields: dict[str, Any] = json.loads(line)
         return {"before": int(fields["before"]), "length": int(fields["length"]), "accepted": str(fields["accepted"])}
     except (ValueError, KeyError, TypeError) as error:
-        raise _missing(folder, epoch, f"has a damaged first line ({error!r})") from error
+        raise _missing(folder, epoch, f"has a damaged first line ({plain(repr(error))})") from error
 
 
 def _missing(folder: Path, epoch: int, why: str) -> JournalError:

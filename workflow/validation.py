@@ -95,6 +95,8 @@ def _fault(key: Key, group: list[Any], kind: type[BaseModel]) -> Fault:
     first = group[0]
     if first["type"] == "extra_forbidden":
         known = _known(kind, key[:-1])
+        if key[-1].lower() == "true" and "on" in known:
+            return Fault(f"no key '{key[-1]}' here", key, "Write `on:` again; a program of YAML 1.1 took that for true.")
         return Fault(f"no key '{key[-1]}' here", key, f"{nearest(key[-1], known)}Keys here: {', '.join(known)}.")
     about = _description(kind, key)
     if first["type"] == "missing":

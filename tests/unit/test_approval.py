@@ -123,7 +123,10 @@ def test_a_raise_for_one_stage_is_its_own(home: Path) -> None:
     ("total", "stage", "message"),
     [
         (1.5, None, "1.5 is not more than the 1.5 node-hours approved now"),
-        (float("inf"), None, "is not more than"),
+        (float("inf"), None, "inf is more than the 17,568 node-hours that all of"),
+        (1e30, None, r"1e\+30 is more than the"),
+        (0.0, None, "0 is not more than"),
+        (-1.0, None, "-1 is not more than"),
         (float("nan"), None, "is not more than"),
         (1.9, "big", "1.9 leaves 'big' held"),
         (9.0, "free", "stage 'free' waits for no approval"),

@@ -348,3 +348,31 @@ def test_the_number_of_trainings_that_are_compared_is_told(file: Path) -> None:
     report = check_campaign(file, models=False)
     told = "1 task × 3 strategies × (2 learning rates with the first seed or fold, the best of them with the rest of 4)"
     assert f"trainings of tune: 15: {told}" in report.found
+
+
+NONSENSE = {
+    "branches twice": ("train", "branches: [a, a]", "stages.train.branches", "a branch stands twice"),
+    "no branches": ("train", "branches: []", "stages.train.branches", "no branch is named"),
+    "width": ("train", "training: {width: 100000}", "stages.train.training.width", "`width: 100000` is more than the 1 rank of"),
+    "on as YAML 1.1 has it": ("train", "true: {local: {nodes: 2}}", "stages.train.true", "no key 'true' here"),
+    "infinite": (
+        "train",
+        "training: {checkpoint_every_s: .inf}",
+        "stages.train.training.checkpoint_every_s",
+        "found inf; it must be a finite",
+    ),
+    "rates": ("tune", "learning_rates: [.inf]", "stages.tune.learning_rates.0", "found inf; it must be a finite number"),
+    "wide trials": ("find", "training: {width: 2}", "stages.find.training.width", "`width: 2` is more than the 1 rank of"),
+    "only twice": ("data", "only: [a, pool, a]", "stages.data.only", "a branch or source stands twice"),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_is_refused(file: Path, name: str) -> None:
+    stage, line, where, what = NONSENSE[name]
+    text = GOOD + "  tune:\n    kind: finetune\n    needs: [data, lead]\n    task: pool\n"
+    assert text.count(f"  {stage}:\n") == 1
+    file.write_text(text.replace(f"  {stage}:\n", f"  {stage}:\n    {line}\n"))
+    (problem,) = check_campaign(file, models=False).problems
+    assert ("YAML 1.1" in problem.remedy) == (where == "stages.train.true")
+    assert problem.where.endswith(f": {where}") and problem.what.startswith(what) and problem.remedy

@@ -151,17 +151,21 @@ def approve(where: Where, stage: str | None, target: Path | None, node_hours: fl
 def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> None:
     """Ask STAGE, or the whole campaign, to end: running tasks write checkpoints first.
 
-    Where no driver lives, this command stays until they have ended. `campaign resume` goes on later.
+    Where no driver lives, this command stays until they have ended. `campaign resume` goes on later. Of what has ended there is
+    nothing to cancel, and it says so.
     """
     from workflow.cancel import cancel as cancel_stages
     from workflow.graph import belongs
     from workflow.instances import keys_among
     from workflow.report.locate import locate_of_stage
-    from workflow.report.status import read_status
+    from workflow.report.status import OVER, read_status
 
     where.folder = locate_of_stage("cancel [STAGE]", stage, target)
-    if known := [each.key for each in read_status(where.folder).stages]:
-        keys_among(known, stage, "cancel")
+    known = {each.key: each for each in read_status(where.folder).stages}
+    asked = [known[key] for key in keys_among(list(known), stage, "cancel")] if known else []
+    if asked and all(each.state in OVER and not each.reserved_node_hours for each in asked):
+        click.echo(f"nothing to cancel: {', '.join(f'{each.key} is {each.state}' for each in asked)}")
+        return
     if not yes and not click.confirm(f"Cancel {stage or 'every stage'} of {where.folder}?"):
         raise click.Abort
     cancel_stages(where.folder, stage)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from workflow.errors import CampaignError
+from workflow.errors import CampaignError, plain
 
 
 def tell(error: Exception, folder: Path | None, *, debug: bool = False) -> None:
@@ -38,9 +38,10 @@ def tell(error: Exception, folder: Path | None, *, debug: bool = False) -> None:
 def tell_problem(error: CampaignError) -> None:
     """Print what, where and remedy on stderr, without keeping anything."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(f"{error.where}: {error.what}" if error.where else error.what, err=True)
+    head = f"{error.where}: {error.what}" if error.where else error.what
+    click.echo(plain(head, None), err=True)
     for line in error.remedy.splitlines():
-        click.echo(f"  {line.strip()}", err=True)
+        click.echo(f"  {plain(line.strip(), None)}", err=True)
 
 
 def _of_the_machine(error: OSError, folder: Path | None) -> CampaignError:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from workflow.errors import plain
 from workflow.stages.base import walltime_text
 
 
@@ -25,7 +26,7 @@ class Narrator:
             return None
         subject = self._names.get(str(event.get("token")), str(event.get("stage", "")))
         when = datetime.fromtimestamp(float(event["t"])) if "t" in event else datetime.now()
-        return f"{when:%H:%M:%S} {words(subject, event)}"
+        return f"{when:%H:%M:%S} {plain(words(subject, event), None)}"
 
 
 def _attempt_name(event: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from workflow.errors import plain
 from workflow.report.locate import short
 from workflow.report.pieces import AT_WORK, MARKS, details, facts, folded, hours, states
 from workflow.report.screen import screen
@@ -100,7 +101,7 @@ class View:
             behind.append(Text(f"silent for {quiet:.0f} s", "bold yellow"))
         twigs = [Branch(line[0], line[1:], gap=" · ") for line in details(stage, _MOST_TASKS[level])]
         if stage.message and stage.state != "held":
-            twigs.append(Branch(Text(stage.message, "red" if stage.state == "failed" else "yellow")))
+            twigs.append(Branch(Text(plain(stage.message, None), "red" if stage.state == "failed" else "yellow")))
         if stage.approved:
             twigs.append(Branch(Text("approved; waits for a driver to take it in", "yellow")))
         elif stage.state == "held":
@@ -238,7 +239,7 @@ def _wrapped(text: Text, width: int) -> list[Text]:
 
 def _remarks(status: CampaignStatus, width: int) -> Iterator[Text]:
     for remark in status.remarks:
-        yield from _wrapped(Text(f"! {remark}", "yellow"), width)
+        yield from _wrapped(Text(plain(f"! {remark}", None), "yellow"), width)
 
 
 def _whole(text: Text) -> Text:

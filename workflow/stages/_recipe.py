@@ -11,7 +11,7 @@ from model.outcome import CampaignError
 from model.registry import backbone_config, backbones
 from workflow.keys import KeysOf, NameOf
 from workflow.request import Request
-from workflow.site import merge
+from workflow.site import Site, merge
 from workflow.stages._inputs import StoreInput
 from workflow.validation import validate
 
@@ -95,6 +95,15 @@ def validation_problems(keys: dict[str, Any], splits: Splits) -> list[Problem]:
     return [
         (f"`{key}` waits for validations, and splits.validation is 0", f"training.{key}", remedy) for key in waits if waits[key]
     ]
+
+
+def width_problems(keys: dict[str, Any], nodes: int, site: Site) -> list[Problem]:
+    """Say so where a stage's `training` asks for wider copies of a branch than a task has ranks."""
+    width, ranks = keys.get("width"), nodes * site.node.devices
+    if not isinstance(width, int) or width <= ranks:
+        return []
+    what = f"`width: {width}` is more than the {ranks:,} rank{'s' * (ranks != 1)} of a training on {site.name}"
+    return [(what, "training.width", "Leave it out: then all ranks that hold a branch hold one copy of it together.")]
 
 
 def inherited(training: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:

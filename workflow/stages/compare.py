@@ -26,6 +26,7 @@ from workflow.stages._recipe import (
     splits,
     training_problems,
     validation_problems,
+    width_problems,
 )
 from workflow.stages._tries import Configure, Done, carry_out_rest, remarks, verdict
 from workflow.stages._upstream import converted_problems
@@ -61,6 +62,7 @@ class Kind(Stage):
         found = training_problems(spec.training) + converted_problems(spec, campaign)
         found += model_problems(model_fields(spec.backbone, spec.model))
         found += validation_problems(spec.training, campaign.header.splits)
+        found += width_problems(spec.training, self.pieces(spec, campaign).nodes, campaign.site)
         if not campaign.header.splits.test:
             remedy = "Give `splits: {test: …}` a share above zero."
             found.append(("ways are compared on the test split, and splits.test is 0", "kind", remedy))

@@ -51,6 +51,8 @@ class Kind(Stage):
             for name in spec.only
             if name not in sources
         ]
+        if len(set(spec.only)) < len(spec.only):
+            twice.append(("a branch or source stands twice", "only", "Name each one once."))
         each = [("data do not depend on a model", "each", "Take `each` away.")] if spec.each else []
         return twice + unknown + each
 

@@ -21,6 +21,7 @@ from workflow.stages._recipe import (
     config_problems,
     configuration,
     splits,
+    width_problems,
 )
 from workflow.stages._tries import Configure, Done, carry_out_rest, verdict
 from workflow.stages._upstream import converted_problems, model_stage_problems
@@ -50,7 +51,8 @@ class Kind(Stage):
         stand_ins: dict[str, Any] = {"model": {"backbone": {}}, "branches": {}}
         found += config_problems(FinetuneConfig, spec.training, "training", stand_ins, OWN_KEYS)
         found += _split_problems(spec, campaign)
-        return found + _task_problems(spec, campaign) + model_stage_problems(spec, campaign)
+        found += _task_problems(spec, campaign) + model_stage_problems(spec, campaign)
+        return found if found else width_problems(spec.training, _nodes(spec), campaign.site)
 
     def calls(self, spec: FinetuneSpec, campaign: Any) -> list[tuple[str, str, int]]:  # noqa: ARG002
         """Return one of the runs."""

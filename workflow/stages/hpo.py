@@ -33,6 +33,7 @@ from workflow.stages._recipe import (
     model_problems,
     splits,
     training_problems,
+    width_problems,
 )
 from workflow.stages._upstream import converted_problems
 from workflow.stages.base import Allocation, Pieces, Stage, StageResult, StageSpec
@@ -86,6 +87,7 @@ class Kind(Stage):
         found = training_problems(spec.training) + converted_problems(spec, campaign) + _size_problems(spec)
         if spec.each:
             found.append(("a search does not start from a model", "each", "Take `each` away."))
+        found += width_problems(spec.training, spec.trial.nodes, campaign.site)
         if not campaign.header.splits.validation:
             remedy = "Give `splits: {validation: …}` a share above zero."
             found.append(("trials are compared on validation, and splits.validation is 0", "kind", remedy))

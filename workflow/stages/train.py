@@ -26,6 +26,7 @@ from workflow.stages._recipe import (
     splits,
     training_problems,
     validation_problems,
+    width_problems,
 )
 from workflow.stages._tries import Work, carry_out, verdict
 from workflow.stages._upstream import converted_problems, model_stage
@@ -41,8 +42,8 @@ class TrainSpec(StageSpec):
     )
     model: ModelKeys = Field({}, description="Keys of the model beside its backbone: cutoff, head_layers, readout, ….")
     training: TrainingKeys = Field({}, description="Keys of the training: optimizer, loss, batch, precision, layout, seed, ….")
-    branches: tuple[str, ...] = Field(
-        (), description="Branches to train on; none: all. A promoted model gets fresh heads for those that it lacks."
+    branches: tuple[str, ...] | None = Field(
+        None, description="Branches to train on; none: all. A promoted model gets fresh heads for those that it lacks."
     )
     epochs: int = Field(10, ge=1, description="Epochs to train in all links together.")
     suffices: int | None = Field(None, ge=1, description="Epochs that count as done when the links run out; none: all of them.")
@@ -60,6 +61,7 @@ class Kind(Stage):
         """Check model, training keys and needs."""
         found = training_problems(spec.training) + _data_problems(spec, campaign)
         found += validation_problems(spec.training, campaign.header.splits)
+        found += width_problems(spec.training, (spec.nodes or 1) - spec.spares, campaign.site)
         given = spec.backbone is not None or "backbone" in spec.model
         promotes = model_stage(spec, campaign, ("promote",))
         if given:
@@ -117,13 +119,17 @@ class Kind(Stage):
 
 def _data_problems(spec: TrainSpec, campaign: Any) -> list[Problem]:
     """Say which of the branches there are not, or nothing converts."""
-    known = list(campaign.header.branches)
+    known, named = list(campaign.header.branches), spec.branches or ()
+    if spec.branches == ():
+        return [("no branch is named", "branches", "Name some, or leave the key out: then it trains on all.")]
+    if len(set(named)) < len(named):
+        return [("a branch stands twice", "branches", "Name each one once; `share` of the branch says how often it is drawn.")]
     unknown = [
         (f"no branch '{name}'", "branches", f"{nearest(name, known)}Branches: {', '.join(known) or 'none'}.")
-        for name in spec.branches
+        for name in named
         if name not in known
     ]
-    return unknown or converted_problems(spec, campaign, *spec.branches)
+    return unknown or converted_problems(spec, campaign, *named)
 
 
 def _configure(allocation: Allocation, spec: TrainSpec, model: Model | None) -> Callable[[Path | None], Task]:
