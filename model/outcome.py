@@ -140,14 +140,14 @@ def sync(path: Path) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """Return the JSON value in `path`, or None where the file is absent.
+    """Return the JSON value in `path`, or None where the file is absent, or what should be its folder is a file.
 
     Raises:
         CampaignError: The file stands there but is no JSON.
     """
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise CampaignError(f"not valid JSON ({error})", str(path), "Move the file away; it is written anew.") from error

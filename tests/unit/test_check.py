@@ -331,12 +331,12 @@ def test_nothing_may_wait_for_a_validation_that_there_is_not(file: Path) -> None
     more = "  tune: {kind: finetune, needs: [data, lead], task: pool}\n  pair: {kind: compare, needs: [data], backbone: painn}\n"
     file.write_text(blind.replace("sources:", "  b: {reader: extxyz, path: a.xyz}\nsources:") + more)
     found = {problem.where.rpartition(": ")[2]: problem for problem in check_campaign(file, models=False).problems}
-    whats = {where: problem.what for where, problem in found.items()}
-    assert whats["stages.train.training.early_stop"] == "`early_stop` waits for validations, and splits.validation is 0"
-    assert whats["stages.train.training.optimizer.schedule"].startswith("`optimizer.schedule` waits for validations")
-    assert whats["stages.find.kind"] == "trials are compared on validation, and splits.validation is 0"
-    assert whats["stages.tune.task"] == "the epoch of pool is chosen on validation, and splits.validation is 0"
-    assert whats["stages.pair.kind"] == "ways are compared on the test split, and splits.test is 0"
+    told = {where: problem.what for where, problem in found.items()}
+    assert told["stages.train.training.early_stop"] == "`early_stop` waits for validations, and splits.validation is 0"
+    assert told["stages.train.training.optimizer.schedule"].startswith("`optimizer.schedule` waits for validations")
+    assert told["stages.find.kind"] == "trials are compared on validation, and splits.validation is 0"
+    assert told["stages.tune.task"] == "the epoch of pool is chosen on validation, and splits.validation is 0"
+    assert told["stages.pair.kind"] == "ways are compared on the test split, and splits.test is 0"
     assert "share above zero" in found["stages.find.kind"].remedy
     file.write_text(waiting)
     assert not check_campaign(file, models=False).problems

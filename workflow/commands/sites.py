@@ -42,9 +42,9 @@ def list_() -> None:
         except CampaignError as error:
             broken.append((name, error))
     print_sites(sound)
-    for name, error in broken:
+    for name, problem in broken:
         click.echo(f"{name}: not listed, its file or your overlay is broken", err=True)
-        tell_problem(error)
+        tell_problem(problem)
     sys.exit(2 if broken else 0)
 
 
