@@ -78,7 +78,8 @@ def check_campaign(
         report.warnings += shortcomings(campaign)
         if models:
             _check_models(draft, campaign, report, tell)
-    if campaign is None or draft.header is None or len(campaign.stages) < len(draft.document.fields.get("stages") or {}):
+    named = draft.document.fields.get("stages")
+    if campaign is None or draft.header is None or not isinstance(named, dict) or len(campaign.stages) < len(named):
         report.unchecked.append("what rests on the faults told here; check again when they are mended")
     if not models:
         report.unchecked.append("the models: left out on request")

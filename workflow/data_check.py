@@ -90,6 +90,9 @@ def _counted(paths: tuple[Path, ...], source: BranchSource, where: str, name: st
         files = list(module.files(list(paths), config))
     except CampaignError as error:
         return [ConfigError(error.what, where, error.remedy)], []
+    except OSError as error:
+        what = f"{error.filename or name} cannot be read ({error.strerror or error})"
+        return [ConfigError(what, where, "See to its rights, or name the folder that holds the data alone.")], []
     if not files:
         remedy = f"The reader '{source.reader}' looks for its own containers there; give another path, or another reader."
         return [ConfigError(f"no file that '{source.reader}' reads", where, remedy)], []

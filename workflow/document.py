@@ -102,8 +102,10 @@ def read_document(path: Path, missing: str, *, may_be_empty: bool = False) -> Do
             raise ConfigError("aliases repeat one another beyond measure", str(path), "Write out what they stand for.")
         lines, faults = _walk(path, node)
         fields = loader.construct_document(node) if node is not None else None
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError("no such file", str(path), missing) from error
+    except IsADirectoryError as error:
+        raise ConfigError("that is a folder, not a file", str(path), missing) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _not_yaml(path, error) from error
     except RecursionError as error:

@@ -118,12 +118,12 @@ def _header_faults(draft: Draft) -> Iterator[CampaignError]:
 
 
 def _site(document: Document, override: str | None, faults: list[CampaignError]) -> Site | None:
-    name = override or document.fields.get("site", "local")
+    name = document.fields.get("site", "local") if override is None else override
     try:
         return load_site(str(name))
     except SiteError as error:
         unknown = error.where == "site"
-        where = "--site" if override else document.where(("site",))
+        where = "--site" if override is not None else document.where(("site",))
         faults.append(SiteError(error.what, where, error.remedy) if unknown else error)
         return None
 

@@ -8,7 +8,7 @@ import pytest
 
 from workflow.check import check_campaign
 from workflow.draft import load_campaign
-from workflow.errors import ConfigError
+from workflow.errors import ConfigError, SiteError
 from workflow.report.locate import locate
 from workflow.stages._inputs import is_try
 
@@ -90,3 +90,27 @@ def test_looking_for_a_campaign_tells_a_bad_folder(file: Path) -> None:
 def test_a_branch_is_not_taken_for_a_further_try_of_another() -> None:
     assert is_try("convert-a.2", "convert-a")
     assert not is_try("convert-a-2", "convert-a")
+
+
+@pytest.mark.parametrize("stages", ["true", "5", "word", "[data]"])
+def test_stages_that_are_none_are_told(file: Path, stages: str) -> None:
+    file.write_text(GOOD.partition("stages:")[0] + f"stages: {stages}\n")
+    assert [each.what for each in check_campaign(file, models=False).problems] == ["no stages"]
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/secret")
+
+    monkeypatch.setattr("model.data.readers.extxyz.files", refuse)
+    (problem,) = check_campaign(file, models=False).problems
+    assert problem.what == "/secret cannot be read (Permission denied)" and "branches.a.path" in problem.where
+
+
+def test_a_folder_is_no_campaign_file(file: Path) -> None:
+    with pytest.raises(ConfigError, match="that is a folder, not a file"):
+        load_campaign(file.parent)
+    with pytest.raises(ConfigError, match="no such file"):
+        load_campaign(file / "below.yaml")
+    with pytest.raises(SiteError, match="no site ''"):
+        load_campaign(file, "")
