@@ -11,10 +11,12 @@ def file_in(path: Path, option: str = "--into") -> Path:
     """Return the whole path of a file that is to be written.
 
     Raises:
-        ConfigError: A folder has that name, or the folder that it should stand in does not.
+        ConfigError: A folder or a device has that name, or the folder that it should stand in does not.
     """
     if path.is_dir():
         raise ConfigError("that is a folder, and a file is to be written", str(path), f"Name a file in it with {option}.")
+    if path.exists() and not path.is_file():  # the file would be renamed into the place of a device
+        raise ConfigError("that is no plain file", str(path), f"Give another name with {option}.")
     _require_parent(path, option)
     return path.absolute()
 

@@ -110,6 +110,14 @@ def test_the_small_campaign_keeps_what_breaks(tmp_path: Path, monkeypatch: pytes
     assert set(fields["stages"]) == {name.partition("/")[0] for name in sc26.stages}
 
 
+def test_a_small_training_asks_for_no_more_ranks_than_there_are(tmp_path: Path) -> None:
+    train = "  train: {kind: train, needs: [data], backbone: painn, training: {width: 64}}"
+    text = f"name: x\nbranches: {{a: {{reader: extxyz, path: a}}}}\nstages:\n  data: {{kind: convert}}\n{train}\n"
+    (tmp_path / "wide.yaml").write_text(text)
+    fields = small_fields(load_campaign(tmp_path / "wide.yaml", "local"), {"a": "x"})
+    assert fields["stages"]["train"]["training"]["width"] is None
+
+
 @pytest.mark.slow
 def test_the_reference_campaign_is_rehearsed(campaign: Command, tmp_path: Path) -> None:
     file = Path(__file__).parents[2] / "campaigns" / "sc26.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ def test_folders_are_not_made_out_of_a_slip_of_the_pen(command: str, home: Path)
     assert "nosuch: no such folder" in told and f"another name with {command.split()[-1]}." in told
     assert not (home / "nosuch").exists()
     assert "a.xyz: that is a file, and a folder is to be written" in run(*command.split(), "a.xyz", code=2).stderr
+
+
+def test_a_device_is_not_replaced_by_a_file(home: Path) -> None:
+    os.mkfifo(home / "pipe")
+    assert "pipe: that is no plain file" in run("init", "quickstart", "--into", "pipe", "--force", code=2).stderr
+    assert (home / "pipe").is_fifo()
+
+
+def test_lines_are_counted_from_none_on(home: Path) -> None:
+    assert "-5 is not in the range x>=0" in run("logs", "data", "-n", "-5", code=2).stderr
 
 
 def test_one_broken_site_does_not_hide_the_others(home: Path) -> None:

@@ -185,7 +185,9 @@ def cancel(where: Where, stage: str | None, target: Path | None, yes: bool) -> N
 @WHICH
 @click.option("--task", metavar="TASK", help="A task of the stage, such as a trial; default: the batch job.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added; Ctrl-C leaves.")
-@click.option("-n", "--lines", type=int, default=50, show_default=True, help="Lines from the end of each log; 0: all.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="Lines from the end of each log; 0: all."
+)
 @click.pass_obj
 def logs(where: Where, stage: str, target: Path | None, task: str | None, follow: bool, lines: int) -> None:
     """Print the logs of STAGE's newest job that had work."""

@@ -61,7 +61,10 @@ def _small(spec: StageSpec) -> dict[str, Any]:
     if kind.on_login:
         return {**{key: value for key, value in given.items() if key != "nodes"}, **kind.miniature(spec)}
     job = {"nodes": _NODES, "spares": 0, "walltime": _WALLTIME, "links": min(spec.links, 2)}
-    return merge({**given, **job}, kind.miniature(spec))
+    small = merge({**given, **job}, kind.miniature(spec))
+    if (small.get("training") or {}).get("width"):
+        small = merge(small, {"training": {"width": None}})  # there are as many ranks here as nodes
+    return small
 
 
 def data_orders(campaign: Campaign, folder: Path) -> dict[str, dict[str, Any]]:
