@@ -27,8 +27,9 @@ def run(*args: str | Path, code: int = 0) -> Result:
     return result
 
 
-def test_list_names_every_reader() -> None:
+def test_list_names_every_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(each.name for each in all_datasets()) == readers()
+    monkeypatch.setenv("COLUMNS", "80")
     lines = run("list").output.splitlines()
     assert [name for name in readers() if not any(line.startswith(f"{name} ") for line in lines)] == []
     listed = json.loads(run("list", "--json").output)
@@ -151,7 +152,7 @@ def test_edges_of_a_store_are_told(store: Path, tmp_path: Path) -> None:
     text = run("edges", copy, "--cutoff", "5").output
     assert f"{found['edges']:,} edges of 12 structures" in text and f"the largest has {found['largest']}" in text
     assert "no finished store here" in run("edges", tmp_path, "--cutoff", "5", code=2).stderr
-    assert "Give positive ones" in run("edges", copy, "--cutoff", "-5", code=2).stderr
+    assert "Give one above zero in Å" in run("edges", copy, "--cutoff", "-5", code=2).stderr
 
 
 def test_the_facts_need_no_file_library() -> None:

@@ -18,7 +18,18 @@ from manual import commands as commands_page
 from manual import datasets as datasets_page
 from manual import keys as keys_page
 from manual import site as site_page
-from model.config import BlendConfig, BranchSpec, Division, FinetuneConfig, LossSpec, ModelSpec, OptimizerSpec, Owner, TrainConfig
+from model.config import (
+    BlendConfig,
+    BranchSpec,
+    Division,
+    FinetuneConfig,
+    LeakageConfig,
+    LossSpec,
+    ModelSpec,
+    OptimizerSpec,
+    Owner,
+    TrainConfig,
+)
 from model.registry import backbone_config, backbones, reader, readers
 from workflow.campaign import Header, stage_kind, stage_kinds
 from workflow.check import check_campaign
@@ -105,6 +116,8 @@ def test_every_yaml_block_is_what_it_says(block: Block, home: Path) -> None:
         assert load_site(found[1]).name == found[1]
     elif block.title.startswith("sites/"):
         assert load_site(Path(block.title).stem)
+    elif block.title == "leakage.yaml":
+        assert LeakageConfig.model_validate(yaml.safe_load(block.text)).against
     else:
         assert block.title == "my.yaml" or block.title.startswith("in "), "say which file this is"
         path = whole(block, home)

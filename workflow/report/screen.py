@@ -31,12 +31,14 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def _least_width(table: Table, console: Console) -> int:
-    gaps = 2 * (len(table.columns) - 1)
+    gaps = (1 if table.collapse_padding else 2) * (len(table.columns) - 1)
     return gaps + sum(_least(column, console) for column in table.columns)
 
 
 def _least(column: Column, console: Console) -> int:
     """Return the width below which a column is cut: of its longest cell, or of its longest word where it may be wrapped."""
+    if column.width is not None:  # its words were measured by whoever made it
+        return column.width
     wide = console.options.update(width=_WHOLE)
     measured = [Measurement.get(console, wide, cell) for cell in (column.header, *column.cells)]
     return max((each.maximum if column.no_wrap else each.minimum for each in measured), default=0)
