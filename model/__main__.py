@@ -46,7 +46,7 @@ _EPILOG = """commands:
 
 examples:
   python -m model train train.yaml
-  mpiexec -n 4 python -m model convert convert.yaml
+  python -m model convert convert.yaml       as every command also as MPI ranks, under a launcher
   python -m model leakage leakage.yaml       task: stores/qm9, against: {ani1x: stores/ani1x}, splits: {seed: 0}
 
 What came out is in outcome.json, in the folder where the command was started.
