@@ -19,6 +19,7 @@ from model.data.miniature.base import Family, energy, forces, miniature
 from model.data.miniature.structures import make
 from model.data.structure import UNLABELLED, Structure
 from model.data.validation import fault
+from workflow.finetuning import load_task, task_names
 
 READERS = registry.readers()
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,17 @@ def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
         label = structure.target if reader.INFO.target in ("scalar", "class") else structure.energy
         assert label == pytest.approx(target(atoms), rel=6e-8, abs=1e-6)
     assert len(seen) == len(made)
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_what_a_fine_tuning_task_takes_can_be_used(name: str, tmp_path: Path) -> None:
+    """With the options of each task that ships: no record is refused, for its unit or anything else."""
+    task = load_task(name)
+    reader, writer = registry.reader(task.reader), miniature(task.reader)
+    config, made = reader.Config(**task.options), made_of(writer.FAMILY)
+    writer.write(tmp_path, made, config)
+    found = [structure for path in reader.files([tmp_path], config) for structure in reader.read(path, config)]
+    assert found and [fault(structure) for structure in found] == [None] * len(found)
 
 
 def assert_same(structure: Structure, atoms: Atoms, same: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from ase import Atoms, units
 from model.data.miniature.base import energy
 from model.data.quickstart.physics import frontier
 from model.data.readers.base import HARTREE_EV
-from model.data.readers.qm9 import Config
+from model.data.readers.qm9 import ATOMS, Config
 from model.outcome import CampaignError
 
 FAMILY = "molecules"
@@ -23,7 +23,8 @@ _HEADER = "Molecules that failed the consistency check; none of the miniature's.
 def write(folder: Path, structures: list[Atoms], config: Config) -> list[Path]:
     """Write the archive, and the list of uncharacterized molecules, which names none of its own.
 
-    The four energies are the same here; orbital energies and dipole are GFN1-xTB's.
+    The four energies are the same here; orbital energies and dipole are GFN1-xTB's. Where energies of atomization are to be
+    read, those of the isolated atoms are added: what is read is then the structure's energy, too.
 
     Raises:
         CampaignError: The reader is to read a property that is not computed here.
@@ -34,7 +35,7 @@ def write(folder: Path, structures: list[Atoms], config: Config) -> list[Path]:
     path, list_ = folder / "dsgdb9nsd.xyz.tar.bz2", folder / "uncharacterized.txt"
     with tarfile.open(path, "w:bz2") as archive:
         for number, atoms in enumerate(structures, 1):
-            content = _text(number, atoms).encode()
+            content = _text(number, atoms, config).encode()
             member = tarfile.TarInfo(f"dsgdb9nsd_{number:06d}.xyz")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
@@ -42,9 +43,11 @@ def write(folder: Path, structures: list[Atoms], config: Config) -> list[Path]:
     return [path, list_]
 
 
-def _text(number: int, atoms: Atoms) -> str:
+def _text(number: int, atoms: Atoms, config: Config) -> str:
     homo, lumo, dipole = frontier(atoms)
     hartree = energy(atoms) / HARTREE_EV
+    if config.target == "U0_atom":
+        hartree += sum(ATOMS[symbol] for symbol in atoms.symbols)
     properties = [*_rotational_constants(atoms), dipole, 0.0, homo, lumo, lumo - homo, 0.0, 0.0, *[hartree] * 4, 0.0]
     lines = [f"{len(atoms)}", "\t".join([f"gdb {number}", *(f"{each:.9f}" for each in properties)])]
     places = zip(atoms.symbols, atoms.positions, strict=True)

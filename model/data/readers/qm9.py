@@ -47,7 +47,7 @@ _ENERGIES = ("U0", "U", "H", "G", "U0_atom")
 _COLUMNS = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
 _IN_HARTREE = {"homo", "lumo", "gap", "zpve", "U0", "U", "H", "G"}
 # Isolated atoms at 0 K, Hartree: atomref.txt of the same record.
-_ATOMS = {"H": -0.500273, "C": -37.846772, "N": -54.583861, "O": -75.064579, "F": -99.718730}
+ATOMS = {"H": -0.500273, "C": -37.846772, "N": -54.583861, "O": -75.064579, "F": -99.718730}
 _UNCHARACTERIZED = "uncharacterized.txt"
 _MEMBER = re.compile(r"dsgdb9nsd_(\d+)\.xyz$")
 
@@ -153,7 +153,7 @@ def _structure(name: str, text: str, config: Config) -> Structure:
 
 def _value(target: str, known: dict[str, float], symbols: list[str]) -> float:
     if target == "U0_atom":
-        return (known["U0"] - sum(_ATOMS[symbol] for symbol in symbols)) * HARTREE_EV
+        return (known["U0"] - sum(ATOMS[symbol] for symbol in symbols)) * HARTREE_EV
     return known[target] * (HARTREE_EV if target in _IN_HARTREE else 1.0)
 
 
