@@ -12,6 +12,7 @@ import pytest
 from login import Command
 
 from workflow.draft import load_campaign
+from workflow.finetuning import load_task, task_names
 from workflow.rehearsal.evidence import proofs
 from workflow.rehearsal.miniature import small_fields
 
@@ -123,6 +124,19 @@ def test_the_reference_campaign_is_rehearsed(campaign: Command, tmp_path: Path) 
     file = Path(__file__).parents[2] / "campaigns" / "sc26.yaml"
     campaign("rehearse", file, "--into", tmp_path / "r", timeout=580)
     assert all(proof["holds"] for proof in json.loads((tmp_path / "r" / "rehearsal.json").read_text())["proofs"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1900)
+def test_the_twelve_tasks_are_rehearsed_and_told_in_tables(campaign: Command, tmp_path: Path) -> None:
+    file = Path(__file__).parents[2] / "campaigns" / "twelve.yaml"
+    campaign("rehearse", file, "--into", tmp_path / "r", timeout=1800)
+    assert all(proof["holds"] for proof in json.loads((tmp_path / "r" / "rehearsal.json").read_text())["proofs"])
+    campaign("report", tmp_path / "r" / "run", "--tables", "--into", tmp_path / "tables")
+    tables = json.loads((tmp_path / "tables" / "tables.json").read_text())
+    errors = [each for each in tables if each["caption"].partition(", on the test split")[1] and each["columns"][0] == "task"]
+    assert {each["caption"].partition(":")[0] for each in errors} == {load_task(name).group for name in task_names()}
+    assert len({row[0] for each in errors for row in each["rows"]}) == 12
 
 
 DATA = 'name: one\nsources: {a: {reader: extxyz, path: "{data}/a"}}\nstages: {data: {kind: convert}}\n'

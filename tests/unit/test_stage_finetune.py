@@ -23,7 +23,7 @@ from workflow.draft import load_campaign
 from workflow.errors import ConfigError
 from workflow.finetuning import FinetuneTask, load_task, task_names
 from workflow.report.facts import StageFacts, gather
-from workflow.report.finetuned import finetuning_tables
+from workflow.report.finetuned import _spread, finetuning_tables
 from workflow.report.written import write_tables
 from workflow.stages.finetune import FinetuneSpec
 
@@ -108,6 +108,7 @@ def test_tables_are_files_too_and_those_of_an_earlier_call_go(tmp_path: Path) ->
     assert CliRunner().invoke(cli, call, catch_exceptions=False).output == f"wrote {folder}\n"
     (folder / "notes.txt").touch()
     index = json.loads((folder / "tables.json").read_text())
+    assert index[0]["file"] == "01-wiggle150-errors-of-tune.csv"
     assert [(each["stage"], each["caption"]) for each in index] == [("tune", table.caption) for table in tables]
     for each, table in zip(index, tables, strict=True):
         with (folder / each["file"]).open(newline="") as file:
@@ -128,6 +129,10 @@ def test_without_results_there_are_no_tables(tmp_path: Path) -> None:
     MadeCampaign(tmp_path / "made").begin("tune")
     with pytest.raises(ConfigError, match="no stage has results in tables yet"):
         write_tables(tmp_path / "made", None)
+
+
+def test_standard_errors_are_written_out() -> None:
+    assert [_spread(values) for values in ([1e3, 1.26e3], [1.0, 1.1], [5.0])] == ["1130 ± 130", "1.05 ± 0.05", "5"]
 
 
 def test_a_miniature_keeps_every_task_and_every_step_between_trainings() -> None:

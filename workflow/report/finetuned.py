@@ -167,7 +167,7 @@ def _shared(stage: StageFacts, rows: Sequence[Row]) -> Table | None:
     lines = []
     for task, repeats in tasks.items():
         tested, seen = (statistics.fmean(each[key] for each in repeats.values()) for key in ("tested", "identity_in_training"))
-        lines.append((_title(stage, task), number(round(tested)), number(round(seen)), f"{seen / max(tested, 1):.1%}"))
+        lines.append((_title(stage, task), number(tested), number(seen), f"{seen / max(tested, 1):.1%}"))
     heads = ("task", ">structures tested", ">of an identity trained on", ">share")
     return Table(f"Leakage within the tasks of {stage.key}, mean over seeds or folds", heads, tuple(lines)) if lines else None
 
@@ -213,7 +213,7 @@ def _spread(values: Sequence[float]) -> str:
     if len(values) < 2:
         return number(mean)
     error = statistics.stdev(values) / math.sqrt(len(values))
-    return f"{number(mean)} ± {error:.2g}"
+    return f"{number(mean)} ± {number(float(f'{error:.2g}'))}"
 
 
 def _notes(rows: Sequence[Row]) -> str:

@@ -70,5 +70,6 @@ def _csv(table: Table) -> bytes:
 
 
 def _slug(caption: str) -> str:
-    words = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")
+    subject = re.split(r"[,;]", caption.lower())[0]
+    words = re.sub(r"[^a-z0-9]+", "-", subject).strip("-")
     return words[:_LONGEST_NAME].rstrip("-")
