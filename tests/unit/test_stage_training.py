@@ -175,8 +175,8 @@ def test_what_a_training_and_its_test_remark_is_in_the_receipt(tmp_path: Path) -
 
     made = request(tmp_path, "train", "train", {"backbone": "painn"}, **given(tmp_path))
     first = Remarking(made, tmp_path, good)
-    assert run(first).message == "train found no structure; test found no structure"
-    assert run(Remarking(following(first), tmp_path, good)).message == "train found no structure; test found no structure"
+    assert run(first).message == "test found no structure; train found no structure"
+    assert run(Remarking(following(first), tmp_path, good)).message == "test found no structure; train found no structure"
 
 
 def test_a_conversion_says_which_branches_have_an_empty_split(tmp_path: Path) -> None:

@@ -185,3 +185,14 @@ def test_what_a_person_can_do_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_large_campaign_is_looked_at_less_often() -> None:
     assert (rest_s(0.01), rest_s(3.0)) == (1.0, 30.0)
+
+
+def test_a_remark_is_whole_on_a_narrow_terminal(tmp_path: Path) -> None:
+    made = MadeCampaign(tmp_path / "gfm")
+    made.begin("data")
+    made.end("data", "done", result={"branches": {}})
+    made.journal.commit("stage", stage="data", state="done", cause=None, message="nothing to validate on")
+    with open(os.devnull, "w") as nowhere:
+        console = Console(width=20, record=True, file=nowhere, highlight=False)
+        console.print(View().render(read_status(tmp_path / "gfm"), 20))
+    assert "nothing to validate on" in " ".join(console.export_text().replace("└──", " ").replace("│", " ").split())

@@ -233,7 +233,7 @@ def _packed(branch: Branch, width: int, below: int) -> list[Text]:
 
 
 def _wrapped(text: Text, width: int) -> list[Text]:
-    parts = textwrap.wrap(text.plain, max(width, 20), max_lines=_MOST_LINES, placeholder=" …", break_on_hyphens=False) or [""]
+    parts = textwrap.wrap(text.plain, max(width, 10), max_lines=_MOST_LINES, placeholder=" …", break_on_hyphens=False) or [""]
     return [_whole(text)] if len(parts) == 1 else [_whole(Text(part, text.style)) for part in parts]
 
 

@@ -199,7 +199,8 @@ def _with_test(allocation: Allocation, summary: StageResult, folder: Path, test:
     """Add the errors on the test split, and vouch for the sample of predictions beside labels."""
     parity = test.outputs.get("parity")
     outputs = (*summary.outputs, *(allocation.vouch("parity", folder / parity) if parity else ()))
-    return replace(_adding(summary, test.message), outputs=outputs, result={**summary.result, "test": test.result})
+    message = "; ".join(filter(None, (test.message, summary.message)))  # of many branches a training may remark a lot
+    return replace(summary, message=message, outputs=outputs, result={**summary.result, "test": test.result})
 
 
 def _adding(summary: StageResult, message: str) -> StageResult:
