@@ -12,7 +12,8 @@ from workflow.stages.base import StageSpec
 STRUCTURES = 20
 SPLITS = {"validation": 0.25, "test": 0.25}
 """Shares that leave something in each split of a few structures."""
-_NODES = 2
+NODES = 2
+"""Nodes of every job."""
 _WALLTIME = "00:10:00"
 
 
@@ -60,7 +61,7 @@ def _small(spec: StageSpec) -> dict[str, Any]:
     given = spec.model_dump(mode="json", exclude={"on", "variants", "devices", "queue"}, exclude_unset=True)
     if kind.on_login:
         return {**{key: value for key, value in given.items() if key != "nodes"}, **kind.miniature(spec)}
-    job = {"nodes": _NODES, "spares": 0, "walltime": _WALLTIME, "links": min(spec.links, 2)}
+    job = {"nodes": NODES, "spares": 0, "walltime": _WALLTIME, "links": min(spec.links, 2)}
     small = merge({**given, **job}, kind.miniature(spec))
     if (small.get("training") or {}).get("width"):
         small = merge(small, {"training": {"width": None}})  # there are as many ranks here as nodes

@@ -21,7 +21,7 @@ from workflow.draft import draft_campaign
 from workflow.errors import ConfigError, StageError
 from workflow.rehearsal.evidence import Proof, Row, proofs, rows
 from workflow.rehearsal.interference import Interference
-from workflow.rehearsal.miniature import data_orders, small_fields
+from workflow.rehearsal.miniature import NODES, data_orders, small_fields
 from workflow.site import packaged
 from workflow.targets import folder_in
 
@@ -120,11 +120,16 @@ def _room(folder: Path) -> Iterator[None]:
 
 
 def _write_site(folder: Path) -> None:
-    """Write a site like `local`, with two nodes, and with a spool and node-local folders of its own."""
+    """Write a site like `local`, with nodes for several jobs at once, and with a spool and node-local folders of its own.
+
+    Most of the time of so small a job goes into starting Python and torch, one after the other: two jobs keep two cores busy.
+    """
+    nodes = NODES * max(2, (os.cpu_count() or 1) // NODES)
     fields = yaml.safe_load((packaged("sites") / "local.yaml").read_text())
     fields["scheduler"] |= {"options": {"spool": str(folder / "spool")}, "poll_s": 0.2}
     fields["node"] |= {"local": str(folder / "node-local" / "{job}" / "{node}")}
     fields["periods"] |= {"heartbeat_s": 0.3, "stop_margin_s": 3}
+    fields["nodes"] = fields["queues"][0]["max_nodes"] = nodes
     (folder / "sites").mkdir()
     (folder / "sites" / "rehearsal.yaml").write_text(yaml.safe_dump(fields))
 

@@ -34,6 +34,9 @@ ModelKeys = Annotated[dict[str, Any], KeysOf(ModelSpec)]
 HeadKeys = Annotated[dict[str, Any], KeysOf(ModelSpec, frozenset({"backbone"}))]
 TrainingKeys = Annotated[dict[str, Any], KeysOf(TrainConfig, OWN_KEYS)]
 
+_SMALL_CUTOFF = 3.5
+"""Å; the first neighbours are within it, and a twentieth of the triplets within 6 Å."""
+
 T = TypeVar("T", bound=Task)
 
 
@@ -41,6 +44,12 @@ def model_fields(backbone: str | dict[str, Any] | None, keys: dict[str, Any]) ->
     """Return the keys of a `ModelSpec` out of a stage's `backbone` and `model`."""
     chosen = {"name": backbone} if isinstance(backbone, str) else dict(backbone or {})
     return {**keys, "backbone": {**keys.get("backbone", {}), **chosen}}
+
+
+def small_model(keys: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys that make a model of these ones cheap for `campaign rehearse`."""
+    cutoff = keys.get("cutoff", ModelSpec.model_fields["cutoff"].default)
+    return {"cutoff": min(cutoff, _SMALL_CUTOFF)}
 
 
 def model_problems(fields: dict[str, Any]) -> list[Problem]:

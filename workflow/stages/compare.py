@@ -23,6 +23,7 @@ from workflow.stages._recipe import (
     configuration,
     model_fields,
     model_problems,
+    small_model,
     splits,
     training_problems,
     validation_problems,
@@ -97,9 +98,9 @@ class Kind(Stage):
         ways = [f"{branches} {way}" if way == "apart" else f"1 {way}" for way in spec.ways]
         return self.pieces(spec, campaign).count, f"({' + '.join(ways)}) × {spec.seeds} seeds"
 
-    def miniature(self, spec: CompareSpec) -> dict[str, Any]:  # noqa: ARG002
+    def miniature(self, spec: CompareSpec) -> dict[str, Any]:
         """Return two epochs of two seeds."""
-        return {"epochs": 2, "seeds": 2, "training": {"batch": 16}}
+        return {"epochs": 2, "seeds": 2, "training": {"batch": 16}, "model": small_model(spec.model)}
 
     def reads(self, spec: CompareSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002
         """Return all branches."""

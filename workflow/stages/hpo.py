@@ -31,6 +31,7 @@ from workflow.stages._recipe import (
     configuration,
     model_fields,
     model_problems,
+    small_model,
     splits,
     training_problems,
     width_problems,
@@ -123,6 +124,7 @@ class Kind(Stage):
             "initial": [],
             "space": smallest(spec.backbone, spec.space),
             "training": {"batch": 16},
+            **({} if "cutoff" in spec.space else {"model": small_model(spec.model)}),
         }
 
     def reads(self, spec: HpoSpec, campaign: Any) -> tuple[str, ...]:  # noqa: ARG002

@@ -23,6 +23,7 @@ from workflow.stages._recipe import (
     inherited,
     model_fields,
     model_problems,
+    small_model,
     splits,
     training_problems,
     validation_problems,
@@ -94,9 +95,10 @@ class Kind(Stage):
         enough = (spec.suffices or spec.epochs) / spec.epochs
         return Pieces(1, (spec.nodes or 1) - spec.spares, True, checkpoint_every_s(spec.training), spec.epochs, enough)
 
-    def miniature(self, spec: TrainSpec) -> dict[str, Any]:  # noqa: ARG002
+    def miniature(self, spec: TrainSpec) -> dict[str, Any]:
         """Return a few epochs with checkpoints every second; one link may be killed, one end early, one finish."""
-        return {"links": 3, "epochs": 4, "suffices": None, "training": {"batch": 16, "checkpoint_every_s": 1.0}}
+        model = {"model": small_model(spec.model)} if spec.backbone is not None or "backbone" in spec.model else {}
+        return {"links": 3, "epochs": 4, "suffices": None, "training": {"batch": 16, "checkpoint_every_s": 1.0}, **model}
 
     def reads(self, spec: TrainSpec, campaign: Any) -> tuple[str, ...]:
         """Return the branches."""
