@@ -24,6 +24,7 @@ from ase.optimize import FIRE
 from numpy.typing import NDArray
 
 from bench import timing
+from model.allocator import keep_freed_memory
 from model.config import ConvertConfig, TrainConfig
 from model.data import convert
 from model.data.quickstart.files import FILES, make, write
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a run of seconds that shows only that the bench works")
     parser.add_argument("--backbone", action="append", choices=sorted(backbones()), help="only this one; may be repeated")
     arguments = parser.parse_args()
-    timing.keep_memory()
+    keep_freed_memory()
     torch.set_num_threads(1)
     timing.say_machine()
     picoseconds = 0.02 if arguments.small else PICOSECONDS

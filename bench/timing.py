@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import json
 import math
@@ -16,8 +15,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 Figures = dict[str, float | bool | str]
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt
-_MMAP_BYTES, _TRIM_BYTES = 32 << 20, 512 << 20  # as `python -m model` sets them; glibc takes no larger first one
 
 
 def is_small(description: str) -> bool:
@@ -25,14 +22,6 @@ def is_small(description: str) -> bool:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--small", action="store_true", help="a run of seconds that shows only that the bench works")
     return bool(parser.parse_args().small)
-
-
-def keep_memory() -> None:
-    """Let glibc keep freed memory in every arm: else most of a tensor program's time goes into page faults."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
-        libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
 
 
 def cpu_s() -> float:

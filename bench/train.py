@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import timing
 from bench.eager_painn import EagerPainn, loaded, paired, plain_loss
 from bench.structures import make_block
+from model.allocator import keep_freed_memory
 from model.config import LossSpec, ModelSpec, OptimizerSpec, Precision
 from model.data.block import Block
 from model.data.loader import collate
@@ -53,7 +54,7 @@ Step = Callable[[AtomGraph], object]
 def main() -> None:
     """Measure and report."""
     small = timing.is_small("One training step, ours beside plain eager code.")
-    timing.keep_memory()
+    keep_freed_memory()  # in every arm, as `python -m model` does
     torch.set_num_threads(1)
     timing.say_machine()
     compile_s = compiled()

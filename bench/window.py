@@ -17,6 +17,7 @@ RANKS = parallel.discover()  # before torch is imported
 import torch  # noqa: E402
 
 from bench import data, timing  # noqa: E402
+from model.allocator import keep_freed_memory  # noqa: E402
 from model.data.groups import join  # noqa: E402
 from model.data.sampling import Sampler  # noqa: E402
 from model.data.window import Window  # noqa: E402
@@ -25,7 +26,7 @@ from model.data.window import Window  # noqa: E402
 def main() -> None:
     """Hold the store together, check that all of it is there, then take batches of 64 a rank."""
     torch.set_num_threads(1)
-    timing.keep_memory()
+    keep_freed_memory()  # in every arm, as `python -m model` does
     store, apart = Path(sys.argv[1]), sys.argv[2:] == ["apart"]
     ranks = replace(RANKS, hosts=tuple(str(rank) if apart else "node" for rank in range(RANKS.size)))
     group = join(ranks, range(ranks.size))

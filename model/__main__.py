@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib
 import os
 import platform
@@ -15,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from model import owner, parallel
+from model.allocator import keep_freed_memory
 from model.config import Task, load
 from model.faults import PeerLost, cause_of, message_of
 from model.outcome import OUTCOME_FILE, CampaignError, Cause, Outcome, Status, read_outcome, write_json, write_outcome
@@ -100,18 +100,10 @@ def _begin(command: str, config: Task, folder: Path, ranks: Ranks) -> Ranks:
     """Start the owner watch and set up torch; return the ranks with their nodes' names."""
     owner.watch(config.owner, folder, ranks.rank)
     ranks = ranks.on_nodes(config.node_variable)
-    _keep_freed_memory()
+    keep_freed_memory()
     if command not in _WITHOUT_TORCH:
         importlib.import_module("model.device").prepare(config)
     return ranks
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed blocks: giving each large tensor back to the kernel costs most of a CPU step in page faults."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD; 32 MiB is the largest that glibc takes
-        mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD
 
 
 def _finish(outcome: Outcome, folder: Path, ranks: Ranks, config: Task, seconds: float) -> int:
