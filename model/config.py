@@ -17,8 +17,7 @@ Precision = Literal["fp64", "fp32", "bf16"]
 class Strict(BaseModel):
     """A frozen record that refuses keys it does not know, and numbers that are not finite."""
 
-    # Built when first used: a rank needs one of these records, and building all costs half of its start without torch.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)  # a rank needs one of many
 
 
 class Owner(Strict):

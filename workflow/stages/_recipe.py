@@ -49,7 +49,7 @@ def model_fields(backbone: str | dict[str, Any] | None, keys: dict[str, Any]) ->
 def small_model(keys: dict[str, Any]) -> dict[str, Any]:
     """Return the keys that make a model of these ones cheap for `campaign rehearse`."""
     cutoff = keys.get("cutoff", ModelSpec.model_fields["cutoff"].default)
-    return {"cutoff": min(cutoff, _SMALL_CUTOFF)}
+    return {"cutoff": min(float(cutoff), _SMALL_CUTOFF)}
 
 
 def model_problems(fields: dict[str, Any]) -> list[Problem]:
