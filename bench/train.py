@@ -19,7 +19,6 @@ from bench import timing
 from bench.eager_painn import EagerPainn, loaded, paired, plain_loss
 from bench.structures import make_block
 from model.allocator import keep_freed_memory
-from model.config import LossSpec, ModelSpec, OptimizerSpec, Precision
 from model.data.block import Block
 from model.data.loader import collate
 from model.graph import AtomGraph
@@ -28,6 +27,7 @@ from model.mesh import Mesh
 from model.multitask import MultiTaskModel, Statistics
 from model.parallel import Ranks
 from model.precision import POLICIES, apply
+from model.specs import LossSpec, ModelSpec, OptimizerSpec, Precision
 from model.training.buckets import Buckets
 from model.training.loss import Deviations, Loss, count_labels
 from model.training.optimizer import Optimizer

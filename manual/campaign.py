@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from manual.keys import Links, table
-from model.config import BlendConfig, FinetuneConfig, LossSpec, ModelSpec, OptimizerSpec, Splits, TrainConfig
+from model.config import BlendConfig, FinetuneConfig, TrainConfig
 from model.registry import backbone_config, backbones
+from model.specs import LossSpec, ModelSpec, OptimizerSpec, Splits
 from workflow.campaign import BranchSource, Budget, Header, Paper, stage_kind, stage_kinds
 from workflow.keys import KeysOf, records_of
 from workflow.search.space import SHARED, Range, stated_ranges

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from model.arguments import positive
-from model.config import Precision
 from model.data.block import Block
 from model.inference.predictor import Predicted, Predictor
 from model.outcome import CampaignError
 from model.precision import POLICIES
+from model.specs import Precision
 from model.training.branches import read_split
 
 _EXACT: Precision = "fp64"

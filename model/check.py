@@ -10,10 +10,10 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from model.config import ModelSpec
 from model.feasibility import large_structure_gb, large_structure_gflop
 from model.multitask import MultiTaskModel, unit_statistics
 from model.outcome import CampaignError
+from model.specs import ModelSpec
 
 
 def run(path: Path) -> int:

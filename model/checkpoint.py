@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.config import ModelSpec, Owner, Precision, Splits
 from model.data.references import References
 from model.data.targets import Target
 from model.multitask import MultiTaskModel
@@ -28,6 +27,7 @@ from model.outcome import CampaignError, read_json, sync, write_bytes, write_jso
 from model.owner import require_commit
 from model.precision import apply
 from model.prediction import Statistics
+from model.specs import ModelSpec, Owner, Precision, Splits
 
 FORMAT = 1
 META_FILE = "meta.json"

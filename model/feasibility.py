@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from model import registry
-from model.config import ModelSpec, Precision
+from model.specs import ModelSpec, Precision
 
 _NUM_ELEMENTS, _LARGEST_CHARGE = 119, 100
 _FORCE_RADIAL = 8

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from model import registry
 from model.backbones import base
-from model.config import ModelSpec
 from model.data.targets import Target
 from model.graph import AtomGraph
 from model.layers.head import Head, TargetHead, split_by_branch
@@ -20,6 +19,7 @@ from model.layers.initial import initialize
 from model.layers.radial import soft_lengths
 from model.outcome import CampaignError
 from model.prediction import Blend, Prediction, Statistics
+from model.specs import ModelSpec
 
 SHARED = "shared"
 """Name of the one head of a model with `heads: shared`."""

@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from model.config import Owner
+from model.specs import Owner
 
 EXIT_ORPHANED = 97
 """Exit code of a rank that ended itself because its owner is gone."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from model.config import Precision
 from model.layers.dense import Dense
+from model.specs import Precision
 
 
 @dataclass(frozen=True)

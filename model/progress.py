@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from model.config import Owner
 from model.outcome import write_json
 from model.owner import may_commit
+from model.specs import Owner
 
 PROGRESS_FILE = "progress.json"
 

@@ -6,8 +6,8 @@ import torch
 from graphs import graph_of, molecule, one_atom, triclinic
 
 from model import registry
-from model.config import ModelSpec
 from model.multitask import MultiTaskModel, Statistics, neighbor_statistics
+from model.specs import ModelSpec
 
 CUTOFF = 3.2
 SYSTEMS = {"molecule": molecule(), "triclinic": triclinic(), "one_atom": one_atom()}

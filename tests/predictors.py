@@ -9,11 +9,11 @@ import torch
 
 from model import checkpoint
 from model.checkpoint import GroupState, Meta
-from model.config import ModelSpec, Splits
 from model.data.references import References
 from model.inference.predictor import Predictor
 from model.multitask import MultiTaskModel, Statistics
 from model.precision import apply
+from model.specs import ModelSpec, Splits
 
 KNOWN = {"organic": {1: -13.0, 6: -1030.0, 8: -2040.0}, "water": {1: -14.0, 8: -2041.0}, "metal": {29: -3.0}}
 """Reference energies of the branches, eV by atomic number: three levels of theory that know different elements."""

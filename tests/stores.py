@@ -9,10 +9,11 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.io import write
 
-from model.config import ConvertConfig, Splits
+from model.config import ConvertConfig
 from model.data import convert
 from model.outcome import Status
 from model.parallel import Ranks
+from model.specs import Splits
 
 SPLITS = Splits(seed=1, validation=0.2, test=0.2)
 

@@ -9,12 +9,13 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from model.config import ConvertConfig, Splits
+from model.config import ConvertConfig
 from model.data import convert
 from model.data.block import Block, pack
 from model.data.store import Store
 from model.data.structure import UNLABELLED, Structure
 from model.parallel import Ranks
+from model.specs import Splits
 
 
 def random_structure(random: np.random.Generator, name: str = "x", periodic: bool | None = None) -> Structure:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from model.config import Splits, Strict
 from model.registry import reader, readers, require
+from model.specs import Splits, Strict
 from workflow.graph import expanded
 from workflow.keys import NameOf, OptionsOf
 from workflow.places import fill

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from model.config import Division, FinetuneConfig, Strict
+from model.config import FinetuneConfig
 from model.outcome import CampaignError
 from model.registry import readers, require
+from model.specs import Division, Strict
 from workflow.document import read_document
 from workflow.keys import KeysOf, NameOf
 from workflow.site import packaged

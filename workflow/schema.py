@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from model.config import ModelSpec
 from model.registry import backbone_config, backbones
+from model.specs import ModelSpec
 from workflow.campaign import Header, stage_kind, stage_kinds
 from workflow.keys import KeysOf, NameOf, OptionsOf, SpaceOf, records_of
 from workflow.search.space import Range

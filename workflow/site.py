@@ -10,8 +10,8 @@ from typing import Any, Literal, cast
 from pydantic import Field, field_validator
 
 import workflow
-from model.config import Strict
 from model.registry import require
+from model.specs import Strict
 from workflow.document import read_document
 from workflow.errors import ConfigError, SiteError
 from workflow.validation import Fault, validate

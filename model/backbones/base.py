@@ -11,9 +11,9 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from model.config import ModelSpec
 from model.graph import AtomGraph
 from model.outcome import CampaignError
+from model.specs import ModelSpec
 
 NeighborStatistic = Callable[[Tensor, Tensor, int, float], Tensor]
 """(lengths in Å (num_edges,), receivers (num_edges,), num_atoms, cutoff in Å) to one number of each atom, (num_atoms,)."""

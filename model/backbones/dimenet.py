@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from model.backbones import base
-from model.config import ModelSpec
 from model.graph import AtomGraph
 from model.layers.activation import silu
 from model.layers.dense import Dense, Filter, draw_uniform
@@ -19,6 +18,7 @@ from model.layers.edges import neighbor_sum
 from model.layers.embedding import AtomEmbedding
 from model.layers.spherical import bessel_roots, bessel_scales, closing_envelope, legendre, spherical_bessel
 from model.layers.triplets import expand, triplets
+from model.specs import ModelSpec
 
 
 class Config(BaseModel):

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from model.backbones import base
-from model.config import ModelSpec
 from model.graph import AtomGraph
 from model.layers.activation import silu
 from model.layers.dense import MLP, Dense, Filter
 from model.layers.embedding import AtomEmbedding
 from model.layers.radial import radial_basis
+from model.specs import ModelSpec
 
 
 class Config(BaseModel):

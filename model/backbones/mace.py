@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from model.backbones import base
-from model.config import ModelSpec
 from model.graph import AtomGraph
 from model.layers.activation import silu
 from model.layers.contraction import Contraction
@@ -21,6 +20,7 @@ from model.layers.coupling import paths, rows_of
 from model.layers.dense import Dense, Filter, draw_uniform
 from model.layers.distance import Distance
 from model.layers.embedding import AtomEmbedding
+from model.specs import ModelSpec
 
 _GAIN = 4.0
 """Makes up for SiLU, which halves small numbers: untrained forces are then 0.03–2 eV/Å, whether two layers of degree 2 or

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from model.backbones import base
-from model.config import ModelSpec
 from model.graph import AtomGraph
 from model.layers.dense import MLP, Dense, Filter
 from model.layers.embedding import AtomEmbedding
 from model.layers.message import Neighbors, message, neighbors_of
 from model.layers.radial import radial_basis
+from model.specs import ModelSpec
 
 
 class Config(BaseModel):

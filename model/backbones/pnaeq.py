@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from model.backbones import base
-from model.config import ModelSpec
 from model.graph import AtomGraph
 from model.layers import principal
 from model.layers.dense import MLP, Dense, Filter
 from model.layers.edges import directed_sum, neighbor_sum
 from model.layers.embedding import AtomEmbedding
 from model.layers.radial import bessel_basis, envelope
+from model.specs import ModelSpec
 
 
 class Config(BaseModel):

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from model.backbones import base
-from model.config import ModelSpec
 from model.graph import AtomGraph
 from model.layers.activation import silu
 from model.layers.dense import MLP, Dense, Filter
@@ -16,6 +15,7 @@ from model.layers.edges import neighbor_sum
 from model.layers.embedding import AtomEmbedding
 from model.layers.gaussian import gaussian_basis
 from model.layers.radial import envelope
+from model.specs import ModelSpec
 
 
 class Config(BaseModel):

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from model import registry
-from model.config import ConvertConfig, Strict
+from model.config import ConvertConfig
 from model.data import plan as planning
 from model.data import references, sources
 from model.data.block import Block, pack
@@ -37,6 +37,7 @@ from model.outcome import CampaignError, Outcome, Status, read_json, sync, write
 from model.owner import StopFlag, require_commit
 from model.parallel import Ranks
 from model.progress import Progress
+from model.specs import Strict
 
 
 @dataclass(frozen=True)

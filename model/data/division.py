@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import Division, Splits
 from model.data.block import Block
 from model.data.splits import NAMES, TEST, TRAIN, VALIDATION, split, uniform
 from model.outcome import CampaignError
+from model.specs import Division, Splits
 
 PARTS = {"train": TRAIN, "val": VALIDATION, "test": TEST}
 """Names of published parts as ids have them: `HEA/val/17`."""

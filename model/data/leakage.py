@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import LeakageConfig, Splits
+from model.config import LeakageConfig
 from model.data import splits as splitting
 from model.data.shard import Names, read_names
 from model.data.store import Store
 from model.outcome import Outcome, Status
 from model.parallel import Ranks
 from model.progress import Progress
+from model.specs import Splits
 
 _AT_ONCE = 8192
 _ELEMENTS = 119

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 
-from model.config import Splits
 from model.data import references, splits
 from model.data.block import Block
 from model.data.readers.base import SourceInfo
 from model.data.shard import Attributes, content_hash, file_hash
 from model.data.spread import spreads
 from model.data.store import FORMAT, REFERENCES, REJECTS, Store
+from model.specs import Splits
 
 UNITS = {"energy": "eV", "forces": "eV/Å", "length": "Å", "stress": "eV/Å³"}
 _KEPT = ("folder", "structures", "atoms", "files", "content_sha256")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.config import ConvertConfig, Strict
+from model.config import ConvertConfig
 from model.data import sources
 from model.data.readers.base import Reader, info_of
 from model.data.sources import Source
@@ -16,6 +16,7 @@ from model.outcome import CampaignError, read_json, write_json
 from model.owner import require_commit
 from model.parallel import Ranks
 from model.progress import Progress
+from model.specs import Strict
 
 PLAN = "plan.json"
 

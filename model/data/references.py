@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import Splits
 from model.data import splits as splitting
 from model.data.block import Block
 from model.outcome import read_json, write_json
+from model.specs import Splits
 
 CUT = 1e-8
 """Singular values below this share of the largest count as zero: the minimum-norm solution is taken there."""

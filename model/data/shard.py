@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import Storage
 from model.data import codec
 from model.data.block import ATOM_FIELDS, Block
 from model.data.bp5 import reading, writing
 from model.lean import without_torch
 from model.outcome import CampaignError, sync
+from model.specs import Storage
 
 with without_torch():
     import adios2

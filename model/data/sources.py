@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from model.config import Strict
 from model.data.readers.base import Reader, beside
 from model.data.shard import file_hash
 from model.outcome import CampaignError, read_json, write_json
+from model.specs import Strict
 
 FOLDER = "sources"
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import Splits
 from model.data import references
 from model.data.block import Block
 from model.outcome import CampaignError
+from model.specs import Splits
 
 Kind = Literal["scalar", "class"]
 _SMALLEST_SPREAD = 1e-9

@@ -11,11 +11,11 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from model.config import Precision
 from model.data.block import Block, pack
 from model.data.structure import UNLABELLED, Structure
 from model.inference.predictor import Predictor
 from model.outcome import CampaignError
+from model.specs import Precision
 
 
 class ModelCalculator(Calculator):  # type: ignore[misc]  # ASE ships no types

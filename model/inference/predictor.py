@@ -14,7 +14,6 @@ from torch import Tensor
 
 from model import checkpoint
 from model.checkpoint import Meta
-from model.config import Precision
 from model.data.block import Block
 from model.data.loader import collate
 from model.graph import AtomGraph
@@ -22,6 +21,7 @@ from model.multitask import MultiTaskModel
 from model.outcome import CampaignError
 from model.precision import POLICIES
 from model.prediction import Blend
+from model.specs import Precision
 
 _NUMBERS = 256
 

@@ -14,11 +14,11 @@ import adios2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import Owner
 from model.data.bp5 import reading, writing
 from model.data.shard import file_hashes
 from model.outcome import read_json, sync, write_json
 from model.owner import require_commit
+from model.specs import Owner
 
 FLAGS = ("", "no branch knows all its elements", "the prediction is not finite")
 """What each value of `flag` means; flagged structures have NaN for every prediction and are not ranked."""

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.config import Owner
 from model.data.block import Block
 from model.layers.dense import MLP
 from model.layers.initial import initialize
 from model.outcome import CampaignError, read_json, write_bytes, write_json
 from model.owner import require_commit
+from model.specs import Owner
 
 FORMAT = 2
 WEIGHTS_FILE, META_FILE = "blend.pt", "meta.json"

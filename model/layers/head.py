@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.config import ModelSpec
 from model.layers.activation import silu
 from model.layers.dense import MLP, Dense, Filter
 from model.layers.radial import radial_basis
+from model.specs import ModelSpec
 
 FORCE_RADIAL = 8
 """Bessel functions that a force head weighs edges by."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import BranchSpec, Division, FinetuneConfig, ModelSpec, Splits, TrainConfig
+from model.config import FinetuneConfig, TrainConfig
 from model.data import references as reference_energies
 from model.data import splits as splitting
 from model.data import targets as scalars_and_classes
@@ -25,6 +25,7 @@ from model.data.targets import Target
 from model.data.window import Window
 from model.outcome import CampaignError
 from model.parallel import Ranks
+from model.specs import BranchSpec, Division, ModelSpec, Splits
 from model.training.holding import hold, require_room
 from model.training.layout import Layout, branch_parallel, data_parallel
 from model.training.metrics import Scales

@@ -15,7 +15,7 @@ import torch
 
 from model import checkpoint
 from model.checkpoint import Meta
-from model.config import BranchSpec, Division, EvaluateConfig, Splits, Task
+from model.config import EvaluateConfig, Task
 from model.data.block import Block
 from model.data.loader import collate
 from model.data.references import References
@@ -29,6 +29,7 @@ from model.outcome import CampaignError, Outcome, Status
 from model.parallel import Ranks
 from model.precision import POLICIES, apply
 from model.progress import Progress
+from model.specs import BranchSpec, Division, Splits
 from model.training.across import errors_across
 from model.training.branches import read_split
 from model.training.loss import Deviations

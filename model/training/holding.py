@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import Division, ModelSpec, Splits, TrainConfig
+from model.config import TrainConfig
 from model.data import splits as splitting
 from model.data.block import pack
 from model.data.division import divide
@@ -21,6 +21,7 @@ from model.data.store import Store
 from model.data.window import MOST_EDGES, Form, Rows, Window
 from model.outcome import CampaignError
 from model.parallel import Ranks
+from model.specs import Division, ModelSpec, Splits
 from model.training.survey import Survey
 
 _SPLITS = (splitting.TRAIN, splitting.VALIDATION)

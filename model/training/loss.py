@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from model.config import LossSpec
 from model.graph import AtomGraph
 from model.prediction import Prediction
+from model.specs import LossSpec
 
 HUBER_DELTA = 0.01
 """eV/atom, eV/Å and spreads of a scalar; where the Huber penalty turns from a square to a line."""

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import torch
 
-from model.config import ModelSpec
 from model.data.block import Block
 from model.data.loader import collate
 from model.layers.radial import soft_lengths
 from model.multitask import neighbor_statistics
+from model.specs import ModelSpec
 
 _STRUCTURES_AT_ONCE = 1024
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.config import OptimizerSpec
+from model.specs import OptimizerSpec
 from model.training.buckets import Bucket, Buckets
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.config import Owner
 from model.data.targets import Target
 from model.outcome import write_json
 from model.owner import require_commit
 from model.parallel import Ranks
+from model.specs import Owner
 from model.training.loss import Deviations
 
 PARITY_FILE = "parity.json"

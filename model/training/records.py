@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from model.config import Owner
 from model.data.targets import Target
 from model.outcome import write_bytes
 from model.owner import may_commit
+from model.specs import Owner
 from model.training.branches import Data
 
 METRICS_FILE = "metrics.jsonl"

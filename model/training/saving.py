@@ -16,8 +16,8 @@ from typing import Any
 
 from model import checkpoint
 from model.checkpoint import GroupState, Meta
-from model.config import Owner
 from model.parallel import Ranks
+from model.specs import Owner
 
 Files = dict[str, dict[str, Any]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from model.config import OptimizerSpec
+from model.specs import OptimizerSpec
 
 
 def learning_rate(spec: OptimizerSpec, step: int, total_steps: int, cuts: int = 0) -> float:

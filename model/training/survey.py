@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.config import ModelSpec
 from model.data.block import ATOM_FIELDS, STRUCTURE_FIELDS, Block
 from model.data.references import Moments
 from model.data.targets import Labels
+from model.specs import ModelSpec
 from model.training.neighborhood import neighbor_sums
 
 _FINGERPRINT_BYTES = 16

@@ -8,11 +8,13 @@ import pytest
 from pydantic import BaseModel
 
 from model import config as model_config
+from model import specs as model_specs
 from model.registry import backbone_config, backbones, reader, readers
 from workflow import campaign, site
 
 TYPES = [
-    *[t for t in vars(model_config).values() if isinstance(t, type) and issubclass(t, BaseModel)],
+    *[t for t in vars(model_specs).values() if isinstance(t, type) and issubclass(t, BaseModel)],
+    *[t for t in vars(model_config).values() if isinstance(t, type) and t.__module__ == model_config.__name__],
     *[t for t in vars(campaign).values() if isinstance(t, type) and issubclass(t, BaseModel)],
     *[t for t in vars(site).values() if isinstance(t, type) and issubclass(t, BaseModel)],
 ]

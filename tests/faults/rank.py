@@ -15,8 +15,8 @@ from pathlib import Path
 from mpi4py import MPI
 
 from model import owner
-from model.config import Owner
 from model.outcome import Outcome, Status, write_outcome
+from model.specs import Owner
 from workflow.allocation.heartbeat import replace_json
 
 world = MPI.COMM_WORLD

@@ -24,11 +24,11 @@ from structures import random_block
 from torch import Tensor
 
 from model import checkpoint, registry
-from model.config import ModelSpec
 from model.data.block import Block
 from model.inference.predictor import Predictor
 from model.multitask import MultiTaskModel, Statistics, neighbor_statistics
 from model.outcome import Cause, Outcome, Status, read_outcome
+from model.specs import ModelSpec
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation:UserWarning")]
 BACKENDS = {"cuda": "nccl", "xpu": "xccl"}

@@ -21,13 +21,14 @@ import yaml
 from ase import Atoms
 from ase.build import molecule
 
-from model.config import ConvertConfig, Splits
+from model.config import ConvertConfig
 from model.data import convert, sources
 from model.data.readers import extxyz
 from model.data.shard import file_hash
 from model.data.store import Store
 from model.outcome import CampaignError, Status, read_outcome
 from model.parallel import Ranks
+from model.specs import Splits
 from tests.contracts.sources import qm7x
 from tests.structures import labelled, store_of
 

@@ -14,11 +14,12 @@ from ase import Atoms
 from ase.io import write
 from predictors import saved
 
-from model.config import ConvertConfig, Splits
+from model.config import ConvertConfig
 from model.data import convert
 from model.inference import weights as branch_weights
 from model.inference.screened import read_steps
 from model.parallel import Ranks
+from model.specs import Splits
 
 COUNT, SPLITS = 90, Splits()
 

@@ -17,7 +17,7 @@ ranks = parallel.discover()
 import torch
 from graphs import graph_of, molecule, triclinic
 from model import registry
-from model.config import ModelSpec
+from model.specs import ModelSpec
 from model.mesh import Mesh
 from model.multitask import MultiTaskModel, unit_statistics
 from model.precision import apply

@@ -20,9 +20,10 @@ from stores import SPLITS, emt_store
 from structures import labelled, store_of
 
 from model import checkpoint
-from model.config import EvaluateConfig, FinetuneConfig, Splits, TrainConfig
+from model.config import EvaluateConfig, FinetuneConfig, TrainConfig
 from model.outcome import CampaignError, Outcome, Status
 from model.parallel import Ranks
+from model.specs import Splits
 from model.training import branches, evaluate, finetune, trainer
 from model.training.parity import PARITY_FILE
 

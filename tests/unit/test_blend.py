@@ -10,13 +10,14 @@ import torch
 from predictors import predictor, saved
 from structures import random_block
 
-from model.config import BlendConfig, Splits
+from model.config import BlendConfig
 from model.inference import blend
 from model.inference import weights as branch_weights
 from model.inference.blend import Cache
 from model.inference.weights import BlendMeta, BranchWeights
 from model.outcome import CampaignError
 from model.parallel import Ranks
+from model.specs import Splits
 
 
 def test_weights_are_a_softmax_over_the_branches_that_know_a_structure() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model.config import ModelSpec
 from model.feasibility import large_structure_gb
+from model.specs import ModelSpec
 from workflow.check import check_campaign
 
 FRAME = 'Properties=species:S:1:pos:R:3:forces:R:3 energy=-1.0 pbc="F F F"'

@@ -10,12 +10,12 @@ import torch
 
 from model import checkpoint
 from model.checkpoint import GroupState, Meta
-from model.config import ModelSpec, Owner, Splits
 from model.data.references import References
 from model.multitask import MultiTaskModel, Statistics
 from model.outcome import CampaignError
 from model.parallel import Ranks
 from model.precision import apply
+from model.specs import ModelSpec, Owner, Splits
 from model.training.saving import Saver
 
 SPEC = ModelSpec(backbone={"name": "painn", "layers": 1, "hidden": 4}, head_hidden=4)

@@ -9,10 +9,11 @@ import pytest
 import torch
 import yaml
 
-from model.config import COMMANDS, ModelSpec, TrainConfig, dump, load
+from model.config import COMMANDS, TrainConfig, dump, load
 from model.device import device_of
 from model.outcome import CampaignError
 from model.parallel import Ranks
+from model.specs import ModelSpec
 
 FIELDS: dict[str, Any] = {"model": {"backbone": {"name": "painn"}}, "branches": {"a": {"store": "a"}}}
 

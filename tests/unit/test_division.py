@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from sklearn.model_selection import KFold, StratifiedKFold
 from structures import random_block
 
-from model.config import Division, Splits
 from model.data.block import Block
 from model.data.division import divide, folds
 from model.data.splits import TEST, TRAIN, VALIDATION
 from model.outcome import CampaignError
+from model.specs import Division, Splits
 
 SPLITS = Splits(seed=3, validation=0.3, test=0.2)
 

@@ -18,19 +18,9 @@ from manual import commands as commands_page
 from manual import datasets as datasets_page
 from manual import keys as keys_page
 from manual import site as site_page
-from model.config import (
-    BlendConfig,
-    BranchSpec,
-    Division,
-    FinetuneConfig,
-    LeakageConfig,
-    LossSpec,
-    ModelSpec,
-    OptimizerSpec,
-    Owner,
-    TrainConfig,
-)
+from model.config import BlendConfig, FinetuneConfig, LeakageConfig, TrainConfig
 from model.registry import backbone_config, backbones, reader, readers
+from model.specs import BranchSpec, Division, LossSpec, ModelSpec, OptimizerSpec, Owner
 from workflow.campaign import Header, stage_kind, stage_kinds
 from workflow.check import check_campaign
 from workflow.cli import campaign

@@ -13,12 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.train import LEAD
 from model import precision, registry
-from model.config import ModelSpec
 from model.feasibility import Batch, num_parameters, peak_memory_gb, step_gflop
 from model.graph import AtomGraph
 from model.kernels import build as kernel
 from model.layers.triplets import triplets
 from model.multitask import MultiTaskModel, unit_statistics
+from model.specs import ModelSpec
 
 
 def build(spec: ModelSpec, branches: int, device: str = "cpu") -> MultiTaskModel:
@@ -95,7 +95,7 @@ def test_memory_is_sane_over_five_decades():
 
 def test_it_answers_without_torch():
     code = (
-        "import sys; from model.config import ModelSpec; from model.feasibility import Batch, peak_memory_gb;"
+        "import sys; from model.specs import ModelSpec; from model.feasibility import Batch, peak_memory_gb;"
         "print(peak_memory_gb(ModelSpec(backbone={'name': 'painn'}), 3, Batch(400, 4000, 0))); assert 'torch' not in sys.modules"
     )
     assert float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) > 0

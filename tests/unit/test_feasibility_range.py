@@ -13,9 +13,9 @@ import pytest
 from test_feasibility import measure
 
 from model import registry
-from model.config import ModelSpec, Precision
 from model.feasibility import Batch, peak_memory_gb
 from model.kernels import build as kernel
+from model.specs import ModelSpec, Precision
 
 MARGIN = 1.2
 SMALLEST, LARGEST, COUNT = 0.05, 4.0, 40

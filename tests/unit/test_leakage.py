@@ -9,13 +9,14 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from model.config import LeakageConfig, Splits, Storage
+from model.config import LeakageConfig
 from model.data import leakage as module
 from model.data.leakage import compositions, leakage
 from model.data.shard import read_names, read_shard, write_shard
 from model.data.splits import TEST, TRAIN, split
 from model.data.store import Store
 from model.parallel import Ranks
+from model.specs import Splits, Storage
 from tests.structures import random_block, store_of
 from workflow.report.coverage import coverage
 from workflow.report.facts import StageFacts

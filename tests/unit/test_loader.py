@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from model.config import Splits
 from model.data.block import Block, concatenate, hash_identity, pack
 from model.data.loader import build_edges, collate, with_edges
 from model.data.references import References
 from model.data.splits import counts, split
 from model.data.structure import UNLABELLED
+from model.specs import Splits
 from tests.structures import random_block, random_structure
 
 CUTOFF = 3.5

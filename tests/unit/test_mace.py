@@ -14,7 +14,6 @@ from numpy.polynomial import chebyshev
 from torch.autograd import gradcheck, gradgradcheck
 
 from model.backbones.mace import Config
-from model.config import ModelSpec
 from model.layers import convolution
 from model.layers.contraction import Contraction
 from model.layers.convolution import Plan, convolve
@@ -24,6 +23,7 @@ from model.layers.initial import initialize
 from model.multitask import MultiTaskModel, unit_statistics
 from model.outcome import CampaignError
 from model.registry import backbone_options
+from model.specs import ModelSpec
 
 EDGES = torch.tensor([[1, 2, 0, 2, 0, 3, 0], [0, 0, 1, 1, 2, 2, 3]])
 VARIANTS = [

@@ -15,11 +15,11 @@ from torch.autograd import gradcheck, gradgradcheck
 from bench.structures import make_block
 from bench.train import LEAD
 from model import precision
-from model.config import ModelSpec
 from model.data.loader import collate
 from model.kernels import build
 from model.layers import message as messages
 from model.multitask import MultiTaskModel, unit_statistics
+from model.specs import ModelSpec
 
 ROOT = Path(__file__).parents[2]
 EDGES = torch.tensor([[1, 2, 0, 4, 2, 0, 3, 0, 4], [0, 0, 1, 1, 1, 2, 2, 4, 4]])  # nothing comes to atom 3, one sends to itself

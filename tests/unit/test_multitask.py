@@ -6,9 +6,9 @@ import pytest
 import torch
 from graphs import graph_of, molecule, triclinic
 
-from model.config import ModelSpec
 from model.multitask import MultiTaskModel, Statistics
 from model.outcome import CampaignError
+from model.specs import ModelSpec
 
 BRANCHES = ("a", "b", "c")
 GRAPH = graph_of([molecule(6, branch=2), triclinic(), molecule(4, seed=1, branch=2), molecule(1), molecule(5, seed=3)], 4.0)

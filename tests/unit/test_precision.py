@@ -8,9 +8,9 @@ from graphs import graph_of, molecule
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model import precision, registry
-from model.config import LossSpec, ModelSpec
 from model.layers.dense import Dense
 from model.multitask import MultiTaskModel, unit_statistics
+from model.specs import LossSpec, ModelSpec
 from model.training.loss import Deviations, Loss, count_labels
 
 PRODUCTS = {"aten.mm.default", "aten.addmm.default", "aten.bmm.default"}

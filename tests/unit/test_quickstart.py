@@ -11,7 +11,6 @@ from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import Splits
 from model.data.block import hash_identity
 from model.data.identity import identity
 from model.data.miniature import extxyz
@@ -22,6 +21,7 @@ from model.data.quickstart.molecules import CANDIDATES, PRETRAINING, SCARCE, TAS
 from model.data.quickstart.physics import calculator, label
 from model.data.splits import split
 from model.registry import reader
+from model.specs import Splits
 
 CAMPAIGN = Path(__file__).parents[2] / "campaigns" / "quickstart.yaml"
 

@@ -27,7 +27,7 @@ WATCHED = """
 import sys, time
 from pathlib import Path
 from model import owner
-from model.config import Owner
+from model.specs import Owner
 folder = Path(sys.argv[1])
 owner.watch(Owner(heartbeat=folder / "heartbeat.json", revoked=folder / "revoked", ttl_s=float(sys.argv[2])), folder)
 (folder / "watching").touch()

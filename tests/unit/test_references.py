@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.config import Splits
 from model.data import references
 from model.data.block import Block, concatenate
 from model.data.references import Moments, References
 from model.data.splits import TRAIN, split
+from model.specs import Splits
 from tests.structures import random_block
 
 ALL = Splits(validation=0, test=0)

@@ -10,11 +10,12 @@ from ase import Atoms
 from ase.build import molecule
 from ase.data import chemical_symbols
 
-from model.config import ConvertConfig, Splits
+from model.config import ConvertConfig
 from model.data import convert, spread
 from model.data.spread import spreads
 from model.data.store import Store
 from model.parallel import Ranks
+from model.specs import Splits
 from tests.structures import labelled, store_of
 from workflow.report.coverage import coverage, periodic_table
 from workflow.report.elements import SYMBOLS, place

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from model.config import ModelSpec
 from model.outcome import CampaignError
 from model.registry import backbone_config, backbones
+from model.specs import ModelSpec
 from workflow.search.space import SHARED, Dimension, Range, make_space
 
 

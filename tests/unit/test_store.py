@@ -12,12 +12,12 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from model.config import Splits, Storage
 from model.data import codec, references
 from model.data.shard import content_hash, file_hashes, read_shard, stored, write_shard
 from model.data.splits import counts
 from model.data.store import FORMAT, Store
 from model.outcome import CampaignError
+from model.specs import Splits, Storage
 from tests.structures import labelled, random_block, store_of
 
 ALL = Splits(validation=0, test=0)

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structures import random_block
 
-from model.config import LossSpec, ModelSpec, Splits
 from model.data import targets
 from model.data.block import Block
 from model.data.loader import collate
@@ -26,6 +25,7 @@ from model.outcome import CampaignError
 from model.parallel import Ranks
 from model.precision import apply
 from model.prediction import Prediction, Statistics
+from model.specs import LossSpec, ModelSpec, Splits
 from model.training.loss import Deviations, Loss, count_labels
 from model.training.metrics import Scales, is_finite, objective_of
 from model.training.scores import Scores, class_scores, roc_auc, scalar_scores

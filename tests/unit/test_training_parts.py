@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from model.config import BranchSpec, LossSpec, OptimizerSpec
 from model.graph import AtomGraph
 from model.mesh import Mesh
 from model.multitask import Prediction
 from model.parallel import Ranks
+from model.specs import BranchSpec, LossSpec, OptimizerSpec
 from model.training.ahead import Ahead
 from model.training.branches import _loads
 from model.training.buckets import Buckets

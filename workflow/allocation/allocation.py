@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.config import Owner, Task, dump
+from model.config import Task, dump
+from model.specs import Owner
 from workflow.allocation.deadline import Deadline
 from workflow.allocation.executor import Kernel
 from workflow.allocation.launch import Setting

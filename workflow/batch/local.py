@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 import workflow
-from model.config import Strict
 from model.outcome import read_json
+from model.specs import Strict
 from workflow.batch.scheduler import JobInfo, JobRow, JobSpec, JobState, Scheduler, Snapshot, options_of
 from workflow.errors import SchedulerError, SiteError
 from workflow.process import ProcessId, carriers

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from model.config import Strict
+from model.specs import Strict
 from workflow.batch.command import Answer, ask
 from workflow.batch.scheduler import (
     JobInfo,

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from model.config import Strict
 from model.outcome import CampaignError
 from model.registry import backbone_config, require
+from model.specs import Strict
 
 SHARED: dict[str, dict[str, Any]] = {
     "learning_rate": {"low": 1e-5, "high": 3e-3, "log": True},

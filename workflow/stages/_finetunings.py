@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat
 
-from model.config import FinetuneConfig, Precision
+from model.config import FinetuneConfig
+from model.specs import Precision
 from workflow.finetuning import SEEDS, FinetuneTask, load_task
 from workflow.keys import KeysOf
 from workflow.site import merge

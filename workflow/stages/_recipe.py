@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from model.config import BranchSpec, ModelSpec, Splits, Task, TrainConfig
+from model.config import Task, TrainConfig
 from model.outcome import CampaignError
 from model.registry import backbone_config, backbones
+from model.specs import BranchSpec, ModelSpec, Splits
 from workflow.keys import KeysOf, NameOf
 from workflow.request import Request
 from workflow.site import Site, merge

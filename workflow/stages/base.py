@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import Field, field_validator
 
-from model.config import Strict, Task
+from model.config import Task
 from model.outcome import Cause, Outcome, Status
+from model.specs import Strict
 from workflow.receipt import Output, Receipt
 from workflow.request import Request
 from workflow.rundir import AttemptDir

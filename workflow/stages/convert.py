@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import Field
 
-from model.config import ConvertConfig, LeakageConfig, Storage
+from model.config import ConvertConfig, LeakageConfig
 from model.outcome import Outcome, Status
+from model.specs import Storage
 from workflow.receipt import Output
 from workflow.request import Request
 from workflow.rundir import RunDir

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from model.config import Strict, TrainConfig
+from model.config import TrainConfig
 from model.outcome import CampaignError, Cause, Status
 from model.registry import backbone_config, backbones
+from model.specs import Strict
 from workflow.keys import SpaceOf
 from workflow.receipt import Output
 from workflow.search.feasibility import batch_of, refusal

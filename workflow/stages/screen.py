@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from model.config import Precision, ScreenConfig, Task
+from model.config import ScreenConfig, Task
 from model.outcome import Outcome, Status
+from model.specs import Precision
 from workflow.receipt import Output
 from workflow.stages._inputs import Model, blend, earlier_tasks, finished, stage_in, stores, upstream
 from workflow.stages._recipe import Problem, configuration

@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers import _tables
 from model.data.readers._crystal import Crystal, crystal
 from model.data.readers.base import SourceInfo, per_file, reading
 from model.data.structure import Refused, Structure
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="ABX3",

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers._crystal import crystal, site_values
 from model.data.readers._forward import span_of
 from model.data.readers.base import SourceInfo, attempt, find, reading, structure
 from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="Alexandria",

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers.base import ENERGY_UNITS, EnergyUnit, SourceInfo, attempt, find, reading, structure
 from model.data.structure import Refused, Structure
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="ASE database",

@@ -14,9 +14,9 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import Strict
 from model.data.structure import UNLABELLED, Refused, Structure
 from model.outcome import CampaignError
+from model.specs import Strict
 
 HARTREE_EV = 27.211386245988
 """CODATA 2018 (NIST SP 961). `ase.units.Hartree` is CODATA 2014, 8e-9 smaller: 0.1 meV at 560 Hartree."""

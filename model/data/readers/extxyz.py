@@ -15,10 +15,10 @@ from typing import IO, Any
 import numpy as np
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers.ase_db import tensor
 from model.data.readers.base import ENERGY_UNITS, EnergyUnit, SourceInfo, attempt, find, reading, structure
 from model.data.structure import Refused, Structure
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="Extended XYZ",

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.config import Strict
 from model.data.readers import _matbench
 from model.data.readers.base import SourceInfo, find
 from model.data.structure import Refused, Structure
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="Matbench jdft2d",

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers.base import KCAL_PER_MOL_EV, SourceInfo, find, reading, structure
 from model.data.structure import Structure
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="MD17, uracil",

@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers._crystal import crystal
 from model.data.readers._forward import span_of
 from model.data.readers.base import SourceInfo, attempt, find, reading, structure
 from model.data.structure import Refused, Structure
+from model.specs import Strict
 
 KBAR_EV_PER_CUBIC_ANGSTROM = 1 / 1602.1766208
 """CODATA 2014, as ASE has it; 3e-9 off CODATA 2018, far below what VASP prints."""

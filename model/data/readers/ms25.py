@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers._frames import results, trajectory
 from model.data.readers.base import HARTREE_EV, SourceInfo, attempt, find, reading, structure
 from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="MS25",

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers.ase_db import connect, rows
 from model.data.readers.base import HARTREE_EV, SourceInfo, attempt, find, reading, structure
 from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="∇²DFT energy databases",

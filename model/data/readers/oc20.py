@@ -18,13 +18,13 @@ from typing import IO, Literal
 
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers._archive import TARS, check_end, loose_or_packed
 from model.data.readers._forward import span_of
 from model.data.readers._frames import Lines, frames, from_lines
 from model.data.readers.base import SourceInfo, reading
 from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="OC20 S2EF",

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.config import Strict
 from model.data.readers._archive import loose_or_packed
 from model.data.readers._forward import span_of
 from model.data.readers._frames import records
 from model.data.readers.base import SourceInfo, reading
 from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="OC22 S2EF-Total",

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.config import Strict
 from model.data.readers import _aselmdb
 from model.data.readers._names import place
 from model.data.readers.base import SourceInfo, find, reading
 from model.data.structure import Refused, Structure
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="OC25",

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers import _aselmdb
 from model.data.readers.base import SourceInfo, attempt, find, per_file, reading, structure
 from model.data.structure import Refused, Structure
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="OMol25",

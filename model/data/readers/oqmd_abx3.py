@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers import _tables
 from model.data.readers._crystal import Crystal, atomic_number
 from model.data.readers.base import SourceInfo, per_file, reading
 from model.data.structure import Refused, Structure
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="OQMD ABX3",

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers import _tfrecord
 from model.data.readers.base import BOHR_ANGSTROM, HARTREE_EV, SourceInfo, attempt, find, per_file, reading, structure
 from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="QCML, DFT",

@@ -22,10 +22,10 @@ from typing import IO, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers.base import SourceInfo, find, per_file, reading, structure
 from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="QM7-X",

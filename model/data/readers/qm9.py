@@ -15,11 +15,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers import _archive
 from model.data.readers.base import HARTREE_EV, SourceInfo, attempt, find, per_file, reading, structure
 from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="QM9",

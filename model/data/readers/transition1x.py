@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers.base import SourceInfo, find, per_file, reading, structure
 from model.data.structure import Refused, Structure
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="Transition1x",

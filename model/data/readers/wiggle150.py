@@ -14,9 +14,9 @@ from typing import IO, Literal
 import numpy as np
 from pydantic import Field
 
-from model.config import Strict
 from model.data.readers.base import KCAL_PER_MOL_EV, SourceInfo, attempt, find, per_file, reading, structure
 from model.data.structure import Refused, Structure
+from model.specs import Strict
 
 INFO = SourceInfo(
     title="Wiggle150",
