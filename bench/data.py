@@ -24,14 +24,14 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench import conversion, timing
+from bench import balance, conversion, timing
 from bench.structures import make_block
 from model.allocator import keep_freed_memory
 from model.config import ConvertConfig
 from model.data import convert
 from model.data.block import Block, Edges, gather_ranges
 from model.data.groups import Group
-from model.data.loader import collate
+from model.data.loader import build_edges, collate
 from model.data.sampling import Sampler
 from model.data.share import Share
 from model.data.store import Store
@@ -72,6 +72,7 @@ def main() -> None:
         write_npy(folder / "npy", block)
         figures |= plain(folder, count, rounds) | graphs(folder, min(count, GRAPHS), rounds)
         figures |= {"bytes_per_structure": sizes(folder, block)} | windows(folder / "store")
+        figures |= balance.figures(block.num_atoms, num_edges(block))
     figures |= conversion.figures(small=small)
     timing.finish(figures, small=small)
 
@@ -141,6 +142,12 @@ def sizes(folder: Path, block: Block) -> float:
     return each["store"]
 
 
+def num_edges(block: Block) -> NDArray[np.int64]:
+    """Return the edges of each structure."""
+    several = (block.span(start, min(start + GRAPHS, len(block))) for start in range(0, len(block), GRAPHS))
+    return np.concatenate([np.diff(build_edges(part, CUTOFF, None).offsets) for part in several])
+
+
 def check(sources: dict[str, Callable[[int], Iterator[Batch]]]) -> None:
     """Compare all batches of all arms, bit for bit.
 
@@ -156,7 +163,7 @@ def check(sources: dict[str, Callable[[int], Iterator[Batch]]]) -> None:
 
 def order_of(count: int, number: int) -> Order:
     """Return the indices of each batch of one epoch."""
-    sampler = Sampler({0: count}, None, BATCH, seed=0)
+    sampler = Sampler({0: count}, BATCH, seed=0)
     return [sampler.batch(number + 1, step)[0] for step in range(sampler.steps_per_epoch)]
 
 

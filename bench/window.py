@@ -31,7 +31,7 @@ def main() -> None:
     ranks = replace(RANKS, hosts=tuple(str(rank) if apart else "node" for rank in range(RANKS.size)))
     group = join(ranks, range(ranks.size))
     window = data.held(store, group)
-    sampler = Sampler({0: len(window)}, None, data.BATCH * ranks.size, seed=0)
+    sampler = Sampler({0: len(window)}, data.BATCH * ranks.size, seed=0)
     orders = [[sampler.batch(epoch, k)[0][ranks.rank :: ranks.size] for k in range(sampler.steps_per_epoch)] for epoch in (0, 1)]
     spent = []
     for order in orders:

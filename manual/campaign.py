@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from manual.keys import Links, table
 from model.config import BlendConfig, FinetuneConfig, TrainConfig
 from model.registry import backbone_config, backbones
-from model.specs import LossSpec, ModelSpec, OptimizerSpec, Splits
+from model.specs import BatchBudget, LossSpec, ModelSpec, OptimizerSpec, Splits
 from workflow.campaign import BranchSource, Budget, Header, Paper, stage_kind, stage_kinds
 from workflow.keys import KeysOf, records_of
 from workflow.search.space import SHARED, Range, stated_ranges
@@ -35,6 +35,7 @@ _LINKS: Links = {
     TrainConfig: "#training",
     FinetuneConfig: "#training",
     BlendConfig: "#options-of-a-blend",
+    BatchBudget: "#budget-of-a-batch",
     LossSpec: "#loss",
     OptimizerSpec: "#optimizer",
     "reader": "datasets.md",
@@ -77,6 +78,7 @@ def _below(links: Links) -> str:
         _section("Model", ModelSpec, links, 2),
         f"## Training\n\n{own}\n\n{table(TrainConfig, links, without=OWN_KEYS)}",
         *([f"Of a fine-tuning further:\n\n{table(FinetuneConfig, links, without=others)}"] if further else []),
+        _section("Budget of a batch", BatchBudget, links, 3),
         _section("Loss", LossSpec, links, 3),
         _section("Optimizer", OptimizerSpec, links, 3),
         f"## Options of a blend\n\n{table(BlendConfig, links, without=OWN_KEYS - {'epochs'})}",

@@ -7,10 +7,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
+from model import draws
 from model.outcome import CampaignError
-from model.specs import BranchSpec, Division, LossSpec, ModelSpec, OptimizerSpec, Owner, Precision, Splits, Storage, Strict
+from model.specs import (
+    BatchBudget,
+    BranchSpec,
+    Division,
+    LossSpec,
+    ModelSpec,
+    OptimizerSpec,
+    Owner,
+    Precision,
+    Splits,
+    Storage,
+    Strict,
+)
+
+_EVALUATED_AT_ONCE = 32
 
 
 class Task(Strict):
@@ -37,14 +52,18 @@ class TrainConfig(Task):
     loss: LossSpec = LossSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
     splits: Splits = Splits()
-    batch: int = Field(32, ge=1, description="Structures in a global batch, over all ranks.")
+    batch: PositiveInt | BatchBudget = Field(
+        32, description="Structures in a global batch, over all ranks; or what it costs: `{edges: n}` or `{atoms: n}`."
+    )
     micro_batch: PositiveInt | Literal["auto"] | None = Field(
         None,
         description="Structures that a rank computes at once; gradients of the batch's pieces add up. "
         "`auto`: as many as `memory_gb` holds by the memory model; none: its whole part.",
     )
     epochs: int = Field(10, ge=1, description="Passes over the (fraction of the) training split.")
-    fraction: float = Field(1.0, gt=0, le=1, description="Share of the training split that an epoch draws.")
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="Share of its structures that an epoch draws, branches with `draws` aside."
+    )
     temperature: float = Field(1.0, gt=0, description="Branches without a share are drawn by size ** (1 / temperature).")
     layout: Literal["data", "branch"] = Field("data", description="Every rank holds all branches, or its own only.")
     shard: bool = Field(False, description="Divide the backbone's weights, moments and averages over the ranks (FSDP2).")
@@ -56,6 +75,17 @@ class TrainConfig(Task):
     memory_gb: float | None = Field(None, gt=0, description="Memory of one device in GB; more needed ends with cause oom.")
     width: int | None = Field(None, ge=1, description="Ranks that hold a copy of a branch together; none: all of it.")
     node_memory_gb: float | None = Field(None, gt=0, description="Memory of a node in GB, for its data; none: found out.")
+
+    @model_validator(mode="after")
+    def _leaves_draws_to_all(self) -> TrainConfig:
+        if wrong := draws.fault(spec.share for spec in self.branches.values() if spec.draws is None):
+            raise ValueError(wrong)
+        return self
+
+    @property
+    def evaluated_at_once(self) -> int:
+        """Return how many structures are evaluated together where no budget counts."""
+        return _EVALUATED_AT_ONCE if isinstance(self.batch, BatchBudget) else self.batch
 
 
 class FinetuneConfig(TrainConfig):

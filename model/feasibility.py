@@ -18,7 +18,6 @@ in it: judge with a margin.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -63,22 +62,6 @@ def neighbors(spec: ModelSpec, atoms: float) -> float:
     """Estimate the neighbours of an atom in a structure of so many, as dense as matter is."""
     sphere = 4 / 3 * math.pi * spec.cutoff**3 * _ATOMS_PER_A3
     return min(sphere, atoms - 1, spec.max_neighbors or math.inf)
-
-
-def parts_of_a_batch(
-    shares: Mapping[str, float | None], structures: Mapping[str, int], temperature: float = 1.0
-) -> dict[str, float]:
-    """Return each branch's part of a batch, p_b, as the sampler draws: they add up to one, or are all zero.
-
-    Args:
-        shares: What the file says of each branch; None: by its structures.
-        structures: That each has to train on.
-        temperature: Of the branches without a share.
-    """
-    powers = {name: structures[name] ** (1 / temperature) for name in shares}
-    whole = sum(powers.values()) or 1
-    weights = {name: share or powers[name] / whole for name, share in shares.items()}
-    return {name: weight / (sum(weights.values()) or 1) for name, weight in weights.items()}
 
 
 class BackboneConfig(Protocol):

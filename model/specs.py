@@ -123,9 +123,36 @@ class OptimizerSpec(Strict):
     ema: float | None = Field(None, gt=0, lt=1, description="Decay of the averaged weights used for validation; none: off.")
 
 
+class BatchBudget(Strict):
+    """What a global batch costs at most: it is filled with structure after structure until the next would exceed that."""
+
+    edges: int | None = Field(None, ge=1, description="Directed edges within the cutoff and the cap, over all ranks.")
+    atoms: int | None = Field(None, ge=1, description="Atoms, over all ranks.")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> BatchBudget:
+        if (self.edges is None) == (self.atoms is None):
+            raise ValueError("a budget is of `edges` or of `atoms`: give one of them")
+        return self
+
+    @property
+    def most(self) -> int:
+        """Return the edges or atoms."""
+        return self.edges or self.atoms or 0
+
+
 class BranchSpec(Strict):
     """One data set of a training."""
 
     store: Path = Field(description="Folder of a converted store.")
     weight: float = Field(1.0, ge=0, description="λ_b, weight of the branch in the loss.")
-    share: float | None = Field(None, gt=0, description="p_b, share of draws; none: proportional to its structures.")
+    share: float | None = Field(None, gt=0, le=1, description="p_b, part of all draws; none: by its structures, of what is left.")
+    draws: int | None = Field(
+        None, ge=1, description="Draws in an epoch, in place of a share: with N of n structures each comes ⌊N/n⌋ or ⌈N/n⌉ times."
+    )
+
+    @model_validator(mode="after")
+    def _is_drawn_one_way(self) -> BranchSpec:
+        if self.share is not None and self.draws is not None:
+            raise ValueError("give `share` or `draws`, not both")
+        return self

@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from model.registry import reader, readers, require
 from model.specs import Splits, Strict
@@ -40,8 +40,17 @@ class BranchSource(Strict):
         {}, description="The reader's own options."
     )
     weight: float = Field(1.0, ge=0, description="λ_b, weight of the branch in the loss.")
-    share: float | None = Field(None, gt=0, description="p_b, share of draws; none: proportional to its structures.")
+    share: float | None = Field(None, gt=0, le=1, description="p_b, part of all draws; none: by its structures, of what is left.")
+    draws: int | None = Field(
+        None, ge=1, description="Draws in an epoch, in place of a share: with N of n structures each comes ⌊N/n⌋ or ⌈N/n⌉ times."
+    )
     limit: int | None = Field(None, ge=1, description="Convert so many structures only.")
+
+    @model_validator(mode="after")
+    def _is_drawn_one_way(self) -> BranchSource:
+        if self.share is not None and self.draws is not None:
+            raise ValueError("give `share` or `draws`, not both")
+        return self
 
 
 class Budget(Strict):

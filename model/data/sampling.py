@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from model.data.splits import mix
 
 _ROUNDS = 6
-_DRAWS_AT_ONCE = 8192
+DRAWS_AT_ONCE = 8192
+"""Draws that are worked out together."""
 Batch = dict[int, NDArray[np.int64]]
 
 
@@ -55,74 +56,39 @@ class Permutation:
         return (high << self._low) | low
 
 
-class Sampler:
-    """Global batches over all branches.
+class Order:
+    """The order in which an epoch draws, over all branches.
 
-    An epoch draws `round(fraction · structures)` samples, divided over the branches by their shares. The draws
-    of a branch are one window of a fixed permutation of it, each epoch's window beginning where the last one
+    The draws of a branch are one window of a fixed permutation of it, each epoch's window beginning where the last one
     ended, in an order that is new in each epoch: so no sample comes twice in an epoch unless its branch is
-    oversampled, and every sample comes before one comes again. Branches are interleaved evenly (Webster's
-    method): a batch holds each branch's share up to rounding.
+    oversampled, and every sample comes before one comes again: of N draws from n samples each is drawn ⌊N/n⌋ or ⌈N/n⌉ times.
+    Branches are interleaved evenly (Webster's method): any run of draws holds each branch's part up to rounding.
 
     Args:
         sizes: Training structures of each branch, by branch index.
-        shares: Share of draws of each branch, any scale; None stands for proportional to size.
-        batch: Structures in a global batch; the last one of an epoch may be smaller.
         seed: Seed of the order.
-        fraction: Share of all structures that an epoch draws.
+        quotas: Draws of each branch in an epoch; None: each structure once.
     """
 
-    def __init__(
-        self,
-        sizes: Mapping[int, int],
-        shares: Mapping[int, float | None] | None,
-        batch: int,
-        seed: int,
-        fraction: float = 1.0,
-    ) -> None:
+    def __init__(self, sizes: Mapping[int, int], seed: int, quotas: Mapping[int, int] | None = None) -> None:
         self.sizes = {b: n for b, n in sorted(sizes.items()) if n > 0}
-        self.batch_size, self.seed = batch, seed
-        total = max(1, round(fraction * sum(self.sizes.values()))) if self.sizes else 0
-        self.quotas = _quotas(total, self.sizes, shares or {})
+        self.seed = seed
+        self.quotas = self.sizes if quotas is None else {b: quotas[b] for b in self.sizes if quotas.get(b)}
         self._all = {b: Permutation(n, seed, "branch", b) for b, n in self.sizes.items()}
-        self._ahead: tuple[int, int, list[Batch]] = (0, 0, [])
 
     @property
     def draws_per_epoch(self) -> int:
         """Return the samples an epoch draws, over all branches."""
         return sum(self.quotas.values())
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Return the number of global batches in an epoch."""
-        return -(-self.draws_per_epoch // self.batch_size)
-
-    def batch(self, epoch: int, step: int) -> Batch:
-        """Return the samples of one step, by branch: indices into the branch's training structures.
-
-        Some thousand draws are worked out at once and kept, since a call for few costs as much as one for many.
-        """
-        at_once = max(1, _DRAWS_AT_ONCE // self.batch_size)
-        first = step - step % at_once
-        ahead = self._ahead
-        if ahead[:2] != (epoch, first) or not ahead[2]:
-            self._ahead = ahead = (epoch, first, self._batches(epoch, first, at_once))
-        return ahead[2][step - first]
-
-    def _batches(self, epoch: int, step: int, count: int) -> list[Batch]:
-        cuts = [self._drawn(min(k * self.batch_size, self.draws_per_epoch)) for k in range(step, step + count + 1)]
-        first, last = cuts[0], cuts[-1]
-        drawn = {b: self._samples(b, epoch, first[b], last[b]) for b in self.quotas if last[b] > first[b]}
-        pairs = list(zip(cuts, cuts[1:], strict=False))
-        return [{b: x[i[b] - first[b] : j[b] - first[b]] for b, x in drawn.items() if j[b] > i[b]} for i, j in pairs]
-
-    def _samples(self, branch: int, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+    def samples(self, branch: int, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Return what some of a branch's draws are: indices into its training structures."""
         quota = self.quotas[branch]
         order = Permutation(quota, self.seed, "epoch", branch, epoch)
         position = epoch * quota + order(np.arange(start, stop))
         return self._all[branch](position % self.sizes[branch])
 
-    def _drawn(self, count: int) -> dict[int, int]:
+    def drawn(self, count: int) -> dict[int, int]:
         """Return how many of the first `count` draws of an epoch go to each branch.
 
         The k-th draw of branch b falls due at (k + ½)/quota_b; draws are taken in that order, ties by branch.
@@ -138,15 +104,64 @@ class Sampler:
         return drawn
 
 
-def tempered(shares: Mapping[int, float | None], sizes: Mapping[int, int], temperature: float) -> dict[int, float | None]:
-    """Return the shares of draws, those that are not given by size ** (1 / temperature), on the scale of parts of the whole.
+class Sampler(Order):
+    """Global batches of equally many structures; the last one of an epoch may have fewer.
 
-    Temperature 1 is proportional and stays None, which the sampler works out exactly; the higher, the more even.
+    Args:
+        sizes: Training structures of each branch, by branch index.
+        batch: Structures in a batch.
+        seed: Seed of the order.
+        quotas: Draws of each branch in an epoch; None: each structure once.
     """
-    if temperature == 1:
-        return dict(shares)
-    powers = {b: n ** (1 / temperature) for b, n in sizes.items()}
-    return {b: powers[b] / sum(powers.values()) if share is None else share for b, share in shares.items()}
+
+    def __init__(self, sizes: Mapping[int, int], batch: int, seed: int, quotas: Mapping[int, int] | None = None) -> None:
+        super().__init__(sizes, seed, quotas)
+        self.batch_size = batch
+        self._ahead: tuple[int, int, list[Batch]] = (0, 0, [])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return the number of global batches in an epoch."""
+        return -(-self.draws_per_epoch // self.batch_size)
+
+    def has(self, epoch: int, step: int) -> bool:  # noqa: ARG002 every epoch has as many
+        """Say whether an epoch has that step."""
+        return step < self.steps_per_epoch
+
+    def start(self, epoch: int, step: int) -> int:  # noqa: ARG002
+        """Return the draws of an epoch before a step."""
+        return min(step * self.batch_size, self.draws_per_epoch)
+
+    def go_on(self, epoch: int, step: int, start: int) -> None:
+        """Take up an epoch at a step that begins with draw `start`."""
+        assert self.start(epoch, step) == start, (epoch, step, start)
+
+    def clock(self, epochs: int, epoch: int, step: int) -> tuple[int, int]:
+        """Return what the decay of the learning rate goes by, and what that is in the end: steps, and the last one's number."""
+        return epoch * self.steps_per_epoch + step, epochs * self.steps_per_epoch - 1
+
+    def total_steps(self, epochs: int, epoch: int, step: int) -> int:  # noqa: ARG002 known from the beginning
+        """Return the steps of so many epochs."""
+        return epochs * self.steps_per_epoch
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Return the samples of one step, by branch: indices into the branch's training structures.
+
+        Some thousand draws are worked out at once and kept, since a call for few costs as much as one for many.
+        """
+        at_once = max(1, DRAWS_AT_ONCE // self.batch_size)
+        first = step - step % at_once
+        ahead = self._ahead
+        if ahead[:2] != (epoch, first) or not ahead[2]:
+            self._ahead = ahead = (epoch, first, self._batches(epoch, first, at_once))
+        return ahead[2][step - first]
+
+    def _batches(self, epoch: int, step: int, count: int) -> list[Batch]:
+        cuts = [self.drawn(self.start(epoch, k)) for k in range(step, step + count + 1)]
+        first, last = cuts[0], cuts[-1]
+        drawn = {b: self.samples(b, epoch, first[b], last[b]) for b in self.quotas if last[b] > first[b]}
+        pairs = list(zip(cuts, cuts[1:], strict=False))
+        return [{b: x[i[b] - first[b] : j[b] - first[b]] for b, x in drawn.items() if j[b] > i[b]} for i, j in pairs]
 
 
 def divide(batch: Batch, costs: Mapping[int, NDArray], parts: int) -> list[Batch]:
@@ -173,16 +188,3 @@ def divide(batch: Batch, costs: Mapping[int, NDArray], parts: int) -> list[Batch
         heapq.heapreplace(loads, (load + flat[sample], count + 1, part))
     pieces = dict(zip(branches, np.split(owner, np.cumsum(sizes)[:-1]), strict=True)) if branches else {}
     return [{b: batch[b][pieces[b] == part] for b in branches if (pieces[b] == part).any()} for part in range(parts)]
-
-
-def _quotas(total: int, sizes: Mapping[int, int], shares: Mapping[int, float | None]) -> dict[int, int]:
-    """Apportion the draws of an epoch by largest remainder; exact where the quotas are whole."""
-    whole = sum(sizes.values())
-    weights = {b: Fraction(n, whole) if shares.get(b) is None else Fraction(shares[b] or 0.0) for b, n in sizes.items()}
-    scale = sum(weights.values(), Fraction(0))
-    exact = {b: total * w / scale for b, w in weights.items()}
-    quotas = {b: int(e) for b, e in exact.items()}
-    by_remainder = sorted(exact, key=lambda b: (quotas[b] - exact[b], b))
-    for b in by_remainder[: total - sum(quotas.values())]:
-        quotas[b] += 1
-    return {b: q for b, q in quotas.items() if q}

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.data.block import Block
-from model.data.shard import read_blocks, read_extent
+from model.data.shard import Names, read_blocks, read_extent, read_names
 from model.data.store import Store
 
 BLOCK = 2048
 """Structures read at once: contiguous reads of a thousand and more are 80 times faster than single ones."""
+
+_NAMES = 1 << 16
+"""Structures whose numbers and identities are read at once: a few MB."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,17 @@ class Share:
     stop: int
 
     @classmethod
-    def of(cls, store: Store, rank: int, size: int) -> Share:
+    def of(cls, store: Store, rank: int, size: int, unit: int = 1) -> Share:
         """Return one of `size` shares; they follow each other, and have about as many atoms each.
 
-        The manifest tells the atoms of each shard; within a shard, structures count as equally large.
+        The manifest tells the atoms of each shard; within a shard, structures count as equally large. Shares are whole units of
+        so many structures, counted from the beginning of each shard: what is made of units does not depend on their number.
         """
         shards = store.manifest["shards"]
         structures, atoms = (np.cumsum([0, *(shard[n] for shard in shards)]) for n in ("structures", "atoms"))
         cuts = np.interp([atoms[-1] * k / size for k in (rank, rank + 1)], atoms, structures).round().astype(int)
+        shard = np.searchsorted(structures, cuts, "right") - 1
+        cuts -= (cuts - structures[shard]) % unit
         return cls(store, int(cuts[0]), int(cuts[1]))
 
     def __len__(self) -> int:
@@ -41,6 +47,16 @@ class Share:
         """Return the atoms of the share, and the bytes of its longest id."""
         found = [read_extent(self.store.folder / folder, begin, end) for folder, begin, end in self._pieces()]
         return sum(atoms for atoms, _ in found), max((width for _, width in found), default=0)
+
+    def names(self) -> Iterator[Names]:
+        """Yield numbers and identities of the share in order, some ten thousand structures at a time.
+
+        Raises:
+            CampaignError: A shard cannot be read.
+        """
+        for folder, begin, end in self._pieces():
+            for first in range(begin, end, _NAMES):
+                yield read_names(self.store.folder / folder, first, min(first + _NAMES, end))
 
     def blocks(self) -> Iterator[tuple[int, Block]]:
         """Yield the share in order, each block with the number of its first structure in the store.

@@ -14,11 +14,11 @@ class Ahead(Generic[T]):
 
     Args:
         make: Makes an item from epoch and number, the same whenever it is asked.
-        length: Items of an epoch; none of the next epoch is made ahead, since a validation comes between.
+        has: Whether an epoch has an item of that number; none of the next epoch is made ahead, since a validation comes between.
     """
 
-    def __init__(self, make: Callable[[int, int], T], length: int) -> None:
-        self._make, self._length = make, length
+    def __init__(self, make: Callable[[int, int], T], has: Callable[[int, int], bool]) -> None:
+        self._make, self._has = make, has
         self._thread = ThreadPoolExecutor(1, "ahead")
         self._place = (-1, -1)
         self._item: T | None = None
@@ -30,7 +30,7 @@ class Ahead(Generic[T]):
             follows = self._place == (epoch, number - 1)
             item = self._next.result() if follows and self._next is not None else self._make(epoch, number)
             self._place, self._item, self._next = (epoch, number), item, None
-            if number + 1 < self._length:
+            if self._has(epoch, number + 1):
                 self._next = self._thread.submit(self._make, epoch, number + 1)
         return self._item
 

@@ -21,7 +21,7 @@ from model.parallel import Ranks
 from model.precision import POLICIES, apply
 from model.prediction import Statistics
 from model.registry import backbone_options
-from model.training import branches
+from model.training import branches, drawing
 from model.training.batches import Batches
 from model.training.branches import Data, Summary
 from model.training.buckets import Buckets
@@ -107,7 +107,8 @@ def assemble(config: TrainConfig, ranks: Ranks, start: Start) -> Assembly:
     statistics = statistics_of(config, data, resumed or meta)
     model = _model(config, data, statistics)
     notes = _copy_weights(model, start.checkpoint, meta, config) if start.checkpoint and meta else ()
-    batches = Batches(config, data, ranks.rank, POLICIES[config.precision].dtype, device)
+    sampler = drawing.sampler_of(config, data, ranks)
+    batches = Batches(config, sampler, data, ranks.rank, POLICIES[config.precision].dtype, device)
     _require_validation(config, data)
     notes += _shortcomings(data, batches)
     model.to(device)
@@ -205,8 +206,7 @@ def _copy_weights(model: MultiTaskModel, folder: Path, meta: checkpoint.Meta, co
 
 def _shortcomings(data: Data, batches: Batches) -> tuple[str, ...]:
     """Say what the data leave open."""
-    undrawn = [name for b, name in enumerate(data.names) if b not in batches.sampler.quotas]
-    notes = [f"no structure of {', '.join(undrawn)} is ever drawn: raise its share, or `fraction`"] if undrawn else []
+    notes = drawing.shortcomings(batches.sampler, data.names)
     unvalidated = [name for name, summary in zip(data.names, data.summaries, strict=True) if not summary.num_validation]
     if len(unvalidated) == len(data.names):
         notes.append("no structure to validate on: no epoch is the best, the last one counts")

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 
 from model.config import TrainConfig
+from model.data.budget import BudgetSampler
 from model.data.loader import collate
-from model.data.sampling import Batch, Sampler, divide, tempered
+from model.data.sampling import Batch, divide
 from model.data.window import Window
 from model.graph import AtomGraph
 from model.training.ahead import Ahead
 from model.training.branches import Data, cost_of
+from model.training.drawing import AnySampler
 
 _GATHERED = 256
 """Structures gathered at once: a call of numpy or torch costs as much as some ten structures."""
@@ -26,32 +28,28 @@ class Batches:
     branches its structures belong to.
 
     Args:
-        config: Batch size, shares, seed, fraction.
+        config: The training.
+        sampler: Global batches.
         data: What this rank holds.
         rank: This rank.
         dtype: Floating type of the graphs.
         device: Device of the graphs.
     """
 
-    def __init__(self, config: TrainConfig, data: Data, rank: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._data, self._rank = data, rank
-        self._spec, self._batch = config.model, config.batch
-        self._dtype, self._device = dtype, device
-        shares = {b: config.branches[name].share for b, name in enumerate(data.names)}
-        sizes = {b: summary.num_train for b, summary in enumerate(data.summaries)}
-        self.sampler = Sampler(sizes, tempered(shares, sizes, config.temperature), config.batch, config.seed, config.fraction)
-        self._at_once = max(1, _GATHERED // config.batch)
-        self._ahead = Ahead(self._graphs, -(-self.sampler.steps_per_epoch // self._at_once))
-        self._validation = self._validation_parts()
+    def __init__(
+        self, config: TrainConfig, sampler: AnySampler, data: Data, rank: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._data, self._rank, self.sampler = data, rank, sampler
+        self._spec, self._dtype, self._device = config.model, dtype, device
+        # Filled batches are made one by one: a training that goes on in an epoch's middle then makes each in the same call.
+        self._at_once = 1 if isinstance(sampler, BudgetSampler) else max(1, _GATHERED // sampler.batch_size)
+        self._ahead = Ahead(self._graphs, lambda epoch, number: sampler.has(epoch, number * self._at_once))
+        self._validation = self._validation_parts(config.evaluated_at_once)
         self._labelled_by = [data.own[b].summary.labelled_by for b in sorted(data.own)]
 
     def graph(self, epoch: int, step: int) -> AtomGraph | None:
         """Return this rank's part of a training batch; None where it has none. The next ones are made meanwhile."""
         return self._ahead.get(epoch, step // self._at_once)[step % self._at_once]
-
-    def size(self, epoch: int, step: int) -> int:
-        """Return the structures of a global batch."""
-        return sum(len(indices) for indices in self.sampler.batch(epoch, step).values())
 
     def ids(self, epoch: int, step: int) -> list[str]:
         """Name the structures of this rank's part, in the order of the graph: `branch/id`."""
@@ -71,10 +69,10 @@ class Batches:
         """Make nothing more ahead."""
         self._ahead.close()
 
-    def _validation_parts(self) -> list[Batch]:
+    def _validation_parts(self, most: int) -> list[Batch]:
         part = self._part({b: np.arange(len(branch.validation)) for b, branch in self._data.own.items()}, "validation")
-        starts = [(b, start) for b in sorted(part) for start in range(0, len(part[b]), self._batch)]
-        return [{b: part[b][start : start + self._batch]} for b, start in starts]
+        starts = [(b, start) for b in sorted(part) for start in range(0, len(part[b]), most)]
+        return [{b: part[b][start : start + most]} for b, start in starts]
 
     def _part(self, batch: Batch, split: str) -> Batch:
         part: Batch = {}
@@ -87,7 +85,7 @@ class Batches:
         return part
 
     def _graphs(self, epoch: int, number: int) -> list[AtomGraph | None]:
-        steps = range(number * self._at_once, min((number + 1) * self._at_once, self.sampler.steps_per_epoch))
+        steps = [step for step in range(number * self._at_once, (number + 1) * self._at_once) if self.sampler.has(epoch, step)]
         return self._collate([self._part(self.sampler.batch(epoch, step), "train") for step in steps], "train")
 
     def _collate(self, parts: Sequence[Batch], split: str) -> list[AtomGraph | None]:

@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 
 from model.config import FinetuneConfig, TrainConfig
 from model.data import references as reference_energies
-from model.data import splits as splitting
 from model.data import targets as scalars_and_classes
-from model.data.block import Block
-from model.data.division import divide
+from model.data.block import Block, concatenate, pack
 from model.data.groups import Group, join, replicas
 from model.data.loader import build_edges
+from model.data.part import Part
 from model.data.references import Moments, References
-from model.data.sampling import tempered
 from model.data.store import Store
 from model.data.targets import Target
 from model.data.window import Window
+from model.draws import Portion, parts
 from model.outcome import CampaignError
 from model.parallel import Ranks
 from model.specs import BranchSpec, Division, ModelSpec, Splits
@@ -217,18 +216,18 @@ def cost_of(num_atoms: NDArray[np.int64], num_edges: NDArray[np.int64]) -> NDArr
 
 
 def read_split(folder: Path, splits: Splits, split: str, division: Division | None = None) -> Block:
-    """Read one split of a store; for evaluation."""
-    block = Store.open(folder).load()
-    return block.take(divide(block, splits, division) == splitting.NAMES.index(split))
+    """Read one split of a store into memory."""
+    part = Part.of(Store.open(folder), splits, split, Ranks(), division)
+    return concatenate([pack([]), *(block for _, block in part.blocks())])
 
 
 def num_labelled(folder: Path, splits: Splits, split: str, division: Division | None = None) -> int:
     """Return how many structures of a split have what their store labels: an energy or forces, or a target."""
-    block = read_split(folder, splits, split, division)
-    if Store.open(folder).target is not None:
-        return int(np.isfinite(block.target).sum())
-    has_forces = np.isfinite(block.forces[block.offsets[:-1]]).any(1)
-    return int((np.isfinite(block.energy) | has_forces).sum())
+    store = Store.open(folder)
+    part = Part.of(store, splits, split, Ranks(), division)
+    if store.target is not None:
+        return sum(int(np.isfinite(block.target).sum()) for _, block in part.blocks())
+    return sum(int((np.isfinite(b.energy) | np.isfinite(b.forces[b.offsets[:-1]]).any(1)).sum()) for _, b in part.blocks())
 
 
 def _require_energies(specs: Iterable[BranchSpec]) -> None:
@@ -248,11 +247,9 @@ def _layout(config: TrainConfig, ranks: Ranks) -> Layout:
 
 
 def _loads(specs: Sequence[BranchSpec], known: Sequence[tuple[int, float]], temperature: float = 1.0) -> list[float]:
-    """Return p_b × mean cost from each branch's structures and mean cost; where no share is given, p_b goes by structures."""
-    whole = sum(size for size, _ in known)
-    shares = tempered({b: s.share for b, s in enumerate(specs)}, {b: n for b, (n, _) in enumerate(known)}, temperature)
-    drawn = [known[b][0] / whole if share is None else share for b, share in shares.items()]
-    return [share * cost for share, (_, cost) in zip(drawn, known, strict=True)]
+    """Return p_b × mean cost from each branch's structures and mean cost; p_b as the sampler draws."""
+    drawn = parts({b: Portion(known[b][0], s.share, s.draws) for b, s in enumerate(specs)}, temperature=temperature)
+    return [drawn[b] * cost for b, (_, cost) in enumerate(known)]
 
 
 def _size_and_cost(spec: BranchSpec, model: ModelSpec) -> tuple[int, float]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from model.config import FinetuneConfig
 from model.data.division import divide
+from model.data.part import outlines
 from model.data.splits import TEST
 from model.data.store import Store
 from model.outcome import CampaignError, Outcome, Status
@@ -33,7 +34,7 @@ def run(config: FinetuneConfig, folder: Path, ranks: Ranks) -> Outcome:
     outcome = train(config, folder, ranks, start, progress)
     if outcome.status is not Status.DONE:
         return outcome
-    question = Question(folder / BEST, config.branches, config.splits, "test", config.batch)
+    question = Question(folder / BEST, config.branches, config.splits, "test", config.evaluated_at_once)
     parity = Parity(question.split)
     tested = measure(question, config, ranks, progress, parity)
     outputs = outcome.outputs | {"parity": parity.write(folder, ranks, config.owner)}
@@ -56,7 +57,7 @@ def _shared(config: FinetuneConfig) -> dict[str, int]:
     """
     seen = tested = 0
     for spec in config.branches.values():
-        block = Store.open(spec.store).load()
+        block = outlines(Store.open(spec.store))
         is_test = divide(block, config.splits, config.division) == TEST
         seen += int(np.isin(block.identity[is_test], block.identity[~is_test]).sum())
         tested += int(is_test.sum())

@@ -8,13 +8,24 @@ from dataclasses import dataclass
 from model.specs import OptimizerSpec
 
 
-def learning_rate(spec: OptimizerSpec, step: int, total_steps: int, cuts: int = 0) -> float:
+def decayed(now: int, warm: int, end: int) -> float:
+    """Return how much of what follows warm-up is over, 0 to 1.
+
+    Args:
+        now: What the sampler's clock shows.
+        warm: What it showed when warm-up ended.
+        end: What it shows in the end.
+    """
+    return min(max(now - warm, 0) / max(end - warm, 1), 1.0)
+
+
+def learning_rate(spec: OptimizerSpec, step: int, over: float, cuts: int = 0) -> float:
     """Return the learning rate of a step: linear warm-up, then by `schedule`, never below `final_fraction` of the peak.
 
     Args:
         spec: Peak, warm-up and decay.
         step: Global step, from 0.
-        total_steps: Steps of the whole training.
+        over: How much of what follows warm-up is over: `decayed`.
         cuts: Cuts so far (plateau).
     """
     if step < spec.warmup_steps:
@@ -23,10 +34,8 @@ def learning_rate(spec: OptimizerSpec, step: int, total_steps: int, cuts: int = 
         return spec.learning_rate
     if spec.schedule == "plateau":
         return spec.learning_rate * max(spec.plateau_factor**cuts, spec.final_fraction)
-    span = max(total_steps - 1 - spec.warmup_steps, 1)
-    place = min((step - spec.warmup_steps) / span, 1.0)
     low = spec.final_fraction
-    return spec.learning_rate * (low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * place)))
+    return spec.learning_rate * (low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * over)))
 
 
 @dataclass

@@ -35,11 +35,13 @@ _LAYOUT = ("layout", "shard", "threads", "backend", "micro_batch")
 class Standing:
     """Where a training stands; with the tensors, all that the next step depends on.
 
-    The sampler is a function of epoch and step: the position is its state.
+    The sampler is a function of epoch and draws: the position is its state.
 
     Attributes:
         epoch: Epochs completed.
         step: Steps made in this epoch.
+        draws: Structures drawn in this epoch, by all ranks.
+        warm: What the sampler's clock showed when the learning rate was warm.
         updates: Steps made in all.
         sums: Of this epoch so far: loss, then Σ|ΔE/N| and Σ|ΔF| of each branch.
         counts: Of this epoch so far: steps, then labelled energies and force components of each branch.
@@ -54,6 +56,8 @@ class Standing:
 
     epoch: int = 0
     step: int = 0
+    draws: int = 0
+    warm: int = 0
     updates: int = 0
     sums: list[float] = field(default_factory=list)
     counts: list[float] = field(default_factory=list)
@@ -128,7 +132,9 @@ def restore(assembly: Assembly, folder: Path) -> tuple[Standing, tuple[str, ...]
         bucket.publish()
     _take_up_frozen(assembly, groups)
     _set_generators(meta.state.get("generators", {}), assembly.device)
-    return Standing.from_json(meta.state["standing"]), _differences(assembly, meta)
+    standing = Standing.from_json(meta.state["standing"])
+    assembly.batches.sampler.go_on(standing.epoch, standing.step, standing.draws)
+    return standing, _differences(assembly, meta)
 
 
 def _all_groups(assembly: Assembly) -> dict[str, GroupState]:
@@ -192,8 +198,8 @@ def _require_same_training(assembly: Assembly, meta: Meta, folder: Path) -> None
 
 def _require_same_weights(config: TrainConfig, stored: Mapping[str, Any], folder: Path) -> None:
     for name, spec in config.branches.items():
-        if (spec.weight, spec.share) != (stored[name]["weight"], stored[name]["share"]):
-            raise CampaignError(f"weight or share of {name} changed", str(folder), "Start from it with `init`.")
+        if any(getattr(spec, key) != stored[name].get(key) for key in ("weight", "share", "draws")):
+            raise CampaignError(f"weight, share or draws of {name} changed", str(folder), "Start from it with `init`.")
 
 
 def _where(assembly: Assembly) -> dict[str, Any]:

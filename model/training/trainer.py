@@ -19,7 +19,7 @@ from model.training import records, state
 from model.training.assembly import Assembly, Start, assemble
 from model.training.records import StepsLog
 from model.training.saving import Saver
-from model.training.schedule import learning_rate
+from model.training.schedule import decayed, learning_rate
 from model.training.state import Standing
 from model.training.stepping import Stepper
 from model.training.validation import Validation
@@ -68,7 +68,7 @@ class Trainer:
         self._config, self._ranks = config, ranks
         self._num_branches = len(assembly.data.names)
         self._notes = list(assembly.notes)
-        self._steps_per_epoch = assembly.batches.sampler.steps_per_epoch
+        self._sampler = assembly.batches.sampler
         self._stepper, self._saver = Stepper(assembly, timers), Saver(ranks, config.owner)
         self._validation = Validation(assembly)
         self._stop = StopFlag(config.stop, looks=ranks.is_first)
@@ -129,7 +129,7 @@ class Trainer:
     def _epoch(self) -> bool:
         """Make the steps that are left of this epoch; False where a stop was asked for."""
         self._publish("train", at_once=True)
-        while self.standing.step < self._steps_per_epoch:
+        while self._sampler.has(self.standing.epoch, self.standing.step):
             with self._timers("data"):
                 graph = self._parts.batches.graph(self.standing.epoch, self.standing.step)
             agreement = self._stepper.agree(graph, (self._stop.asked(), self._is_save_due(), self._saver.is_pending()))
@@ -155,9 +155,9 @@ class Trainer:
         standing = self.standing
         standing.sums = [a + b for a, b in zip(standing.sums, totals.tolist(), strict=True)]
         standing.counts = [a + b for a, b in zip(standing.counts, [1.0, *counts.flatten().tolist()], strict=True)]
-        self._structures += self._parts.batches.size(standing.epoch, standing.step)
-        standing.step += 1
-        standing.updates += 1
+        drawn = self._sampler.start(standing.epoch, standing.step + 1)
+        self._structures += drawn - standing.draws
+        standing.step, standing.draws, standing.updates = standing.step + 1, drawn, standing.updates + 1
 
     def _end_epoch(self) -> bool:
         """Validate and save at the end of an epoch; False where a stop was asked for meanwhile."""
@@ -171,7 +171,7 @@ class Trainer:
             improved = self._record(metrics)
         else:
             improved = False
-        standing.epoch, standing.step = standing.epoch + 1, 0
+        standing.epoch, standing.step, standing.draws = standing.epoch + 1, 0, 0
         standing.clear_sums(self._num_branches)
         self._save(best=improved)
         return True
@@ -213,8 +213,11 @@ class Trainer:
             records.write_metrics(self._folder, self.standing.history, self._config.owner)
 
     def _learning_rate(self) -> float:
-        standing, total = self.standing, self._steps_per_epoch * self._config.epochs
-        return learning_rate(self._config.optimizer, standing.updates, total, standing.patience.cuts)
+        standing, spec = self.standing, self._config.optimizer
+        now, end = self._sampler.clock(self._config.epochs, standing.epoch, standing.step)
+        if standing.updates <= spec.warmup_steps:
+            standing.warm = now
+        return learning_rate(spec, standing.updates, decayed(now, standing.warm, end), standing.patience.cuts)
 
     def _elapsed(self) -> float:
         return self.standing.elapsed_s + time.monotonic() - self._began
@@ -228,7 +231,7 @@ class Trainer:
         standing = self.standing
         if at_once:
             self._progress.at_once()
-        total = self._steps_per_epoch * self._config.epochs
+        total = self._sampler.total_steps(self._config.epochs, standing.epoch, standing.step)
         facts = {"epoch": standing.epoch, "epochs": self._config.epochs, "objective": standing.objective, "rate": self._rate()}
         self._progress.update(phase, standing.updates, total, "steps", **facts)
 

@@ -13,7 +13,15 @@ from made_campaign import whole
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted([*(ROOT / "workflow").rglob("*.py"), *(ROOT / "model").rglob("*.py")])
-TORCH_FREE_GROUND = {"model", "model.config", "model.specs", "model.outcome", "model.registry", "model.feasibility"}
+TORCH_FREE_GROUND = {
+    "model",
+    "model.config",
+    "model.specs",
+    "model.outcome",
+    "model.registry",
+    "model.feasibility",
+    "model.draws",
+}
 PARSL_FLOOR = {
     "workflow.executor",
     "workflow.driver",

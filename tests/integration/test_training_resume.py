@@ -50,7 +50,7 @@ def require_same(expected: Path, found: Path) -> None:
 
 
 RANKS = [
-    *((1, {}), (2, {}), pytest.param(3, {"layout": "branch"}, marks=pytest.mark.slow), (4, {})),
+    *((1, {}), (2, {}), pytest.param(3, {"layout": "branch"}, marks=pytest.mark.slow), (4, {"batch": {"edges": 200}})),
     pytest.param(2, {"shard": True, "micro_batch": 2}, marks=pytest.mark.slow),
 ]
 

@@ -91,7 +91,7 @@ def test_every_figure_and_result_tells_where_it_comes_from(text: str) -> None:
     assert text.count('<details class="origin">') >= page.tags["figure"] + 8
     for piece in (
         "painn: hidden 48; cutoff 5.0 Å; head 2×64; readout atom; 148,993 parameters",
-        "gfn1 42.9 % of draws (800 structures to train on), gfn2 28.6 % of draws",
+        "gfn1 50 % of draws (800 structures to train on), gfn2 25 % of draws",
         "branch: emt on rank 2, gfn1 on rank 0, gfn2 on rank 1",
         "fp64",
         "3 of the task",

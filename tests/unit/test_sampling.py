@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data import sampling
-from model.data.sampling import Permutation, Sampler, divide, tempered
+from model.data.sampling import Permutation, Sampler, divide
+from model.draws import Portion, quotas
 
 sizes = st.dictionaries(st.integers(0, 5), st.integers(1, 70), min_size=1, max_size=4)
 quick = settings(max_examples=25, deadline=None)
@@ -19,6 +20,12 @@ quick = settings(max_examples=25, deadline=None)
 def epoch_of(sampler: Sampler, epoch: int) -> dict[int, np.ndarray]:
     batches = [sampler.batch(epoch, step) for step in range(sampler.steps_per_epoch)]
     return {b: np.concatenate([x[b] for x in batches if b in x]) for b in sampler.quotas}
+
+
+def drawn_of(sizes: dict[int, int], shares: list[float] | None, fraction: float = 1.0) -> dict[int, int]:
+    """Return the draws of an epoch by shares of any scale, or by size."""
+    whole = sum(shares[b] for b in sizes) if shares else 1.0
+    return quotas({b: Portion(n, shares[b] / whole if shares else None) for b, n in sorted(sizes.items())}, fraction)
 
 
 @given(size=st.integers(1, 3000), seed=st.integers(0, 9))
@@ -50,14 +57,14 @@ def test_a_permutation_mixes() -> None:
 @given(sizes=sizes, batch=st.integers(1, 40), seed=st.integers(0, 5), epoch=st.integers(0, 7))
 @quick
 def test_an_epoch_draws_each_sample_once(sizes: dict[int, int], batch: int, seed: int, epoch: int) -> None:
-    drawn = epoch_of(Sampler(sizes, None, batch, seed), epoch)
+    drawn = epoch_of(Sampler(sizes, batch, seed), epoch)
     assert {b: sorted(x.tolist()) for b, x in drawn.items()} == {b: list(range(n)) for b, n in sizes.items()}
 
 
 @given(sizes=sizes, batch=st.integers(1, 40), fraction=st.floats(0.05, 1), epoch=st.integers(0, 5))
 @quick
 def test_no_sample_twice_in_an_epoch_without_oversampling(sizes: dict[int, int], batch: int, fraction: float, epoch: int) -> None:
-    sampler = Sampler(sizes, None, batch, 0, fraction)
+    sampler = Sampler(sizes, batch, 0, drawn_of(sizes, None, fraction))
     for branch, drawn in epoch_of(sampler, epoch).items():
         assert len(np.unique(drawn)) == len(drawn) == sampler.quotas[branch] <= sizes[branch]
 
@@ -66,7 +73,7 @@ def test_no_sample_twice_in_an_epoch_without_oversampling(sizes: dict[int, int],
 @quick
 def test_consecutive_epochs_go_on_through_the_permutation(sizes: dict[int, int], fraction: float, shares: list[float]) -> None:
     """After any number of epochs, no sample was drawn more than once oftener than another."""
-    sampler = Sampler(sizes, dict(enumerate(shares)), 8, 1, fraction)
+    sampler = Sampler(sizes, 8, 1, drawn_of(sizes, shares, fraction))
     counts: dict[int, Counter[int]] = {b: Counter() for b in sampler.quotas}
     for epoch in range(4):
         for branch, drawn in epoch_of(sampler, epoch).items():
@@ -78,7 +85,7 @@ def test_consecutive_epochs_go_on_through_the_permutation(sizes: dict[int, int],
 @given(sizes=sizes, batch=st.integers(1, 40), shares=st.lists(st.floats(0.05, 9), min_size=6, max_size=6))
 @quick
 def test_every_batch_holds_each_branchs_share(sizes: dict[int, int], batch: int, shares: list[float]) -> None:
-    sampler = Sampler(sizes, dict(enumerate(shares)), batch, 0)
+    sampler = Sampler(sizes, batch, 0, drawn_of(sizes, shares))
     total = sum(sizes.values())
     weight = sum(shares[b] for b in sizes)
     drawn: Counter[int] = Counter()
@@ -92,15 +99,14 @@ def test_every_batch_holds_each_branchs_share(sizes: dict[int, int], batch: int,
 
 
 def test_epochs_differ_and_the_order_is_pure() -> None:
-    first, again = Sampler({0: 50}, None, 10, 7), Sampler({0: 50}, None, 10, 7)
+    first, again = Sampler({0: 50}, 10, 7), Sampler({0: 50}, 10, 7)
     assert np.array_equal(first.batch(3, 2)[0], again.batch(3, 2)[0])
     assert not np.array_equal(epoch_of(first, 0)[0], epoch_of(first, 1)[0])
-    assert not np.array_equal(epoch_of(first, 0)[0], epoch_of(Sampler({0: 50}, None, 10, 8), 0)[0])
+    assert not np.array_equal(epoch_of(first, 0)[0], epoch_of(Sampler({0: 50}, 10, 8), 0)[0])
 
 
 def test_oversampling_repeats_a_small_branch() -> None:
-    sampler = Sampler({0: 100, 1: 4}, {0: 0.5, 1: 0.5}, 10, 0)
-    assert sampler.quotas == {0: 52, 1: 52}
+    sampler = Sampler({0: 100, 1: 4}, 10, 0, {0: 52, 1: 52})
     assert Counter(epoch_of(sampler, 0)[1].tolist()) == dict.fromkeys(range(4), 13)
     assert all(len(x) == 5 for x in sampler.batch(0, 0).values())
 
@@ -108,7 +114,7 @@ def test_oversampling_repeats_a_small_branch() -> None:
 @given(sizes=sizes, batch=st.integers(1, 40), parts=st.integers(1, 7), seed=st.integers(0, 3))
 @quick
 def test_ranks_divide_a_batch_without_loss(sizes: dict[int, int], batch: int, parts: int, seed: int) -> None:
-    sampler = Sampler(sizes, None, batch, seed)
+    sampler = Sampler(sizes, batch, seed)
     random = np.random.default_rng(seed)
     for step in range(sampler.steps_per_epoch):
         whole = sampler.batch(0, step)
@@ -126,7 +132,7 @@ def test_ranks_divide_a_batch_without_loss(sizes: dict[int, int], batch: int, pa
 @given(before=st.integers(1, 5), after=st.integers(1, 5), stop=st.integers(0, 12))
 @quick
 def test_a_resumed_run_on_other_ranks_draws_exactly_what_was_left(before: int, after: int, stop: int) -> None:
-    sampler = Sampler({0: 40, 1: 21}, None, 5, 0)
+    sampler = Sampler({0: 40, 1: 21}, 5, 0)
 
     def drawn(ranks: int, steps: range) -> Counter[tuple[int, int]]:
         found: Counter[tuple[int, int]] = Counter()
@@ -145,24 +151,14 @@ def test_a_resumed_run_on_other_ranks_draws_exactly_what_was_left(before: int, a
 def test_batches_do_not_depend_on_how_many_are_worked_out_at_once(
     sizes: dict[int, int], batch: int, at_once: int, epoch: int
 ) -> None:
-    whole, pieces = Sampler(sizes, None, batch, 0), Sampler(sizes, None, batch, 0)
+    whole, pieces = Sampler(sizes, batch, 0), Sampler(sizes, batch, 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling, "_DRAWS_AT_ONCE", at_once)
+        patch.setattr(sampling, "DRAWS_AT_ONCE", at_once)
         found = [pieces.batch(epoch, step) for step in reversed(range(whole.steps_per_epoch))][::-1]
     expected = [whole.batch(epoch, step) for step in range(whole.steps_per_epoch)]
     assert [{b: x.tolist() for b, x in each.items()} for each in found] == [
         {b: x.tolist() for b, x in each.items()} for each in expected
     ]
-
-
-def test_a_temperature_lies_between_proportional_and_even() -> None:
-    sizes = {0: 900, 1: 100, 2: 50}
-    assert Sampler(sizes, tempered(dict.fromkeys(sizes), sizes, 1.0), 10, 0).quotas == sizes
-    half = Sampler(sizes, tempered(dict.fromkeys(sizes), sizes, 2.0), 10, 0).quotas
-    assert half == {0: 669, 1: 223, 2: 158}  # 30 : 10 : √50 of 1,050, by largest remainder
-    even = Sampler(sizes, tempered(dict.fromkeys(sizes), sizes, 1e9), 10, 0).quotas
-    assert set(even.values()) == {350}
-    assert tempered({0: 0.25, 1: None, 2: None}, sizes, 2.0)[0] == 0.25
 
 
 def test_costs_are_balanced() -> None:
@@ -174,6 +170,6 @@ def test_costs_are_balanced() -> None:
 
 
 def test_an_empty_branch_draws_nothing() -> None:
-    sampler = Sampler({0: 3, 1: 0}, {0: None, 1: 5.0}, 2, 0)
+    sampler = Sampler({0: 3, 1: 0}, 2, 0, {0: 3})
     assert sampler.quotas == {0: 3}
-    assert Sampler({}, None, 2, 0).steps_per_epoch == 0
+    assert Sampler({}, 2, 0).steps_per_epoch == 0

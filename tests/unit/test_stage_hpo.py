@@ -12,6 +12,7 @@ from stage_allocation import Behaviour, FakeAllocation, MemoryRecord, data_recei
 
 from model.config import TrainConfig
 from model.outcome import Cause, Outcome, Status
+from model.specs import BatchBudget
 from workflow.campaign import stage_kind
 from workflow.receipt import verify
 from workflow.search import feasibility
@@ -298,9 +299,25 @@ def test_the_batch_of_a_rank_follows_the_shares_of_the_branches() -> None:
     assert batch_of(config.model_copy(update={"micro_batch": 16}), facts, ranks=4) == batch, "a rank has ten"
     fields = config.model_dump()
     given = TrainConfig.model_validate(fields | {"branches": {"small": {"store": "/a", "share": 0.5}, "large": {"store": "/b"}}})
-    assert batch_of(given, facts, ranks=4).atoms == 354  # 0.5 beside 100 of 400: 6.67 of 3 atoms, 3.33 of 100
+    assert batch_of(given, facts, ranks=4).atoms == 515  # a stated half stays one: 5 of 3 atoms, 5 of 100
     even = TrainConfig.model_validate(fields | {"temperature": 1e9})
     assert batch_of(even, facts, ranks=4).atoms == 515  # 5 of 3 atoms, 5 of 100
+
+
+def test_a_budget_foretells_the_batch_of_a_rank() -> None:
+    config = TrainConfig.model_validate(
+        {
+            "model": {"backbone": {"name": "painn"}, "cutoff": 5.0},
+            "branches": {"small": {"store": "/a"}, "large": {"store": "/b"}},
+            "batch": {"edges": 40_000},
+        }
+    )
+    facts = {"small": {"structures": 300, "atoms": 900}, "large": {"structures": 100, "atoms": 10_000}}
+    assert batch_of(config, facts, ranks=4).edges == pytest.approx(10_000, abs=2)
+    atoms = config.model_copy(update={"batch": BatchBudget(atoms=4000)})
+    assert batch_of(atoms, facts, ranks=4).atoms == pytest.approx(1000, abs=1)
+    few = config.model_copy(update={"batch": BatchBudget(edges=8)})
+    assert batch_of(few, facts, ranks=4).atoms == 28, "a mean structure, whatever the budget"
 
 
 def test_trials_without_a_validation_label_are_told_what_they_lack(tmp_path: Path) -> None:

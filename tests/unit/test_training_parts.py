@@ -23,7 +23,7 @@ from model.training.layout import branch_parallel, data_parallel
 from model.training.loss import Deviations, Loss, count_labels
 from model.training.metrics import LargestErrors, Scales, metrics_of, objective_of
 from model.training.optimizer import Optimizer
-from model.training.schedule import learning_rate
+from model.training.schedule import decayed, learning_rate
 
 NAN = float("nan")
 
@@ -90,12 +90,12 @@ def test_only_a_structure_with_a_wrong_number_is_named() -> None:
 
 def test_learning_rate_warms_up_and_decays_to_its_end() -> None:
     spec = OptimizerSpec(learning_rate=1.0, warmup_steps=4, final_fraction=0.1)
-    rates = [learning_rate(spec, step, 20) for step in range(20)]
+    rates = [learning_rate(spec, step, decayed(step, 4, 19)) for step in range(20)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[-1] == pytest.approx(0.1)
     assert all(a >= b for a, b in zip(rates[4:], rates[5:], strict=False))
-    assert learning_rate(spec, 12, 20) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 8 / 15)))
-    assert learning_rate(spec.model_copy(update={"schedule": "constant"}), 19, 20) == 1.0
+    assert learning_rate(spec, 12, decayed(12, 4, 19)) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 8 / 15)))
+    assert learning_rate(spec.model_copy(update={"schedule": "constant"}), 19, 1.0) == 1.0
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=20), st.integers(1, 40))
@@ -200,7 +200,7 @@ def test_the_next_item_is_made_meanwhile_and_never_more_than_one() -> None:
             raise ValueError("in the thread")
         return epoch, number
 
-    ahead = Ahead(make, 3)
+    ahead = Ahead(make, lambda _, number: number < 3)
     assert ahead.get(0, 0) == ahead.get(0, 0) == (0, 0)
     assert made == [(0, 0)]
     for number in (1, 2):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from model.feasibility import parts_of_a_batch
+from model.draws import Portion, parts
+from model.outcome import CampaignError
 from workflow.report.facts import Facts, StageFacts
 from workflow.report.tables import number
 
@@ -79,9 +80,14 @@ def data_text(facts: Facts, stage: StageFacts) -> str:
 
 
 def _shares(facts: Facts, stage: StageFacts, branches: Mapping[str, Any]) -> dict[str, float]:
-    temperature = (stage.spec.get("training") or {}).get("temperature") or 1.0
-    given = {name: each.get("share") for name, each in branches.items()}
-    return parts_of_a_batch(given, {name: _structures(facts, name, "train") or 0 for name in given}, temperature)
+    """Return the parts of all draws, as the sampler has them; none where the file's shares are refused."""
+    training = _training(stage)
+    sizes = {name: _structures(facts, name, "train") or 0 for name in branches}
+    given = {name: Portion(sizes[name], each.get("share"), each.get("draws")) for name, each in branches.items()}
+    try:
+        return parts(given, training.get("fraction") or 1.0, training.get("temperature") or 1.0)
+    except CampaignError:
+        return {}
 
 
 def layout_text(layout: Any, training: Mapping[str, Any]) -> str:

@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 from model.config import TrainConfig
-from model.feasibility import MARGIN, Batch, neighbors, num_parameters, parts_of_a_batch, peak_memory_gb
+from model.draws import Portion, parts
+from model.feasibility import MARGIN, Batch, neighbors, num_parameters, peak_memory_gb
+from model.specs import BatchBudget
 
 
 def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) -> Batch:
@@ -17,21 +19,32 @@ def batch_of(config: TrainConfig, facts: dict[str, dict[str, Any]], ranks: int) 
         facts: By branch: `structures` and `atoms` of its store, and `edges_per_atom` where it was counted.
         ranks: Ranks that divide the batch.
     """
-    given = {name: branch.share for name, branch in config.branches.items()}
-    share = parts_of_a_batch(given, {name: facts[name]["structures"] for name in given}, config.temperature)
-    structures = _at_once(config, math.ceil(config.batch / ranks))
-    atoms = edges = triplets = 0.0
+    to_train = 1 - config.splits.validation - config.splits.test
+    given = {
+        name: Portion(round(to_train * facts[name]["structures"]), branch.share, branch.draws)
+        for name, branch in config.branches.items()
+    }
+    share = parts(given, config.fraction, config.temperature)
+    atoms = edges = triplets = 0.0  # of a structure, on average
     for name in config.branches:
         size = facts[name]["atoms"] / max(1, facts[name]["structures"])
-        part = structures * share[name] * size
-        atoms += part
         near = neighbors(config.model, size)
-        edges += part * near
-        triplets += part * near**2
-    return Batch(math.ceil(atoms), math.ceil(edges), math.ceil(triplets))
+        atoms += share[name] * size
+        edges += share[name] * size * near
+        triplets += share[name] * size * near**2
+    count = _at_once(config, _of_a_rank(config, ranks, atoms, edges))
+    return Batch(math.ceil(count * atoms), math.ceil(count * edges), math.ceil(count * triplets))
 
 
-def _at_once(config: TrainConfig, structures: int) -> int:
+def _of_a_rank(config: TrainConfig, ranks: int, atoms: float, edges: float) -> float:
+    """Return the structures of a rank's part of a global batch; of a budget as many mean ones as it holds, one at least."""
+    if not isinstance(config.batch, BatchBudget):
+        return math.ceil(config.batch / ranks)
+    each = atoms if config.batch.atoms is not None else edges
+    return max(config.batch.most / ranks / max(each, 1.0), 1.0)
+
+
+def _at_once(config: TrainConfig, structures: float) -> float:
     """Return how many of a rank's structures are in memory at once; with `micro_batch: auto` one must fit, no more."""
     most = 1 if config.micro_batch == "auto" else config.micro_batch
     return structures if most is None else min(most, structures)

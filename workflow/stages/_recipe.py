@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from model.config import Task, TrainConfig
+from model.draws import fault
 from model.outcome import CampaignError
 from model.registry import backbone_config, backbones
 from model.specs import BranchSpec, ModelSpec, Splits
@@ -24,6 +25,9 @@ OWN_KEYS = frozenset(
     | {"threads", "node_variable", "backend", "address_suffix", "memory_gb", "node_memory_gb"}
 )
 """Keys of a training's configuration that the stage or the agent sets, and a campaign file does not."""
+
+_OF_BRANCHES = ("weight", "share", "draws")
+"""Keys of a file's branch that a training gets."""
 
 INHERITED = ("loss", "optimizer", "batch", "precision")
 """What a promoted model's further training takes over from the training that made it, unless told otherwise."""
@@ -115,6 +119,13 @@ def width_problems(keys: dict[str, Any], nodes: int, site: Site) -> list[Problem
     what = f"`width: {width}` is more than the {ranks:,} rank{'s' * (ranks != 1)} of a training on {site.name}"
     return [(what, "training.width", "Leave it out: then all ranks that hold a branch hold one copy of it together.")]
 
+def draws_problems(campaign: Any, *names: str) -> list[Problem]:
+    """Say what keeps a training from drawing each of some branches, of all where none is named, as the file wants it."""
+    known = campaign.header.branches
+    chosen = [known[name] for name in names or known if name in known]
+    wrong = fault(branch.share for branch in chosen if branch.draws is None)
+    return [(wrong, "branches", "Give smaller shares, or take one away: it is then drawn by its size.")] if wrong else []
+
 
 def inherited(training: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
     """Return a stage's `training` over what an earlier training of the same model used."""
@@ -152,10 +163,8 @@ def branches(request: Request, needed: Mapping[str, StoreInput], local: Path) ->
         local: Folder that the stores were staged into.
     """
     known = {**request.sources, **request.branches}
-    return {
-        name: BranchSpec(store=local / store.folder, weight=known[name].get("weight", 1.0), share=known[name].get("share"))
-        for name, store in needed.items()
-    }
+    keys = {name: {key: known[name][key] for key in _OF_BRANCHES if known[name].get(key) is not None} for name in needed}
+    return {name: BranchSpec(store=local / store.folder, **keys[name]) for name, store in needed.items()}
 
 
 def splits(request: Request) -> Splits:

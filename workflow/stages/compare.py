@@ -21,6 +21,7 @@ from workflow.stages._recipe import (
     branches,
     checkpoint_every_s,
     configuration,
+    draws_problems,
     model_fields,
     model_problems,
     small_model,
@@ -60,7 +61,7 @@ class Kind(Stage):
 
     def problems(self, spec: CompareSpec, campaign: Any) -> list[Problem]:
         """Check model, training keys, ways and needs."""
-        found = training_problems(spec.training) + converted_problems(spec, campaign)
+        found = training_problems(spec.training) + converted_problems(spec, campaign) + draws_problems(campaign)
         found += model_problems(model_fields(spec.backbone, spec.model))
         found += validation_problems(spec.training, campaign.header.splits)
         found += width_problems(spec.training, self.pieces(spec, campaign).nodes, campaign.site)

@@ -30,6 +30,7 @@ from workflow.stages._recipe import (
     branches,
     checkpoint_every_s,
     configuration,
+    draws_problems,
     model_fields,
     model_problems,
     small_model,
@@ -86,7 +87,8 @@ class Kind(Stage):
 
     def problems(self, spec: HpoSpec, campaign: Any) -> list[Problem]:
         """Check backbone, space, training keys and sizes."""
-        found = training_problems(spec.training) + converted_problems(spec, campaign) + _size_problems(spec)
+        found = training_problems(spec.training) + converted_problems(spec, campaign) + draws_problems(campaign)
+        found += _size_problems(spec)
         if spec.each:
             found.append(("a search does not start from a model", "each", "Take `each` away."))
         found += width_problems(spec.training, spec.trial.nodes, campaign.site)

@@ -20,6 +20,7 @@ from workflow.stages._recipe import (
     branches,
     checkpoint_every_s,
     configuration,
+    draws_problems,
     inherited,
     model_fields,
     model_problems,
@@ -131,7 +132,7 @@ def _data_problems(spec: TrainSpec, campaign: Any) -> list[Problem]:
         for name in named
         if name not in known
     ]
-    return unknown or converted_problems(spec, campaign, *named)
+    return unknown or converted_problems(spec, campaign, *named) + draws_problems(campaign, *named)
 
 
 def _configure(allocation: Allocation, spec: TrainSpec, model: Model | None) -> Callable[[Path | None], Task]:
