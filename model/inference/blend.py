@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from model.config import BlendConfig
 from model.data.block import Block
+from model.data.part import Part
+from model.data.store import Store
 from model.device import device_of
 from model.faults import Diverged
 from model.inference import weights as branch_weights
@@ -23,10 +25,11 @@ from model.outcome import CampaignError, Outcome, Status
 from model.owner import StopFlag
 from model.parallel import Ranks
 from model.progress import Progress
-from model.training.branches import read_split
 
 FOLDER = "blend"
 _MEV = 1000.0
+_UNIT = 256
+"""Structures of a store that are made into batches together, so that any number of ranks makes the same ones, to the last bit."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,7 @@ def run(config: BlendConfig, folder: Path, ranks: Ranks) -> Outcome:
     caches = [work.cache(split) for split in ("train", "validation")]
     if work.stopped():
         return Outcome(Status.PARTIAL, message="stopped before the predictions were complete")
-    result = _learn(work, *caches) if ranks.is_first else None
-    result = ranks.bcast(result)
+    result = ranks.bcast(_learn(work, *(cache for cache in caches if cache is not None)) if ranks.is_first else None)
     seconds = round(time.monotonic() - start, 3)
     return Outcome(Status.DONE, result=result | {"seconds": seconds}, outputs={"blend": FOLDER}, timings_s={"blend": seconds})
 
@@ -77,7 +79,7 @@ def _require_fitting(config: BlendConfig, predictor: Predictor) -> None:
 
 
 class _Work:
-    """The caching of predictions: batches in a fixed order, divided over the ranks.
+    """The caching of predictions: each rank reads and predicts its part of every branch, block by block.
 
     Args:
         config: The task.
@@ -95,27 +97,38 @@ class _Work:
         """Return whether any rank was asked to stop; all ranks call this together."""
         return any(self.ranks.allgather(self._stop.asked()))
 
-    def cache(self, split: str) -> Cache:
-        """Return the predictions for a split of all branches, equal on all ranks."""
-        parts = list(self._batches(split))
-        self.progress.begin(f"predict {split}", len(parts), "batches")
-        own: list[tuple[NDArray, ...]] = []
-        for done, (branch, block) in enumerate(parts[i] for i in self.ranks.share_of(len(parts))):
+    def cache(self, split: str) -> Cache | None:
+        """Return the predictions for a split of all branches on the first rank, in the order of the stores; None elsewhere."""
+        parts = {
+            name: Part.of(Store.open(spec.store), self.config.splits, split, self.ranks, unit=_UNIT)
+            for name, spec in self.config.branches.items()
+        }
+        total = sum(part.total for part in parts.values())
+        self.progress.begin(f"predict {split}", total, "structures")
+        own: dict[str, list[tuple[NDArray, ...]]] = {name: [_empty(self.predictor)] for name in parts}
+        done = 0
+        for name, block in self._batches(parts):
             if self._stop.asked():
                 break
-            own.append(_rows(self.predictor, branch, block))
-            self.progress.update(f"predict {split}", done * self.ranks.size, len(parts), "batches")
-        gathered = [rows for part in self.ranks.allgather(own) for rows in part]
-        columns = zip(_empty(self.predictor), *gathered, strict=True)
+            own[name].append(_rows(self.predictor, self.predictor.branch(name), block))
+            done += len(block)
+            self.progress.update(f"predict {split}", done * self.ranks.size, total, "structures")
+        told = self.ranks.gather(
+            {name: [np.concatenate(column) for column in zip(*rows, strict=True)] for name, rows in own.items()}
+        )
+        if told is None:
+            return None
+        columns = zip(*(rank[name] for name in parts for rank in told), strict=True)
         return Cache(*(torch.from_numpy(np.concatenate(column)) for column in columns))
 
-    def _batches(self, split: str) -> Iterator[tuple[int, Block]]:
-        for name, spec in self.config.branches.items():
-            block = read_split(spec.store, self.config.splits, split)
-            branch = self.predictor.branch(name)
-            block = block.take(np.isfinite(block.energy) & self.predictor.known(block)[:, branch]) if len(block) else block
-            budget = int(self.config.batch * block.num_atoms.mean()) if len(block) else 1
-            yield from ((branch, block.take(part)) for part in batches(block.num_atoms, budget))
+    def _batches(self, parts: Mapping[str, Part]) -> Iterator[tuple[str, Block]]:
+        """Yield this rank's labelled structures that a branch knows, in batches of as many atoms as `batch` mean ones."""
+        for name, part in parts.items():
+            branch, store = self.predictor.branch(name), part.share.store
+            budget = max(1, round(self.config.batch * store.num_atoms / max(store.num_structures, 1)))
+            for _, found in part.blocks():
+                block = found.take(np.isfinite(found.energy) & self.predictor.known(found)[:, branch])
+                yield from ((name, block.take(rows)) for rows in batches(block.num_atoms, budget))
 
 
 def _rows(predictor: Predictor, branch: int, block: Block) -> tuple[NDArray, ...]:

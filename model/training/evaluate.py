@@ -18,8 +18,8 @@ from model.checkpoint import Meta
 from model.config import EvaluateConfig, Task
 from model.data.block import Block
 from model.data.loader import collate
+from model.data.part import Part
 from model.data.references import References
-from model.data.sampling import divide
 from model.data.store import Store
 from model.device import device_of
 from model.faults import Diverged
@@ -31,7 +31,6 @@ from model.precision import POLICIES, apply
 from model.progress import Progress
 from model.specs import BranchSpec, Division, Splits
 from model.training.across import errors_across
-from model.training.branches import read_split
 from model.training.loss import Deviations
 from model.training.metrics import LargestErrors, Scales, error_sums, is_finite, objective_of
 from model.training.parity import Parity
@@ -113,6 +112,7 @@ def measure(question: Question, task: Task, ranks: Ranks, progress: Progress, pa
     sums = error_sums(model, part.graphs(parity), own, len(own), see)
     total = torch.stack(ranks.allgather(sums)).sum(0)
     worst = largest.metrics(ranks)
+    unknown: Counter[str] = sum(ranks.allgather(part.unknown), Counter())
     every = metrics_by_branch(meta.branches, total, scores.metrics(meta.statistics.targets, ranks))
     metrics = {name: _with_largest(every[name], worst[name]) for name in question.branches}
     if not is_finite(metrics):
@@ -122,7 +122,7 @@ def measure(question: Question, task: Task, ranks: Ranks, progress: Progress, pa
         "metrics": metrics,
         "split": question.split,
         "untrained": question.untrained,
-        "unknown": dict(part.unknown),
+        "unknown": dict(unknown),
         "epoch": meta.epoch,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
@@ -176,35 +176,37 @@ def _model(question: Question, meta: Meta, task: Task) -> MultiTaskModel:
 
 
 class _Part:
-    """This rank's part of a split, with residuals after the references that the model was trained with, or targets.
+    """This rank's part of a split, read block by block: residuals after the references it was trained with, or targets.
 
     Attributes:
-        unknown: By branch, the structures of all ranks whose energy has no residual for want of a reference.
+        unknown: By branch, structures of this rank whose energy has no residual for want of a reference.
     """
 
     def __init__(self, question: Question, meta: Meta, task: Task, ranks: Ranks) -> None:
-        self._question, self._meta, self._ranks = question, meta, ranks
+        self._question, self._meta = question, meta
         self._dtype, self._device = POLICIES[task.precision].dtype, device_of(task, ranks)
+        division = _division_of(meta)
+        self._parts = {
+            name: Part.of(Store.open(spec.store), question.splits, question.split, ranks, division)
+            for name, spec in question.branches.items()
+        }
         self.unknown: Counter[str] = Counter()
 
     def graphs(self, parity: Parity) -> Iterator[AtomGraph]:
         """Yield the batches; announce each to `parity`, and count into `unknown`."""
         question, meta = self._question, self._meta
-        targets, division = meta.statistics.targets, _division_of(meta)
+        targets = meta.statistics.targets
         labelled_by = [targets.get(name) or meta.references[name] for name in meta.branches]
-        for name, spec in question.branches.items():
-            block = read_split(spec.store, question.splits, question.split, division)
-            branch = meta.branches.index(name)
-            if count := _num_unknown(meta.references[name], block):
-                self.unknown[name] = count
-            everything = {0: np.arange(len(block))}
-            own = divide(everything, {0: block.num_atoms}, self._ranks.size)[self._ranks.rank].get(0, np.arange(0))
-            for start in range(0, len(own), question.batch):
-                places = own[start : start + question.batch]
-                piece = [(branch, block.take(places))]
-                parity.expect(name, places, len(block), targets.get(name))
-                graph = collate(piece, meta.spec.cutoff, meta.spec.max_neighbors, labelled_by, self._dtype)
-                yield graph.to(self._device)
+        for name, part in self._parts.items():
+            for places, block in part.blocks():
+                if count := _num_unknown(meta.references[name], block):
+                    self.unknown[name] += count
+                for start in range(0, len(block), question.batch):
+                    stop = min(start + question.batch, len(block))
+                    parity.expect(name, places[start:stop], part.total, targets.get(name))
+                    piece = [(meta.branches.index(name), block.span(start, stop))]
+                    graph = collate(piece, meta.spec.cutoff, meta.spec.max_neighbors, labelled_by, self._dtype)
+                    yield graph.to(self._device)
 
 
 def _division_of(meta: Meta) -> Division | None:

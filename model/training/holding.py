@@ -16,6 +16,7 @@ from model.data.block import pack
 from model.data.division import divide
 from model.data.groups import Group
 from model.data.loader import build_edges, with_edges
+from model.data.part import outlines
 from model.data.share import Share
 from model.data.store import Store
 from model.data.window import MOST_EDGES, Form, Rows, Window
@@ -41,14 +42,14 @@ def hold(
     """Read this rank's share of a store; return training and validation split and what was found out, the same on all ranks.
 
     The share is read once, some thousand structures at a time, straight into its place: no rank ever has more than a block
-    beside it. Only a task that is divided by rules of its own is read whole before, since folds are of all structures.
+    beside it. A task that is divided by rules of its own is read before, without its atoms: folds are of all structures.
 
     Raises:
         CampaignError: A shard cannot be read, or there is not enough memory.
     """
     share = Share.of(store, group.rank, group.size)
     atoms, width = share.extent()
-    places = None if division is None else divide(store.load(), splits, division)
+    places = None if division is None else divide(outlines(store), splits, division)
     width = max(1, *group.allgather(width))
     edges = min(atoms * _most_neighbors(model), MOST_EDGES // len(group.neighbors))
     room = Rows(len(share), atoms, edges)
