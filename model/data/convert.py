@@ -26,7 +26,7 @@ from model.data import references, sources
 from model.data.block import Block, pack
 from model.data.manifest import attributes, manifest, result, summarise
 from model.data.plan import PLAN, Plan, Span
-from model.data.readers.base import Reader, SourceInfo, info_of
+from model.data.readers.base import Reader, SourceInfo, info_of, is_forward
 from model.data.references import Moments
 from model.data.shard import file_hashes, file_sizes, stored, write_shard
 from model.data.sources import stamp
@@ -124,7 +124,7 @@ def _convert_spans(job: Conversion, ranks: Ranks, progress: Progress) -> tuple[b
     """Convert this rank's share; return whether all ranks' spans are done, and what was damaged."""
     left = ranks.bcast(_left(job) if ranks.is_first else None)
     stop = StopFlag(job.config.stop)
-    mine, unfinished = left[ranks.rank :: ranks.size], 0
+    mine, unfinished = _mine(job, left, ranks), 0
     damaged = [str(error) for error in job.plan.damaged] if ranks.is_first else []
     progress.at_once()
     progress.update("convert", _finished_records(job), job.plan.records, "structures")
@@ -140,6 +140,11 @@ def _convert_spans(job: Conversion, ranks: Ranks, progress: Progress) -> tuple[b
     shared = ranks.allgather((unfinished, damaged))
     messages = [message for _, part in shared for message in part]
     return not any(u for u, _ in shared), list(dict.fromkeys(messages))
+
+
+def _mine(job: Conversion, left: Sequence[Span], ranks: Ranks) -> list[Span]:
+    """Return what this rank converts; which rank does it changes no byte."""
+    return planning.shared_out(left, lambda file: is_forward(job.reader, job.plan.files[file]), ranks.size)[ranks.rank]
 
 
 def _left(job: Conversion) -> list[Span]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,34 @@ def make(
     sound = tuple(each if isinstance(each, Source) else None for each in known)
     spans = _spans([0 if each is None else each.records for each in sound], config.shard, config.limit)
     return Plan(tuple(files), sound, stamps, tuple(spans), damaged)
+
+
+def shared_out(spans: Sequence[Span], is_forward: Callable[[int], bool], size: int) -> list[list[Span]]:
+    """Divide spans over ranks, by records: the largest work first, to the rank with least so far.
+
+    The spans of a file that can only be read from its beginning stay together: each rank would read all before its own.
+
+    Args:
+        spans: What is left to convert, in order.
+        is_forward: Whether that holds for a file, by its number.
+        size: Number of ranks.
+
+    Returns:
+        For each rank its spans, in their order.
+    """
+    works: list[list[Span]] = []
+    for span in spans:
+        if works and works[-1][0].file == span.file and is_forward(span.file):
+            works[-1].append(span)
+        else:
+            works.append([span])
+    shares: list[list[Span]] = [[] for _ in range(size)]
+    filled = [(0, rank) for rank in range(size)]
+    for work in sorted(works, key=lambda each: -sum(span.stop - span.start for span in each)):
+        records, rank = filled[0]
+        shares[rank] += work
+        heapq.heapreplace(filled, (records + sum(span.stop - span.start for span in work), rank))
+    return [sorted(share, key=lambda span: (span.file, span.part)) for share in shares]
 
 
 def pin(store: Path, config: ConvertConfig, reader: Reader, options: Strict) -> None:

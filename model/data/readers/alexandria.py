@@ -41,6 +41,7 @@ INFO = SourceInfo(
 )
 _LEVELS = {"pbe": INFO.level_of_theory, "pbesol": "PBEsol (VASP)", "scan": "SCAN (VASP)"}
 _MARKS = {"_ps_": "pbesol", "_scan_": "scan"}
+FORWARD = ("",)
 
 
 class Config(Strict):

@@ -82,7 +82,8 @@ class Reader(Protocol):
     record of a span, so that a position names a record and work can be divided within a file. A record that
     makes no physical sense is yielded as it is: `model.data.validation` judges it; one of which no structure can be
     made is yielded as `Refused`. Where options change what the labels are, the module has `info(config)` too; where
-    records are made of more files than their own, `beside(path, config)`, which names the others.
+    records are made of more files than their own, `beside(path, config)`, which names the others. Files whose records cannot be
+    reached but through all before them end in one of the module's `FORWARD`: one rank converts each of them, in one pass.
     """
 
     INFO: SourceInfo
@@ -110,6 +111,11 @@ def info_of(reader: Reader, config: Any) -> SourceInfo:
     """Return the facts about a source as it is read with these options."""
     special = getattr(reader, "info", None)
     return reader.INFO if special is None else cast(SourceInfo, special(config))
+
+
+def is_forward(reader: Reader, path: Path) -> bool:
+    """Say whether a file can only be read from its beginning, so that whoever wants its end has to read all of it."""
+    return path.name.endswith(getattr(reader, "FORWARD", ()))
 
 
 def beside(reader: Reader, path: Path, config: Any) -> list[Path]:

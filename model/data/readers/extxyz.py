@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from pydantic import Field
 
+from model.data.readers._forward import span_of
 from model.data.readers.ase_db import tensor
 from model.data.readers.base import ENERGY_UNITS, EnergyUnit, SourceInfo, attempt, find, reading, structure
 from model.data.structure import Refused, Structure
@@ -29,6 +30,7 @@ INFO = SourceInfo(
     units={"energy": "option energy_unit", "forces": "energy_unit/Å", "length": "Å"},
     energy_kind="as given",
 )
+FORWARD = (".gz", ".bz2", ".xz")
 
 
 class Config(Strict):
@@ -59,13 +61,14 @@ def count(path: Path, config: Config) -> int:  # noqa: ARG001
 
 def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure | Refused]:
     """Yield the frames of a span; forces are those of the file, whatever constraints it names."""
-    with reading(path), open_text(path) as file:
-        first, stop = (0, None) if span is None else (span.start, span.stop)
-        for _ in range(first):
-            next_frame(file)
-        frames = itertools.takewhile(bool, iter(lambda: next_frame(file), None))
-        for frame, lines in enumerate(itertools.islice(frames, None if stop is None else stop - first), first):
+    with reading(path):
+        for frame, lines in enumerate(span_of(path, "extxyz", span, lambda: _frames(path)), span.start if span else 0):
             yield attempt(f"{path.name}/{frame}", _structure, frame, lines, config)
+
+
+def _frames(path: Path) -> Iterator[list[str]]:
+    with open_text(path) as file:
+        yield from itertools.takewhile(bool, iter(lambda: next_frame(file), None))
 
 
 def open_text(path: Path) -> IO[str]:

@@ -32,6 +32,7 @@ INFO = SourceInfo(
         "Many of the crystals are in MPtrj and Alexandria: compare splits by identity before believing a score.",
     ),
 )
+FORWARD = ("",)
 
 
 class Config(Strict):

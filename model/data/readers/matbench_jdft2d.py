@@ -35,6 +35,7 @@ INFO = SourceInfo(
     target_unit="eV/atom",
 )
 _TASK = _matbench.Task("mb-jdft2d", 3, "exfoliation_en", lambda value: 1e-3 * float(value))
+FORWARD = ("",)
 
 
 class Config(Strict):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from model.data.readers._forward import span_of
 from model.data.readers.base import KCAL_PER_MOL_EV, SourceInfo, find, reading, structure
 from model.data.structure import Structure
 from model.specs import Strict
@@ -38,6 +39,7 @@ INFO = SourceInfo(
     ),
 )
 _FRAMES_AT_ONCE = 512
+FORWARD = ("",)
 
 
 class Config(Strict):
@@ -61,15 +63,20 @@ def count(path: Path, config: Config) -> int:  # noqa: ARG001
 
 def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure]:
     """Yield the frames of a span; the arrays are unpacked frame by frame, since they may be larger than memory."""
-    with reading(path), _archive(path) as archive:
-        _check_units(archive)
-        numbers = _small(archive, "z").astype(np.uint8)
-        span = range(_header_of(archive, "R")[0]) if span is None else span
-        columns = [_frames(archive, name, span) for name in ("R", "E", "F")]
-        for row, (x, e, f) in zip(span, zip(*columns, strict=True), strict=True):
+    with reading(path):
+        with _archive(path) as archive:
+            _check_units(archive)
+            numbers = _small(archive, "z").astype(np.uint8)
+        for row, (x, e, f) in enumerate(span_of(path, "md17", span, lambda: _rows(path)), span.start if span else 0):
             labels = {"energy": np.ravel(e)[0] * KCAL_PER_MOL_EV, "forces": f * KCAL_PER_MOL_EV}
             name = f"{path.stem}/{row}"
             yield structure(numbers, x, labels, names=(name, name if config.identity == "frame" else None))
+
+
+def _rows(path: Path) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Yield places, energy and forces of each frame."""
+    with _archive(path) as archive:
+        yield from zip(*(_frames(archive, name) for name in ("R", "E", "F")), strict=True)
 
 
 def _archive(path: Path) -> zipfile.ZipFile:
@@ -102,11 +109,6 @@ def _small(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
-def _header_of(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-    with archive.open(f"{name}.npy") as member:
-        return _header(member)[0]
-
-
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """Read the header of an array: shape and type.
 
@@ -121,20 +123,14 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _frames(archive: zipfile.ZipFile, name: str, span: range) -> Iterator[NDArray[Any]]:
-    """Yield the frames of a span of one array, unpacking all before it and nothing behind it."""
+def _frames(archive: zipfile.ZipFile, name: str) -> Iterator[NDArray[Any]]:
+    """Yield the frames of one array, some hundred unpacked at a time."""
     with archive.open(f"{name}.npy") as member:
         shape, dtype = _header(member)
         size = int(np.prod(shape[1:])) * dtype.itemsize
-        _skip(member, span.start * size)
-        for start in range(span.start, span.stop, _FRAMES_AT_ONCE):
-            rows = min(_FRAMES_AT_ONCE, span.stop - start)
+        for start in range(0, shape[0], _FRAMES_AT_ONCE):
+            rows = min(_FRAMES_AT_ONCE, shape[0] - start)
             block = member.read(rows * size)
+            if start + rows == shape[0]:
+                member.read(1)  # to touch the end is to check the checksum, before the last frames are believed
             yield from np.frombuffer(block, dtype).reshape(rows, *shape[1:])
-        if span.stop == shape[0]:
-            member.read(1)  # to touch the end is to check the checksum
-
-
-def _skip(member: IO[bytes], size: int) -> None:
-    while size > 0:
-        size -= len(member.read(min(size, 1 << 20))) or size

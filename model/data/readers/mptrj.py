@@ -41,6 +41,7 @@ INFO = SourceInfo(
         "Frames of one material lie close together: split by material or formula, never by frame.",
     ),
 )
+FORWARD = ("",)
 
 
 class Config(Strict):

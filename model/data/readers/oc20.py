@@ -46,6 +46,7 @@ INFO = SourceInfo(
     ),
 )
 _SUFFIXES = (".extxyz.xz", ".extxyz")
+FORWARD = ("",)
 
 
 class Config(Strict):

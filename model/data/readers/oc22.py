@@ -37,6 +37,7 @@ INFO = SourceInfo(
     ),
 )
 _SUFFIXES = (".extxyz", ".extxyz.xz", ".extxyz.gz", ".xyz", ".traj")
+FORWARD = ("",)
 
 
 class Config(Strict):

@@ -36,6 +36,7 @@ INFO = SourceInfo(
     ),
 )
 _SUFFIXES = (".extxyz",)
+FORWARD = ("",)
 
 
 class Config(Strict):

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from model.data.readers import _archive
+from model.data.readers._forward import span_of
 from model.data.readers.base import HARTREE_EV, SourceInfo, attempt, find, per_file, reading, structure
 from model.data.structure import Refused, Structure
 from model.outcome import CampaignError
@@ -50,6 +51,7 @@ _IN_HARTREE = {"homo", "lumo", "gap", "zpve", "U0", "U", "H", "G"}
 ATOMS = {"H": -0.500273, "C": -37.846772, "N": -54.583861, "O": -75.064579, "F": -99.718730}
 _UNCHARACTERIZED = "uncharacterized.txt"
 _MEMBER = re.compile(r"dsgdb9nsd_(\d+)\.xyz$")
+FORWARD = ("",)
 
 
 class Config(Strict):
@@ -85,11 +87,9 @@ def count(path: Path, config: Config) -> int:
 def read(path: Path, config: Config, span: range | None = None) -> Iterator[Structure | Refused]:
     """Yield the molecules of a span, in the order of the archive."""
     with reading(path):
-        for position, (number, text) in enumerate(_texts(path, _dropped(path, config))):
-            if span is not None and position >= span.stop:
-                return
-            if span is None or position >= span.start:
-                yield attempt(f"gdb_{number}", _structure, text, config)
+        dropped = _dropped(path, config)
+        for number, text in span_of(path, ("qm9", dropped), span, lambda: _texts(path, dropped)):
+            yield attempt(f"gdb_{number}", _structure, text, config)
 
 
 @per_file()
