@@ -181,7 +181,9 @@ def _read(job: Conversion, span: Span) -> tuple[Block, list[dict[str, Any]]]:
     rejects: list[dict[str, Any]] = []
     path = job.plan.files[span.file]
     records = job.reader.read(path, job.options, range(span.start, span.stop))
-    kept = list(_sound(records, span, job.plan.source(span).name, rejects))
+    info = job.info
+    is_absolute = info.is_absolute and info.energy_kind == "total"
+    kept = list(_sound(records, span, job.plan.source(span).name, rejects, is_absolute=is_absolute))
     found, expected = len(kept) + len(rejects), span.stop - span.start
     if found != expected or stamp(path) != job.plan.stamps[span.file]:
         what = f"changed while it was read ({found} records from {span.start} on, counted {expected})"
@@ -189,10 +191,12 @@ def _read(job: Conversion, span: Span) -> tuple[Block, list[dict[str, Any]]]:
     return pack(kept), rejects
 
 
-def _sound(records: Iterator[Structure | Refused], span: Span, label: str, rejects: list[dict[str, Any]]) -> Iterator[Structure]:
+def _sound(
+    records: Iterator[Structure | Refused], span: Span, label: str, rejects: list[dict[str, Any]], *, is_absolute: bool
+) -> Iterator[Structure]:
     """Yield what makes physical sense; note the rest with its place."""
     for position, record in zip(itertools.count(span.start), records, strict=False):
-        reason = fault(record)
+        reason = fault(record, is_absolute=is_absolute)
         if isinstance(record, Structure) and reason is None:
             yield record
         else:

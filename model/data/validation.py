@@ -21,17 +21,44 @@ DEEPEST = (26.0, 7 / 3, 20.0)
 BOND_RANGE = (0.65, 1.6)
 """Shortest distances of hydrogen over the sum of covalent radii that are a bond's; a bond in bohr taken for Å has 1.9, one in
 Å converted from bohr once too often 0.53."""
+CRYSTAL_RANGE = (0.62, 1.8)
+"""The same for the nearest partners in crystals: 0.9 to 1.1 in metals and salts, 0.97 in diamond; in Å converted from bohr once
+too often 0.48 to 0.58, in bohr taken for Å 1.8 to 2.1 but in the shortest metals, which pass."""
+_APART = 2.3
+"""Nearest partners beyond this are no bonds in any unit: single atoms or molecules in a large box."""
+_NOBLE = (2, 10, 18, 36, 54, 86)
+VALENCE_ELECTRONS = {1: 1, 6: 4, 7: 5, 8: 6}
+"""Of the elements that organic molecules are made of."""
+LEAST_OF_AN_ELECTRON = 12.0
+"""eV by which a valence electron of H, C, N or O lowers a molecule's total energy at least: 13.6 in H, 37 to 72 in the others by
+ionisation energies, 14 on average by GFN1-xTB, which has the least of all methods; a total in Hartree taken for eV has 5 in
+CH4, 8 in C6H6, 11.8 in CO2."""
 _FEWEST_HYDROGENS = 3
 _RADII = np.where(np.isnan(covalent_radii), 2.0, covalent_radii)
 SMALLEST_DISTANCE = 0.2
 """Å; no two nuclei of a sensible calculation are closer (H–H at 0.2 Å costs over 100 eV)."""
 
 
-def fault(record: Structure | Refused) -> str | None:
-    """Return why a record must not be used, in one line, or None."""
+def fault(record: Structure | Refused, *, is_absolute: bool = False) -> str | None:
+    """Return why a record must not be used, in one line, or None.
+
+    Args:
+        record: A record.
+        is_absolute: Its source counts total energies from nuclei and electrons apart.
+    """
     if isinstance(record, Refused):
         return record.reason
-    checks = (_shapes, _numbers, _labels, _energy, _forces, _stress, _electrons, _distances)
+    checks = (
+        _shapes,
+        _numbers,
+        _labels,
+        _energy,
+        *((_absolute,) if is_absolute else ()),
+        _forces,
+        _stress,
+        _electrons,
+        _distances,
+    )
     return next((reason for check in checks if (reason := check(record))), None)
 
 
@@ -80,6 +107,17 @@ def _energy(structure: Structure) -> str | None:
     return f"energy of {structure.energy:.6g} eV, outside {deepest:.6g} to {highest:.6g}: another unit?"
 
 
+def _absolute(structure: Structure) -> str | None:
+    """A total in Hartree taken for eV is 27 times too shallow; other elements are only taken to lower it."""
+    electrons = sum(VALENCE_ELECTRONS.get(int(number), 0) for number in structure.numbers)
+    if structure.charge != UNLABELLED:
+        electrons -= max(structure.charge, 0)
+    highest = -LEAST_OF_AN_ELECTRON * max(electrons, 0)
+    if structure.energy <= highest or np.isnan(structure.energy):
+        return None
+    return f"total energy of {structure.energy:.6g} eV, above {highest:.6g} for {electrons} valence electrons: Hartree?"
+
+
 def _forces(structure: Structure) -> str | None:
     if structure.forces is None:
         return None
@@ -109,13 +147,39 @@ def _distances(structure: Structure) -> str | None:
         distance2 = np.einsum("ijk,ijk->ij", apart, apart)
         np.fill_diagonal(distance2, np.inf)
         close = bool((distance2 < SMALLEST_DISTANCE**2).any())
-        if not close and (slip := _slipped_length(structure.numbers, distance2)):
-            return slip
+        slip = None if close else _slipped_length(structure.numbers, distance2)
     else:
-        offsets = np.array([0, len(positions)])
-        pairs, _ = neighbor_list(positions, offsets, structure.cell[None], structure.pbc[None], SMALLEST_DISTANCE)
-        close = pairs.shape[1] > 0
-    return f"two atoms closer than {SMALLEST_DISTANCE:g} Å" if close else None
+        close = len(_pairs(structure, SMALLEST_DISTANCE)[0]) > 0
+        slip = None if close or not periodic else _slipped_lattice(structure)
+    return f"two atoms closer than {SMALLEST_DISTANCE:g} Å" if close else slip
+
+
+def _slipped_lattice(structure: Structure) -> str | None:
+    """Tell a crystal in another unit of length: no atom of it has its nearest partner at a distance of matter.
+
+    One that has is soon found; then nothing more is looked for. Noble gases have no bonds to go by.
+    """
+    if np.isin(structure.numbers, _NOBLE).any():
+        return None
+    radii = _RADII[structure.numbers]
+    low, high = CRYSTAL_RANGE
+    for reach in (2.4 * float(radii.mean()), 2 * _APART * float(radii.max())):
+        first, second, lengths = _pairs(structure, reach)
+        nearest = np.full(len(radii), np.inf)
+        np.minimum.at(nearest, first, lengths / (radii[first] + radii[second]))
+        if ((nearest >= low) & (nearest <= high)).any():
+            return None
+    if (nearest < low).all() or ((nearest > high) & (nearest < _APART)).all():
+        return f"nearest partners of all atoms at {np.median(nearest):.2f} bond lengths: another unit of length?"
+    return None
+
+
+def _pairs(structure: Structure, reach: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return the pairs of atoms within some Å, images counted: both atoms, (num_pairs,), and their distances."""
+    cell, offsets = structure.cell, np.array([0, len(structure.numbers)])
+    pairs, shifts = neighbor_list(structure.positions, offsets, cell[None], structure.pbc[None], reach)
+    apart = structure.positions[pairs[0]] + shifts @ cell - structure.positions[pairs[1]]
+    return pairs[1], pairs[0], np.linalg.norm(apart, axis=1)
 
 
 def _slipped_length(numbers: NDArray[np.uint8], distance2: NDArray[np.float64]) -> str | None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase import Atoms
+from ase.build import bulk, fcc111, graphene, molecule
 
 from model.data.identity import identity
 from model.data.structure import UNLABELLED, Refused, Structure
@@ -85,15 +86,68 @@ def test_a_fault_is_told(case: str) -> None:
         moved(MOLECULE, 0.7),
         at_scale(1.0),
         at_scale(1.35),  # stretched, as in a scan of dissociation
-        replace(
-            CRYSTAL, numbers=np.full(len(CRYSTAL.numbers), 92, np.uint8), energy=-763e3 * len(CRYSTAL.numbers)
-        ),  # all electrons
+        replace(MOLECULE, numbers=np.full(COUNT, 92, np.uint8), energy=-763e3 * COUNT),  # all electrons
         replace(MOLECULE, energy=40.0 * COUNT),
         replace(MOLECULE, forces=np.zeros((COUNT, 3)) + FORCE * 0.99),
     ],
 )
 def test_a_sound_record_passes(sound: Structure) -> None:
     assert fault(sound) is None
+
+
+CRYSTALS = {
+    "copper": bulk("Cu"),
+    "silicon": bulk("Si"),
+    "salt": bulk("NaCl", "rocksalt", a=5.64),
+    "caesium chloride": bulk("CsCl", "cesiumchloride", a=4.12),
+    "caesium": bulk("Cs"),
+    "diamond": bulk("C", cubic=True),
+    "iron at 1 TPa": bulk("Fe", "fcc", a=2.75),
+    "graphene under vacuum": graphene(vacuum=10.0),
+    "slab": fcc111("Pt", (2, 2, 3), vacuum=10.0, periodic=True),
+    "water in a box": Atoms("OH2", [[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]], cell=[12, 12, 12], pbc=True),
+    "single atom in a box": Atoms("Fe", cell=[15, 15, 15], pbc=True),
+    "argon": bulk("Ar"),
+}
+
+
+def crystal_of(atoms: Atoms, factor: float = 1.0) -> Structure:
+    """Return a crystal whose lengths are in another unit, taken for Å."""
+    periodic = {"cell": factor * atoms.cell.array, "pbc": atoms.pbc, "stress": None, "energy": np.nan}
+    numbers = atoms.numbers.astype(np.uint8)
+    return replace(
+        CRYSTAL, numbers=numbers, positions=factor * atoms.positions, forces=None, charge=0, spin=UNLABELLED, **periodic
+    )
+
+
+@pytest.mark.parametrize("name", CRYSTALS)
+def test_lengths_of_matter_pass_and_those_in_another_unit_are_told(name: str) -> None:
+    assert fault(crystal_of(CRYSTALS[name])) is None
+    assert fault(crystal_of(CRYSTALS[name], 1.15)) is None, "stretched, as in a curve of energy over volume"
+    if name in ("single atom in a box", "argon", "iron at 1 TPa", "caesium chloride", "graphene under vacuum"):
+        return  # nothing there to tell it by, or not in both directions
+    for factor in (0.529177, 1 / 0.529177):
+        found = fault(crystal_of(CRYSTALS[name], factor))
+        assert found is not None and "bond lengths: another unit" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "charge", "hartree"),
+    [("CH4", 0, -40.5), ("C6H6", 0, -232.2), ("CO2", 0, -188.5), ("H2O", 0, -76.4), ("N2", 0, -109.5), ("NH3", 1, -56.2)],
+)
+def test_a_total_in_hartree_is_told_where_totals_are_absolute(name: str, charge: int, hartree: float) -> None:
+    atoms = molecule(name)
+    plain = {"numbers": atoms.numbers.astype(np.uint8), "positions": atoms.positions, "forces": None}
+    slipped = replace(MOLECULE, energy=hartree, charge=charge, **plain)
+    found = fault(slipped, is_absolute=True)
+    assert found is not None and "Hartree?" in found
+    assert fault(slipped) is None, "valence electrons over pseudo-atoms have no such depth"
+    assert fault(replace(slipped, energy=27.2114 * hartree), is_absolute=True) is None
+
+
+def test_a_bare_proton_has_no_energy() -> None:
+    proton = replace(MOLECULE, numbers=np.ones(1, np.uint8), positions=np.zeros((1, 3)), energy=0.0, forces=None, charge=1)
+    assert fault(proton, is_absolute=True) is None
 
 
 WATER = (np.array([8, 1, 1], np.uint8), np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]]))

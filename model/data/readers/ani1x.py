@@ -26,6 +26,7 @@ INFO = SourceInfo(
     citation="Smith et al., Sci. Data 7, 134 (2020), doi:10.1038/s41597-020-0473-z",
     units={"energy": "Hartree", "forces": "Hartree/Å", "length": "Å"},
     energy_kind="total",
+    is_absolute=True,
     role="pretraining",
     mean_atoms=15.0,
     url="https://doi.org/10.6084/m9.figshare.c.4712477",

@@ -55,6 +55,7 @@ class SourceInfo:
             the others.
         pitfalls: Sentences that a user should know.
         target_unit: Unit of a scalar target in the store; empty for a class and where there is none.
+        is_absolute: Total energies are counted from nuclei and electrons apart, as quantum chemistry does, not from pseudo-atoms.
         version: Of the reader; raised when it gives other values, ids or identities for the same file, so that no store
             mixes the two.
     """
@@ -72,6 +73,7 @@ class SourceInfo:
     target: Target | None = None
     pitfalls: tuple[str, ...] = ()
     target_unit: str = ""
+    is_absolute: bool = False
     version: int = 1
 
 

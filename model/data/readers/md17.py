@@ -27,6 +27,7 @@ INFO = SourceInfo(
     citation="Chmiela et al., Sci. Adv. 3, e1603015 (2017), doi:10.1126/sciadv.1603015",
     units={"energy": "kcal/mol", "forces": "kcal/mol/Å", "length": "Å"},
     energy_kind="total",
+    is_absolute=True,
     role="finetuning",
     mean_atoms=12.0,
     url="http://www.quantum-machine.org/gdml/data/npz/md17_uracil.npz",

@@ -29,6 +29,7 @@ INFO = SourceInfo(
     citation="Levine et al., arXiv:2505.08762 (2025)",
     units={"energy": "eV", "forces": "eV/Å", "length": "Å"},
     energy_kind="total",
+    is_absolute=True,
     role="pretraining",
     mean_atoms=50.0,
     url="https://huggingface.co/facebook/OMol25",

@@ -18,6 +18,7 @@ INFO = SourceInfo(
     citation="Levine et al., arXiv:2512.23117 (2025)",
     units={"energy": "eV", "forces": "eV/Å", "length": "Å"},
     energy_kind="total",
+    is_absolute=True,
     role="pretraining",
     mean_atoms=183.0,
     url="https://huggingface.co/facebook/OMol25",

@@ -35,6 +35,7 @@ INFO = SourceInfo(
     citation="Hoja et al., Sci. Data 8, 43 (2021), doi:10.1038/s41597-021-00812-2",
     units={"energy": "eV", "forces": "eV/Å", "length": "Å"},
     energy_kind="total",
+    is_absolute=True,
     role="pretraining",
     mean_atoms=17.0,
     url="https://doi.org/10.5281/zenodo.4288677",

@@ -30,6 +30,7 @@ INFO = SourceInfo(
     citation="Ramakrishnan et al., Sci. Data 1, 140022 (2014), doi:10.1038/sdata.2014.22",
     units={"energy": "Hartree", "length": "Å", "target": "eV for energies, else as published"},
     energy_kind="total",
+    is_absolute=True,
     role="finetuning",
     mean_atoms=18.0,
     url="https://doi.org/10.6084/m9.figshare.978904",

@@ -26,6 +26,7 @@ INFO = SourceInfo(
     citation="Schreiner et al., Sci. Data 9, 779 (2022), doi:10.1038/s41597-022-01870-w",
     units={"energy": "eV", "forces": "eV/Å", "length": "Å"},
     energy_kind="total",
+    is_absolute=True,
     role="pretraining",
     mean_atoms=14.0,
     url="https://doi.org/10.6084/m9.figshare.19614657",
