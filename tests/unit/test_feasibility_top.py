@@ -16,8 +16,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from model import precision, registry
-from model.config import ModelSpec, Precision
 from model.feasibility import Batch, peak_memory_gb
+from model.specs import ModelSpec, Precision
 
 HEADS = {"head_layers": 4, "head_hidden": 2000}
 """The largest that searches take."""
