@@ -119,6 +119,7 @@ def width_problems(keys: dict[str, Any], nodes: int, site: Site) -> list[Problem
     what = f"`width: {width}` is more than the {ranks:,} rank{'s' * (ranks != 1)} of a training on {site.name}"
     return [(what, "training.width", "Leave it out: then all ranks that hold a branch hold one copy of it together.")]
 
+
 def draws_problems(campaign: Any, *names: str) -> list[Problem]:
     """Say what keeps a training from drawing each of some branches, of all where none is named, as the file wants it."""
     known = campaign.header.branches
