@@ -9,7 +9,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, graphene, molecule
 
+from model import registry
 from model.data.identity import identity
+from model.data.readers.base import info_of
 from model.data.structure import UNLABELLED, Refused, Structure
 from model.data.validation import fault
 from tests.structures import random_structure
@@ -143,6 +145,12 @@ def test_a_total_in_hartree_is_told_where_totals_are_absolute(name: str, charge:
     assert found is not None and "Hartree?" in found
     assert fault(slipped) is None, "valence electrons over pseudo-atoms have no such depth"
     assert fault(replace(slipped, energy=27.2114 * hartree), is_absolute=True) is None
+
+
+def test_energies_of_atomization_are_not_absolute() -> None:
+    reader = registry.reader("qm9")
+    assert info_of(reader, reader.Config()).is_absolute
+    assert not info_of(reader, reader.Config(target="U0_atom")).is_absolute
 
 
 def test_a_bare_proton_has_no_energy() -> None:

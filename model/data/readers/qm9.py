@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -72,6 +73,11 @@ class Config(Strict):
 def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
     """Return the archives; a single XYZ file may be given by its path."""
     return find(paths, (".tar.bz2",))
+
+
+def info(config: Config) -> SourceInfo:
+    """Return the source's facts; energies of atomization are counted from atoms."""
+    return INFO if config.target != "U0_atom" else replace(INFO, is_absolute=False)
 
 
 def beside(path: Path, config: Config) -> list[Path]:
