@@ -82,10 +82,10 @@ class TrainConfig(Task):
             raise ValueError(wrong)
         return self
 
-    @property
-    def evaluated_at_once(self) -> int:
-        """Return how many structures are evaluated together where no budget counts."""
-        return _EVALUATED_AT_ONCE if isinstance(self.batch, BatchBudget) else self.batch
+    def evaluated_at_once(self, ranks: int) -> int:
+        """Return how many structures a rank evaluates together: no more than it trains on at once, for which it has memory."""
+        part = _EVALUATED_AT_ONCE if isinstance(self.batch, BatchBudget) else -(-self.batch // ranks)
+        return min(part, self.micro_batch) if isinstance(self.micro_batch, int) else part
 
 
 class FinetuneConfig(TrainConfig):

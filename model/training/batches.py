@@ -44,7 +44,7 @@ class Batches:
         # Filled batches are made one by one: a training that goes on in an epoch's middle then makes each in the same call.
         self._at_once = 1 if isinstance(sampler, BudgetSampler) else max(1, _GATHERED // sampler.batch_size)
         self._ahead = Ahead(self._graphs, lambda epoch, number: sampler.has(epoch, number * self._at_once))
-        self._validation = self._validation_parts(config.evaluated_at_once)
+        self._validation = self._validation_parts(config.evaluated_at_once(data.layout.size))
         self._labelled_by = [data.own[b].summary.labelled_by for b in sorted(data.own)]
 
     def graph(self, epoch: int, step: int) -> AtomGraph | None:

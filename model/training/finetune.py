@@ -34,7 +34,7 @@ def run(config: FinetuneConfig, folder: Path, ranks: Ranks) -> Outcome:
     outcome = train(config, folder, ranks, start, progress)
     if outcome.status is not Status.DONE:
         return outcome
-    question = Question(folder / BEST, config.branches, config.splits, "test", config.evaluated_at_once)
+    question = Question(folder / BEST, config.branches, config.splits, "test", config.evaluated_at_once(ranks.size))
     parity = Parity(question.split)
     tested = measure(question, config, ranks, progress, parity)
     outputs = outcome.outputs | {"parity": parity.write(folder, ranks, config.owner)}

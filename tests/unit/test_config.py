@@ -73,3 +73,18 @@ def test_an_accelerator_that_is_not_there_is_the_users_affair() -> None:
     for backend in ("nccl", "xccl"):
         with pytest.raises(CampaignError, match="torch finds none"):
             device_of(TrainConfig.model_validate(FIELDS | {"backend": backend}), Ranks())
+
+
+@pytest.mark.parametrize(
+    ("keys", "ranks", "together"),
+    [
+        ({"batch": 10}, 1, 10),
+        ({"batch": 10}, 4, 3),
+        ({"batch": 131_072}, 16_384, 8),
+        ({"batch": 131_072, "micro_batch": 2}, 16_384, 2),
+        ({"batch": 10, "micro_batch": "auto"}, 4, 3),
+        ({"batch": {"edges": 1_000_000}}, 4, 32),
+    ],
+)
+def test_a_rank_validates_no_more_at_once_than_it_trains_on(keys: dict[str, Any], ranks: int, together: int) -> None:
+    assert TrainConfig.model_validate(FIELDS | keys).evaluated_at_once(ranks) == together
