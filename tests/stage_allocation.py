@@ -50,6 +50,7 @@ class FakeAllocation:
     device_memory_gb: float = 1e6
     record: MemoryRecord = field(default_factory=MemoryRecord)
     stops_after: int = 1_000_000
+    time_left_s: float = 1e9
     facts: dict[str, Any] = field(default_factory=dict)
     configs: dict[str, Any] = field(default_factory=dict)
 
@@ -73,6 +74,10 @@ class FakeAllocation:
     ) -> Future[TaskResult]:
         assert name not in self.configs, "a task's name is its folder: it must be its own"
         self.configs[name] = config
+        if estimate_s > self.time_left_s:
+            refused: Future[TaskResult] = Future()
+            refused.set_result(TaskResult(name, self.task_folder(name), Status.FAILED, Cause.WALLTIME, "too late", None, (), 0.0))
+            return refused
         with self._lock:
             self.running += nodes
             self.most_running = max(self.most_running, self.running)
@@ -105,7 +110,7 @@ class FakeAllocation:
         return future
 
     def time_left(self) -> float:
-        return 1e9
+        return self.time_left_s
 
     def is_stopping(self) -> bool:
         return len(self.configs) >= self.stops_after

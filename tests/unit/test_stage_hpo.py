@@ -272,6 +272,12 @@ def test_what_does_not_fit_before_the_deadline_is_not_started_over_and_over(tmp_
     assert result.result["trials"][1]["status"] == "interrupted"
 
 
+def test_trials_whose_epoch_is_longer_than_a_job_start_all_the_same(tmp_path: Path) -> None:
+    made = allocation(tmp_path, good, num_nodes=1, time_left_s=0.2)  # an epoch takes 0.25 s: four of them 1 s
+    result = run(made)
+    assert [each["status"] for each in result.result["trials"]] == ["done"] * 6
+
+
 def test_too_few_healthy_nodes_for_a_trial_are_the_nodes_fault_and_spend_nothing(tmp_path: Path) -> None:
     made = allocation(tmp_path, good, spec={"trial": {"nodes": 2, "epochs": 4}}, num_nodes=1)
     result = run(made)

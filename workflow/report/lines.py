@@ -44,7 +44,7 @@ def _settled(subject: str, event: dict[str, Any]) -> str:
     hours = f" ({float(event.get('node_hours') or 0):.3g} node-hours)"
     status = str(event.get("status"))
     if status == "partial":
-        return f"{subject}: stopped in order with a checkpoint, more remains{hours}"
+        return f"{subject}: stopped in order, more remains{hours}"
     if status == "failed" and not event.get("cause"):
         return f"{subject}: not needed any more, {event.get('message')}{hours}"
     if status == "failed":

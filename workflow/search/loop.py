@@ -67,6 +67,7 @@ class Search:
         self.bug: TaskResult | None = None
         self.is_exhausted = False
         self._allocation, self._plan, self._optimizer = allocation, plan, optimizer
+        self._offered_s = allocation.time_left()
         self._running: dict[Future[TaskResult], Trial] = {}
         self._failures: Counter[int] = Counter()
         self._in_vain = 0
@@ -116,7 +117,7 @@ class Search:
         name = f"trial-{trial.id}" if number == 1 else f"trial-{trial.id}-{number}"
         folder = self._allocation.task_folder(name).relative_to(campaign)
         self.trials.start(trial, str(folder), str(resume) if resume else None)
-        future = self._allocation.task(name, "train", config, nodes=self._plan.nodes, estimate_s=self._epoch_s())
+        future = self._allocation.task(name, "train", config, nodes=self._plan.nodes, estimate_s=self._least_s())
         self._running[future] = trial
         return None
 
@@ -164,10 +165,13 @@ class Search:
                 self._optimizer.tell(trial.id, trial.point, trial.value)
                 trial.is_told = True
 
-    def _epoch_s(self) -> float:
-        """Return the seconds of an epoch so far: a trial that cannot finish one need not start."""
+    def _least_s(self) -> float:
+        """Return the seconds that must be left for a trial to start: those of an epoch so far, or half of what this job offered.
+
+        Where an epoch is longer than a job, no later job offers more, and a trial goes on from the checkpoints within its epoch.
+        """
         known = [trial.seconds / trial.epochs for trial in self.trials if trial.status == DONE and trial.epochs]
-        return statistics.median(known) if known else 0.0
+        return min(statistics.median(known), self._offered_s / 2) if known else 0.0
 
     def _publish(self) -> None:
         self._allocation.progress(**summary(self.trials, self._plan.evaluations))

@@ -7,6 +7,7 @@ Layout: HDF5. `/<formula>/` with atomic_numbers (uint8, n), coordinates (float32
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ INFO = SourceInfo(
         "The authors publish no split; charge and spin are not stated.",
     ),
 )
+_LEVELS = {"wb97x_dz": INFO.level_of_theory, "wb97x_tz": "wB97X/def2-TZVPP", "ccsd(t)_cbs": "CCSD(T)*/CBS"}
 _ROWS_AT_ONCE = 1024
 
 
@@ -44,6 +46,11 @@ class Config(Strict):
 
     level: str = Field("wb97x_dz", description="Prefix of the label set: `<level>.energy`, `<level>.forces`.")
     forces: bool = Field(True, description="Take only records that have forces at this level.")
+
+
+def info(config: Config) -> SourceInfo:
+    """Return the facts with these options; a level that the authors do not publish has the name of its labels."""
+    return replace(INFO, level_of_theory=_LEVELS.get(config.level, config.level))
 
 
 def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +57,12 @@ class Config(Strict):
         "charged_nonsinglet: charge other than 0 and spin other than 1; rest: everything else, that is neutral open "
         "shells, charged singlets, and rows that lack either label.",
     )
+    level_of_theory: str = Field(INFO.level_of_theory, description="Of the labels; give it where such a container holds others.")
+
+
+def info(config: Config) -> SourceInfo:
+    """Return the facts with these options."""
+    return replace(INFO, level_of_theory=config.level_of_theory)
 
 
 def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
