@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,30 @@ def test_a_missing_command_is_a_failure_not_a_hang(bench: Make) -> None:
 def test_a_task_larger_than_the_allocation_fails_at_once(bench: Make) -> None:
     result = bench(FOUR).task("large", 5, "true").result(60)
     assert result.cause is Cause.BAD_CONFIG and "5 nodes of 4" in result.message
+
+
+def test_what_waits_is_looked_at_under_the_lock_alone(bench: Make) -> None:
+    here = bench(FOUR)
+    seen: list[str] = []
+
+    class Guarded(dict[str, Any]):
+        """Other threads put tasks in: whoever goes over them without the lock meets a dictionary that changes."""
+
+        def items(self) -> Any:
+            assert here.executor._lock.locked()
+            seen.append("items")
+            return super().items()
+
+        def __iter__(self) -> Iterator[str]:
+            assert here.executor._lock.locked()
+            seen.append("names")
+            return super().__iter__()
+
+    here.executor._waiting = Guarded(here.executor._waiting)
+    tasks = [here.task(f"t{k}", 1, "true") for k in range(3)]
+    assert all(each.result(60).nodes for each in tasks)  # they ran: the dispatcher did not fail them all
+    here.executor.shutdown()
+    assert {"items", "names"} <= set(seen)
 
 
 def test_what_does_not_fit_before_the_deadline_is_not_started(bench: Make) -> None:

@@ -102,7 +102,9 @@ class NodePoolExecutor(LaunchExecutor):
         self._runner.end()
         self._changed.set()
         self._dispatcher.join(timeout=60.0)
-        for thread in list(self._running.values()):
+        with self._lock:
+            running = list(self._running.values())
+        for thread in running:
             thread.join(timeout=60.0)
         super().shutdown()
 
@@ -118,13 +120,16 @@ class NodePoolExecutor(LaunchExecutor):
                 self._fail_all(error)
         with self._lock:
             self._closed = True
-        for name in list(self._waiting):
+            left = list(self._waiting)
+        for name in left:
             self._drop(name, Cause.PREEMPTED, _ENDS)
 
     def _refuse(self) -> None:
         for name in self._pool.unplaceable():
             self._drop(name, Cause.NODE_FAILURE, "fewer healthy nodes are left than it needs")
-        for name, each in list(self._waiting.items()):
+        with self._lock:  # tasks are put in from other threads, and even a copy of a dictionary may meet one
+            waiting = list(self._waiting.items())
+        for name, each in waiting:
             reason = self._runner.refusal(each.launch)
             if reason:
                 self._drop(name, Cause.WALLTIME, f"not started: {reason}")
