@@ -31,7 +31,8 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
     for line in (*_data(plan), *_details(plan), *_rounds(plan)):
         console.print(line, soft_wrap=True, markup=False)
     print_refusals(plan, console)
-    longest = f"{walltime_text(plan.longest_s)} from begin to end if every job takes its walltime and none waits for nodes"
+    end = "if every job takes its walltime and none waits for nodes: then one that starts releases the next, and lines overlap"
+    longest = f"{walltime_text(plan.longest_s)} from begin to end {end}"
     console.print(longest, soft_wrap=True, markup=False)
     console.print(_total(plan), soft_wrap=True)
 
