@@ -194,6 +194,8 @@ def test_logs_of_a_job_and_of_a_task(home: Path) -> None:
     text = run("logs", "painn", "--task", "trial-0001").output
     assert "stdout.log\nnot written yet\n" in text
     assert "out of memory" in text
+    (task / "stdout.log").touch()
+    assert "stdout.log\nempty: it had nothing to say\n" in run("logs", "painn", "--task", "trial-0001").output
 
 
 def test_logs_of_what_is_not_there(home: Path) -> None:

@@ -123,7 +123,7 @@ def test_tables_have_captions_units_and_the_numbers(text: str) -> None:
     assert "Errors of tune, on the test split" in text
     assert re.search(r"[0-9.]+ meV/atom \(N = 200\)", text) and re.search(r"[0-9.]+ meV/Å \(N = 5,400\)", text)
     assert "0 of 24 copies" in text
-    assert "2,364 structures scored by residual_per_atom, 13 flagged and not ranked" in text
+    assert "2,351 of 2,364 structures scored by residual_per_atom, 13 flagged and not ranked" in text
 
 
 def test_what_a_stage_says_of_itself_is_told(tmp_path: Path) -> None:

@@ -225,7 +225,9 @@ def _screening(facts: Facts, stage: StageFacts) -> list[Block]:
     result, blocks = stage.result, list[Block]()
     histogram, score = result.get("histogram") or {}, str(result.get("score", "score"))
     flagged = f"{number(result.get('flagged') or 0)} flagged and not ranked"
-    text = f"{number(result.get('count'))} structures scored by {score}, {flagged}. {result.get('meaning', '')}"
+    count = int(result.get("count") or 0)
+    scored = f"{number(count - int(result.get('flagged') or 0))} of {number(count)} structures scored by {score}"
+    text = f"{scored}, {flagged}. {result.get('meaning', '')}"
     origin = stage_origin(facts, stage, _receipt(stage), *(each["path"] for each in stage.outputs if each.get("role") == "top"))
     edges, counts = list(histogram.get("edges") or ()), list(histogram.get("counts") or ())
     if counts and len(edges) == len(counts) + 1:

@@ -79,6 +79,8 @@ def _print_tail(file: Path, lines: int) -> int:
         click.secho("not written yet", dim=True)
         return 0
     size = file.stat().st_size
+    if not size:
+        click.secho("empty: it had nothing to say", dim=True)
     with open(file, "rb") as handle:
         handle.seek(max(0, size - _TAIL_BYTES) if lines > 0 else 0)
         data = handle.read(size - handle.tell())
