@@ -10,6 +10,8 @@ from typing import TypeVar
 from model.outcome import CampaignError
 
 K = TypeVar("K")
+REMEDY = "Give smaller shares, or take one away: it is then drawn by its size."
+"""What to do about a `fault`."""
 _ROUNDING = 1e-9
 """By how much written shares may miss one: 0.7, 0.2 and 0.1 do so in binary."""
 
@@ -88,7 +90,7 @@ def _parts(others: Mapping[K, Portion], rest: int, fixed: int, temperature: floa
         if sum(stated.values()) >= 1:
             wrong = wrong or f"of {rest + fixed} draws in an epoch {fixed} are stated; the shares leave none to branches without"
     if wrong:
-        raise CampaignError(wrong, "branches", "Give smaller shares, or take one away: it is then drawn by its size.")
+        raise CampaignError(wrong, "branches", REMEDY)
     left = 1 - sum(stated.values(), Fraction(0)) if weights else Fraction(0)
     whole = sum(weights.values(), Fraction(0)) or Fraction(1)
     scale = Fraction(1) if weights else sum(stated.values(), Fraction(0))

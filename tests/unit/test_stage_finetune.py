@@ -123,6 +123,8 @@ def test_tables_are_files_too_and_those_of_an_earlier_call_go(tmp_path: Path) ->
         [each["file"] for each in index] + ["notes.txt", "tables.json"]
     )
     assert CliRunner().invoke(cli, [*call, "--ro-crate"]).exit_code == 2
+    with pytest.raises(ConfigError, match="no such folder"):
+        write_tables(tmp_path / "made", tmp_path / "nowhere" / "tables")
 
 
 def test_without_results_there_are_no_tables(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from workflow.report.compared import comparison_tables
 from workflow.report.facts import StageFacts, gather
 from workflow.report.finetuned import finetuning_tables
 from workflow.report.tables import Table
+from workflow.targets import folder_in
 
 INDEX = "tables.json"
 _LONGEST_NAME = 60
@@ -44,13 +45,12 @@ def write_tables(folder: Path, into: Path | None) -> Path:
         The folder.
 
     Raises:
-        ConfigError: No stage has found anything that a table tells.
+        ConfigError: No stage has found anything that a table tells, or the folder cannot be made.
     """
     found = [(stage.key, table) for stage in gather(folder).stages for table in result_tables(stage)]
     if not found:
         raise ConfigError("no stage has results in tables yet", str(folder), "See `campaign status`.")
-    target = into or folder / "tables"
-    target.mkdir(parents=True, exist_ok=True)
+    target = folder_in(into or folder / "tables")
     for old in read_json(target / INDEX) or []:
         (target / Path(old["file"]).name).unlink(missing_ok=True)
     index = []

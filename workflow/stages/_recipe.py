@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+from model import draws
 from model.config import Task, TrainConfig
-from model.draws import fault
 from model.outcome import CampaignError
 from model.registry import backbone_config, backbones
 from model.specs import BranchSpec, ModelSpec, Splits
@@ -124,8 +124,8 @@ def draws_problems(campaign: Any, *names: str) -> list[Problem]:
     """Say what keeps a training from drawing each of some branches, of all where none is named, as the file wants it."""
     known = campaign.header.branches
     chosen = [known[name] for name in names or known if name in known]
-    wrong = fault(branch.share for branch in chosen if branch.draws is None)
-    return [(wrong, "branches", "Give smaller shares, or take one away: it is then drawn by its size.")] if wrong else []
+    wrong = draws.fault(branch.share for branch in chosen if branch.draws is None)
+    return [(wrong, "branches", draws.REMEDY)] if wrong else []
 
 
 def inherited(training: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
