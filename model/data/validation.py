@@ -26,6 +26,8 @@ CRYSTAL_RANGE = (0.62, 1.8)
 too often 0.48 to 0.58, in bohr taken for Å 1.8 to 2.1 but in the shortest metals, which pass."""
 _APART = 2.3
 """Nearest partners beyond this are no bonds in any unit: single atoms or molecules in a large box."""
+_REACH = 2.4
+"""Mean radii within which crystals have their nearest partners."""
 _NOBLE = (2, 10, 18, 36, 54, 86)
 VALENCE_ELECTRONS = {1: 1, 6: 4, 7: 5, 8: 6}
 """Of the elements that organic molecules are made of."""
@@ -34,6 +36,7 @@ LEAST_OF_AN_ELECTRON = 12.0
 ionisation energies, 14 on average by GFN1-xTB, which has the least of all methods; a total in Hartree taken for eV has 5 in
 CH4, 8 in C6H6, 11.8 in CO2."""
 _FEWEST_HYDROGENS = 3
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 _RADII = np.where(np.isnan(covalent_radii), 2.0, covalent_radii)
 SMALLEST_DISTANCE = 0.2
 """Å; no two nuclei of a sensible calculation are closer (H–H at 0.2 Å costs over 100 eV)."""
@@ -148,13 +151,14 @@ def _distances(structure: Structure) -> str | None:
         np.fill_diagonal(distance2, np.inf)
         close = bool((distance2 < SMALLEST_DISTANCE**2).any())
         slip = None if close else _slipped_length(structure.numbers, distance2)
-    else:
-        close = len(_pairs(structure, SMALLEST_DISTANCE)[0]) > 0
-        slip = None if close or not periodic else _slipped_lattice(structure)
+    else:  # one list tells both: to look for closer ones alone would cost as much
+        near = _pairs(structure, _REACH * float(_RADII[structure.numbers].mean()) if periodic else SMALLEST_DISTANCE)
+        close = bool((near[2] < SMALLEST_DISTANCE).any())
+        slip = None if close or not periodic else _slipped_lattice(structure, near)
     return f"two atoms closer than {SMALLEST_DISTANCE:g} Å" if close else slip
 
 
-def _slipped_lattice(structure: Structure) -> str | None:
+def _slipped_lattice(structure: Structure, near: Pairs) -> str | None:
     """Tell a crystal in another unit of length: no atom of it has its nearest partner at a distance of matter.
 
     One that has is soon found; then nothing more is looked for. Noble gases have no bonds to go by.
@@ -162,19 +166,31 @@ def _slipped_lattice(structure: Structure) -> str | None:
     if np.isin(structure.numbers, _NOBLE).any():
         return None
     radii = _RADII[structure.numbers]
+    if _has_matter(_nearest(radii, near)):
+        return None
+    nearest = _nearest(radii, _pairs(structure, 2 * _APART * float(radii.max())))
+    if _has_matter(nearest):
+        return None
     low, high = CRYSTAL_RANGE
-    for reach in (2.4 * float(radii.mean()), 2 * _APART * float(radii.max())):
-        first, second, lengths = _pairs(structure, reach)
-        nearest = np.full(len(radii), np.inf)
-        np.minimum.at(nearest, first, lengths / (radii[first] + radii[second]))
-        if ((nearest >= low) & (nearest <= high)).any():
-            return None
     if (nearest < low).all() or ((nearest > high) & (nearest < _APART)).all():
         return f"nearest partners of all atoms at {np.median(nearest):.2f} bond lengths: another unit of length?"
     return None
 
 
-def _pairs(structure: Structure, reach: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def _nearest(radii: NDArray[np.float64], pairs: Pairs) -> NDArray[np.float64]:
+    """Return the distance of each atom's nearest partner over the sum of their radii, (num_atoms,); infinite without one."""
+    first, second, lengths = pairs
+    nearest = np.full(len(radii), np.inf)
+    np.minimum.at(nearest, first, lengths / (radii[first] + radii[second]))
+    return nearest
+
+
+def _has_matter(nearest: NDArray[np.float64]) -> bool:
+    low, high = CRYSTAL_RANGE
+    return bool(((nearest >= low) & (nearest <= high)).any())
+
+
+def _pairs(structure: Structure, reach: float) -> Pairs:
     """Return the pairs of atoms within some Å, images counted: both atoms, (num_pairs,), and their distances."""
     cell, offsets = structure.cell, np.array([0, len(structure.numbers)])
     pairs, shifts = neighbor_list(structure.positions, offsets, cell[None], structure.pbc[None], reach)
