@@ -143,8 +143,9 @@ def test_energies_without_forces_count_alone(tmp_path: Path) -> None:
     fields = runs.config({"task": store}, strategy="scratch", epochs=1, batch=1000, loss={"energy": 2.0, "forces": 50.0})
     outcome = tune(fields, tmp_path / "run")
     assert outcome.status is Status.DONE
-    for found in (outcome.result["validation"]["task"], outcome.result["test"]["task"]):
-        assert [value for key, value in found.items() if key.startswith("force_")] == [None] * 3
+    for split, errors in (("validation", 3), ("test", 4)):  # the largest error is kept where the result is told
+        found = outcome.result[split]["task"]
+        assert [value for key, value in found.items() if key.startswith("force_")] == [None] * errors
         assert found["num_force_components"] == 0 and found["num_energies"] == found["num_structures"] > 0
     meta = checkpoint.read_meta(tmp_path / "run" / "checkpoints" / "best")
     sigma = 1000 * meta.state["scales"]["task"]["sigma_energy"]
