@@ -22,6 +22,18 @@ pytest_plugins = ("slurm.fixture", "pbs.fixture")
 SAMPLES = ROOT.parent / "shared" / "samples"
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to spread the tests of one cluster over workers: each would start a cluster of its own.
+
+    Raises:
+        UsageError: This pytest does not take the groups that its pytest-xdist gives it.
+    """
+    if session.config.getoption("loadgroup", False):
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError(f"{item.nodeid} lost its group: install the versions in constraints.txt")
+
+
 @pytest.fixture
 def campaign(tmp_path: Path) -> Iterator[Command]:
     """Give the command with a `local` site whose spool, node-local folders and times to live are the test's own."""

@@ -19,9 +19,9 @@ from workflow.site import Site
 from workflow.stages.base import Stage, StageSpec
 
 _STAGES = Path(__file__).parent / "stages"
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
-Name = Annotated[str, StringConstraints(pattern=_NAME)]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 """A name that becomes part of a path."""
 
 

@@ -214,7 +214,7 @@ def _check_models(draft: Draft, campaign: Campaign, report: CheckReport, tell: C
         if facts.get("what") in told:  # by its own key already
             continue
         if "parameters" in facts:
-            step = f"{facts['large_structure_gflop']:,.0f} GFLOP and {facts['large_structure_gb']:.2f} GB"
+            step = f"{_gflop(facts)} GFLOP and {facts['large_structure_gb']:.2f} GB"
             size = f"{facts['parameters']:,} parameters with one branch"
             report.found.append(f"model of {name}: {size}; a training step on {LARGE} atoms takes about {step}")
         what, remedy = _model_fault(facts, campaign.site)
@@ -250,9 +250,14 @@ def _step_s(facts: dict[str, Any], site: Site) -> float:
 
 
 def _told_step(facts: dict[str, Any], site: Site) -> str:
-    gflop, rate = facts["large_structure_gflop"], site.node.device_gflop_per_s
-    seconds = f"{_step_s(facts, site):.1f} s of a device of {site.name} ({gflop:,.0f} GFLOP at {rate:,g} GFLOP/s)"
+    rate = site.node.device_gflop_per_s
+    seconds = f"{_step_s(facts, site):.1f} s of a device of {site.name} ({_gflop(facts)} GFLOP at {rate:,g} GFLOP/s)"
     return f"a training step on one structure of {LARGE} atoms takes about {seconds}"
+
+
+def _gflop(facts: dict[str, Any]) -> str:
+    value = float(facts["large_structure_gflop"])
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _in_file_order(problems: list[CampaignError]) -> list[CampaignError]:

@@ -41,7 +41,7 @@ def built_models(campaign: Campaign, tell: Callable[[str], None] = lambda _: Non
         raise ModuleNotFoundError("torch is not installed")
     distinct = {_identity(model): model for model in stated.values()}
     built: dict[str, dict[str, Any]] = {}
-    tell(f"building models: {len(distinct)}")
+    tell(f"building models: {len(distinct)}, seconds each")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for identity, facts in zip(distinct, pool.map(_build, distinct.values()), strict=True):
             built[identity] = facts

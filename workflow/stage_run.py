@@ -21,7 +21,7 @@ from workflow.ledger import Ledger, StageEntry
 from workflow.queues import queue_for
 from workflow.receipt import Receipt, read_receipt, write_receipt
 from workflow.rundir import RunDir
-from workflow.stages.base import StageResult
+from workflow.stages.base import StageResult, hours_text
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -187,7 +187,8 @@ class StageRun:
             return
         ledger, cost = self._desk.ledger, budget.link_cost(self._instance.spec)
         total = budget.approved(self._desk.campaign.header.budget, ledger) or 0.0
-        message = f"its next job may cost {cost:.4g} node-hours; {ledger.node_hours:.4g} of {total:.4g} are used or reserved"
+        used = hours_text(ledger.node_hours)
+        message = f"its next job may cost {hours_text(cost)} node-hours; {used} of {hours_text(total)} are used or reserved"
         self._desk.journal.commit("stage", stage=self.key, state="held", cause="approval", message=message)
 
     def _done(self, link: int, number: int) -> None:

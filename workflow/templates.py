@@ -8,6 +8,7 @@ from pathlib import Path
 
 from model.outcome import write_bytes
 from model.registry import require
+from workflow.campaign import NAME
 from workflow.errors import ConfigError
 from workflow.schema import campaign_schema
 from workflow.site import packaged
@@ -23,7 +24,7 @@ def templates() -> dict[str, str]:
 
 
 def write_template(name: str, into: Path, force: bool, *, schema: bool = False) -> Path:
-    """Write a template.
+    """Write a template; one that is written under another name is a campaign of that name, with a folder of its own.
 
     Args:
         name: Its name out of `templates()`.
@@ -41,7 +42,7 @@ def write_template(name: str, into: Path, force: bool, *, schema: bool = False) 
     whole = file_in(into)
     if whole.exists() and not force:
         raise ConfigError("a file stands there", str(into), "Give another name with --into, or overwrite it with --force.")
-    text = _moved((packaged("campaigns") / f"{name}.yaml").read_text())
+    text = _renamed(_moved((packaged("campaigns") / f"{name}.yaml").read_text()), name, into.stem)
     if schema:
         text = f"# yaml-language-server: $schema={write_schema(into.with_name(SCHEMA_FILE)).name}\n{text}"
     write_bytes(whole, text.encode())
@@ -57,6 +58,12 @@ def write_schema(into: Path) -> Path:
     """Write the JSON schema of campaign files; one that stands there is brought up to date."""
     write_bytes(file_in(into), schema_text().encode())
     return into
+
+
+def _renamed(text: str, template: str, name: str) -> str:
+    if name == template or not re.fullmatch(NAME, name):
+        return text
+    return re.sub(r"(?m)^name: *\S+", f"name: {name}", text, count=1)
 
 
 def _moved(text: str) -> str:

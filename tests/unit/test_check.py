@@ -206,7 +206,7 @@ def test_a_check_says_how_far_it_is(file: Path) -> None:
     file.write_text(GOOD.replace("  best:", "  other: {kind: hpo, needs: [data], backbone: egnn}\n  best:"))
     told: list[str] = []
     check_campaign(file, tell=told.append)
-    assert told == ["building models: 2", "building models: 1 of 2 done", "building models: 2 of 2 done"]
+    assert told == ["building models: 2, seconds each", "building models: 1 of 2 done", "building models: 2 of 2 done"]
 
 
 def test_a_backbone_that_is_none_is_told_once(file: Path) -> None:

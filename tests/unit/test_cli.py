@@ -90,10 +90,10 @@ def test_check_tells_all_and_ends_with_two(home: Path) -> None:
     assert text.endswith("my.yaml: 1 problem\n")  # what rests on `data` is not looked at yet
 
 
-def test_what_takes_long_gives_a_sign_of_life_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_takes_long_gives_a_sign_of_life_in_a_pipe_too(capsys: pytest.CaptureFixture[str]) -> None:
     with sign_of_life("checking [bold]my.yaml") as tell:
         tell("[red]half")
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "[red]half\n")
 
 
 def test_plan_prints_the_table_and_the_total() -> None:
@@ -196,6 +196,12 @@ def test_logs_of_a_job_and_of_a_task(home: Path) -> None:
     assert "out of memory" in text
     (task / "stdout.log").touch()
     assert "stdout.log\nempty: it had nothing to say\n" in run("logs", "painn", "--task", "trial-0001").output
+    for again in ("trial-0001-9", "trial-0001-10", "trial-0001-x", "trial-00012"):
+        (attempt.tasks / again).mkdir()
+        (attempt.tasks / again / "stderr.log").write_text(f"from {again}\n")
+    text = run("logs", "painn", "--task", "trial-0001").output
+    assert "from trial-0001-10\n" in text and "out of memory" not in text  # the newest run of the trial
+    assert "from trial-0001-9\n" in run("logs", "painn", "--task", "trial-0001-9").output
 
 
 def test_logs_of_what_is_not_there(home: Path) -> None:

@@ -60,11 +60,11 @@ def test_no_order_is_told_of_what_is_refused(home: Path) -> None:
 def test_own_files_are_not_counted_as_the_published_set(home: Path) -> None:
     sources = {"branches": {"a": {"reader": "mptrj", "path": "a"}, "b": {"reader": "ani1x", "path": "b.h5"}}}
     stages = {"data": {"kind": "convert"}}
-    assert "6.5 M unique structures as published" in printed(home, stages, **sources)
+    assert "at most 6.5 M unique structures, as published or limited" in printed(home, stages, **sources)
     (home / "a" / "below").mkdir(parents=True)
     (home / "a" / "below" / "few.json").write_bytes(b"x" * 1000)
     text = printed(home, stages, **sources)
-    assert "5.0 M unique structures as published (your files may hold fewer), not counting a" in text
+    assert "at most 5.0 M unique structures, as published or limited (your files may hold fewer), not counting a" in text
     with open(home / "a" / "below" / "many.json", "wb") as file:
         file.truncate(1_600_000 * 8)
     assert "6.5 M unique structures" in printed(home, stages, **sources)

@@ -81,11 +81,16 @@ def test_a_copy_names_its_schema(home: Path) -> None:
     assert "no such folder" in run("schema", "--into", "none/other.json", code=2).stderr
 
 
-def test_a_copy_differs_from_what_ships_in_its_paths_only(home: Path) -> None:
+def test_a_copy_differs_from_what_ships_in_its_paths_and_its_name_only(home: Path) -> None:
     for name in EXPLAINED:
-        copy = yaml.safe_load(write_template(name, home / "copy.yaml", force=True).read_text())
         text = (ROOT / "campaigns" / f"{name}.yaml").read_text().replace('"../', '"')
-        assert copy == yaml.safe_load(text)
+        for file, title in ((f"{name}.yaml", yaml.safe_load(text)["name"]), ("copy-2.yaml", "copy-2")):
+            copy = yaml.safe_load(write_template(name, home / file, force=True).read_text())
+            assert copy == {**yaml.safe_load(text), "name": title}
+
+
+def test_a_copy_whose_file_is_no_name_of_a_campaign_keeps_its_own(home: Path) -> None:
+    assert yaml.safe_load(write_template("hpo", home / "my search.yaml", force=True).read_text())["name"] == "hpo"
 
 
 def test_missing_data_of_a_template_is_answered_with_how_to_make_it(home: Path) -> None:

@@ -10,9 +10,9 @@ from rich.table import Table
 from workflow.books import Books, Held
 from workflow.journal import is_driven
 from workflow.report.locate import short
-from workflow.report.pieces import hours
 from workflow.report.screen import print_table, screen
 from workflow.rundir import RunDir
+from workflow.stages.base import hours_text
 
 
 def print_held(books: Books, held: Sequence[Held]) -> None:
@@ -25,7 +25,7 @@ def print_held(books: Books, held: Sequence[Held]) -> None:
     for name in ("held", ">jobs", ">node-hours each", ">to approve"):
         table.add_column(name.lstrip(">"), justify="right" if name[0] == ">" else "left")
     for each in held:
-        table.add_row(each.key, str(each.jobs), hours(each.job_node_hours), hours(each.node_hours))
+        table.add_row(each.key, str(each.jobs), hours_text(each.job_node_hours), hours_text(each.node_hours))
     print_table(table, screen())
 
 
@@ -44,4 +44,5 @@ def print_books(books: Books) -> None:
 
 
 def _standing(books: Books) -> str:
-    return f"{books.campaign.name}: {hours(books.node_hours)} of {hours(books.total)} approved node-hours are used or reserved"
+    used, total = hours_text(books.node_hours), hours_text(books.total)
+    return f"{books.campaign.name}: {used} of {total} approved node-hours are used or reserved"

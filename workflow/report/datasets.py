@@ -59,6 +59,8 @@ def print_readings(found: dict[str, Any]) -> None:
     """Print what stands at a path: the records of a store, or what each reader makes of files."""
     if "store" in found:
         _print_store(found)
+    if (several := len(found.get("readings", []))) > 1:
+        click.echo(f"{several} readers read this; compare energies and units, and name the right one with --reader.")
     for reading in found.get("readings", []):
         click.secho(f"read as {reading['reader']}", bold=True, nl=False)
         more = (
@@ -67,8 +69,6 @@ def print_readings(found: dict[str, Any]) -> None:
         names = ", ".join(each["name"] for each in reading["files"])
         click.echo(f": {reading['num_files']} file{_s(reading['num_files'])}, {_size(reading['bytes'])}: {names}{more}")
         _print_records(reading["records"])
-    if len(found.get("readings", [])) > 1:
-        click.echo("Several readers read this; compare energies and units, and name the right one with --reader.")
 
 
 def print_verdict(found: dict[str, Any], path: str) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from workflow.errors import plain
-from workflow.stages.base import walltime_text
+from workflow.stages.base import hours_text, walltime_text
 
 
 class Narrator:
@@ -41,7 +41,7 @@ def _intent(subject: str, event: dict[str, Any]) -> str:
 
 
 def _settled(subject: str, event: dict[str, Any]) -> str:
-    hours = f" ({float(event.get('node_hours') or 0):.3g} node-hours)"
+    hours = f" ({hours_text(float(event.get('node_hours') or 0))} node-hours)"
     status = str(event.get("status"))
     if status == "partial":
         return f"{subject}: stopped in order, more remains{hours}"
@@ -53,7 +53,7 @@ def _settled(subject: str, event: dict[str, Any]) -> str:
 
 
 def _approved(_: str, event: dict[str, Any]) -> str:
-    hours = f"{float(event.get('node_hours') or 0):.4g} node-hours"
+    hours = f"{hours_text(float(event.get('node_hours') or 0))} node-hours"
     return f"approved: {hours} more for {event['stage']}" if event.get("stage") else f"approved: {hours} for all stages together"
 
 
@@ -61,7 +61,7 @@ def _found_beside(subject: str, event: dict[str, Any]) -> str:
     used = event.get("node_hours")
     if used is None:
         return f"{subject}: one more job of it was found, {event.get('job_id')}; it counts until it has ended"
-    return f"{subject}: job {event.get('job_id')} beside it has ended ({float(used):.3g} node-hours)"
+    return f"{subject}: job {event.get('job_id')} beside it has ended ({hours_text(float(used))} node-hours)"
 
 
 def _stage(_: str, event: dict[str, Any]) -> str:

@@ -16,9 +16,10 @@ from rich.text import Text
 
 from workflow.errors import plain
 from workflow.report.locate import short
-from workflow.report.pieces import AT_WORK, MARKS, details, facts, folded, hours, states
+from workflow.report.pieces import AT_WORK, MARKS, details, facts, folded, states
 from workflow.report.screen import screen
 from workflow.report.status import OVER, CampaignStatus, StageStatus, read_status
+from workflow.stages.base import hours_text
 
 _REFRESH_S = 1.0
 _SHARE = 0.1
@@ -166,10 +167,10 @@ def _head(status: CampaignStatus, width: int) -> Iterator[Text]:
     state = {"empty": "not started", "unfinished": "under way"}.get(status.state, status.state)
     yield _whole(Text.assemble((status.name, "bold"), where, (state, _STYLES.get(status.state, "bold cyan"))))
     if status.stages:
-        costs = [f"{hours(status.node_hours)} of at most {hours(status.planned_node_hours)} node-hours used"]
-        costs += [f"{hours(status.reserved_node_hours)} reserved"] if status.reserved_node_hours else []
-        costs += [f"{hours(status.approved)} approved"] if status.approved is not None else []
-        costs += [f"{hours(status.to_take_in)} with what was approved and is not taken in yet"] if status.to_take_in else []
+        costs = [f"{hours_text(status.node_hours)} of at most {hours_text(status.planned_node_hours)} node-hours used"]
+        costs += [f"{hours_text(status.reserved_node_hours)} reserved"] if status.reserved_node_hours else []
+        costs += [f"{hours_text(status.approved)} approved"] if status.approved is not None else []
+        costs += [f"{hours_text(status.to_take_in)} with what was approved and is not taken in yet"] if status.to_take_in else []
         yield from _lines(Branch(Text(costs[0], "dim"), [Text(each, "dim") for each in costs[1:]], gap=" · "), "", "", width)
     for sentence, command in _next(status):
         yield from _lines(Branch(Text(sentence, "yellow"), [Text(command, "bold")], gap=" "), "", "", width)

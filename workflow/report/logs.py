@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from workflow.rundir import AttemptDir, RunDir
 
 _POLL_S = 0.5
 _TAIL_BYTES = 4 << 20
+_TRIAL = re.compile(r"trial-[0-9]+")
+"""A trial by its number; run again, its task is called `trial-3-2`, `trial-3-3` …"""
 
 
 def print_logs(folder: Path, stage: str, task: str | None, *, lines: int, follow: bool) -> None:
@@ -51,13 +54,21 @@ def _telling(rundir: RunDir, stage: str, task: str | None) -> AttemptDir:
         remedy = f"Stages that had jobs: {', '.join(known) or 'none yet'}."
         raise StageError(f"no job of stage '{stage}'", str(rundir.root), remedy)
     telling = (
-        each for each in reversed(attempts) if (any(each.tasks.glob("*")) if task is None else (each.tasks / task).is_dir())
+        each for each in reversed(attempts) if (any(each.tasks.glob("*")) if task is None else _newest(each, task).is_dir())
     )
     return next(telling, attempts[-1])
 
 
+def _newest(attempt: AttemptDir, task: str) -> Path:
+    """Return the folder of a task; of a trial that ran several times in the attempt, that of its newest run."""
+    if not _TRIAL.fullmatch(task):
+        return attempt.tasks / task
+    again = [path for path in attempt.tasks.glob(f"{task}-*") if path.name[len(task) + 1 :].isdigit()]
+    return max(again, key=lambda path: int(path.name[len(task) + 1 :]), default=attempt.tasks / task)
+
+
 def _task_files(attempt: AttemptDir, stage: str, task: str) -> list[Path]:
-    folder = attempt.tasks / task
+    folder = _newest(attempt, task)
     if not folder.is_dir() or folder.parent != attempt.tasks:
         raise StageError(f"no task '{task}' in any attempt at '{stage}'", str(attempt.tasks), f"Tasks: {_names(attempt)}.")
     return [folder / "stdout.log", folder / "stderr.log"]

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from workflow.report.progress import Task, Trials
 from workflow.report.status import StageStatus
-from workflow.stages.base import walltime_text
+from workflow.stages.base import hours_text, walltime_text
 
 MARKS = {
     "done": ("✔", "green"),
@@ -29,11 +29,6 @@ _BAR = 8
 _GB = 1e9
 
 
-def hours(value: float) -> str:
-    """Return node-hours in as many digits as matter."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
 def facts(stage: StageStatus, quiet_s: float) -> list[Text]:
     """Return what stands behind a stage's name and state.
 
@@ -44,7 +39,7 @@ def facts(stage: StageStatus, quiet_s: float) -> list[Text]:
     if stage.state == "waiting":
         return [Text(f"for {', '.join(folded(stage.waits_for))}", "dim")]
     if stage.state == "held":
-        return [Text(f"its next job may cost {hours(stage.job_node_hours)} node-hours", "yellow")]
+        return [Text(f"its next job may cost {hours_text(stage.job_node_hours)} node-hours", "yellow")]
     found = [Text(stage.cause, MARKS[stage.state][1] if stage.state in MARKS else "")] if stage.cause else []
     if stage.state in (*AT_WORK, "queued", "submitting", "retrying"):
         found += _of_job(stage, quiet_s)
@@ -55,7 +50,7 @@ def facts(stage: StageStatus, quiet_s: float) -> list[Text]:
     if stage.state not in AT_WORK and stage.objective is not None:
         found.append(_objective(stage))
     if stage.node_hours and stage.state not in AT_WORK:
-        found.append(Text(f"{hours(stage.node_hours)} of {hours(stage.planned_node_hours)} node-hours", "dim"))
+        found.append(Text(f"{hours_text(stage.node_hours)} of {hours_text(stage.planned_node_hours)} node-hours", "dim"))
     return found
 
 
@@ -155,7 +150,7 @@ def _standing(stage: StageStatus) -> list[Text]:
         found.append(Text(f"nodes: {', '.join(nodes)}", "dim"))
     used, reserved = stage.node_hours, stage.reserved_node_hours
     if reserved:
-        found.append(Text(f"{hours(used)} node-hours used, {hours(reserved)} reserved", "dim"))
+        found.append(Text(f"{hours_text(used)} node-hours used, {hours_text(reserved)} reserved", "dim"))
     return found
 
 

@@ -14,9 +14,8 @@ from rich.text import Text
 
 from workflow.plan import Plan, PlannedStage
 from workflow.releases import Round
-from workflow.report.pieces import hours
 from workflow.report.screen import print_table, screen
-from workflow.stages.base import walltime_text
+from workflow.stages.base import hours_text, walltime_text
 
 _COLUMNS = ("links", "nodes", "spare", "ranks", "walltime", "node-hours", "queue")
 _SHOWN = 6  # jobs of a round on one line
@@ -81,7 +80,7 @@ def _cells(stage: PlannedStage) -> list[str | Text]:
         return [name, *[""] * 5, "0", stage.queue]
     queue = Text("refused", "bold red") if stage.refusals else Text(stage.queue)
     sizes = (f"{each:,}" for each in (stage.links, stage.nodes, stage.spares, stage.ranks))
-    return [name, *sizes, walltime_text(stage.walltime_s), hours(stage.node_hours), queue]
+    return [name, *sizes, walltime_text(stage.walltime_s), hours_text(stage.node_hours), queue]
 
 
 def _data(plan: Plan) -> list[str]:
@@ -89,7 +88,7 @@ def _data(plan: Plan) -> list[str]:
     if not data.unique:
         return []
     branches = f"{data.branches} branch{'es' * (data.branches != 1)}"
-    known = f"{branches}: {_millions(data.unique)} unique structures as published (your files may hold fewer)"
+    known = f"{branches}: at most {_millions(data.unique)} unique structures, as published or limited (your files may hold fewer)"
     if data.unknown:
         known += f", not counting {', '.join(data.unknown)}"
     if data.store_bytes is not None:
@@ -178,7 +177,7 @@ def _total(plan: Plan) -> Text:
 
 def _exactly(node_hours: float) -> str:
     """Return node-hours so that a sum just over its budget does not look like it."""
-    return hours(node_hours) if node_hours < 10 else f"{round(node_hours, 2):,.12g}"
+    return hours_text(node_hours) if node_hours < 10 else f"{round(node_hours, 2):,.12g}"
 
 
 def _millions(count: float) -> str:

@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from workflow.plan import Plan
-from workflow.report.pieces import hours
 from workflow.report.screen import print_table, screen
 from workflow.report.timeline import LEGEND, timeline, unit_for
 from workflow.simulation.assumptions import POLICIES, Assumptions
 from workflow.simulation.summary import Spread, StageSummary, Summary
+from workflow.stages.base import hours_text
 
 _NARROWEST, _WIDEST = 60, 160
 
@@ -123,8 +123,8 @@ def _stages(summary: Summary) -> Table:
 def _cells(stage: StageSummary, unit: float, waits: float) -> list[str | Text]:
     name = stage.name + (f" ×{stage.instances}" if stage.instances > 1 else "")
     times = (f"{stage.starts_h / unit:.1f}", f"{stage.ends_h / unit:.1f}", f"{stage.wait_h / waits:.1f}")
-    lost = Text(hours(stage.lost), "yellow" if stage.lost else "")
-    return [name, f"{stage.jobs:g}", *times, hours(stage.used), lost, f"{stage.failures:g}", f"{100 * stage.share:.3g}%"]
+    lost = Text(hours_text(stage.lost), "yellow" if stage.lost else "")
+    return [name, f"{stage.jobs:g}", *times, hours_text(stage.used), lost, f"{stage.failures:g}", f"{100 * stage.share:.3g}%"]
 
 
 def _totals(summary: Summary, plan: Plan) -> Table:
@@ -134,7 +134,7 @@ def _totals(summary: Summary, plan: Plan) -> Table:
         table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", no_wrap=True)
     rows: list[tuple[str, Spread, float, str, str]] = [
         (f"ends after ({unit.name})", totals["ends_h"], unit.hours, ".1f", "from now"),
-        ("node-hours used", totals["used"], 1.0, "h", f"of {hours(plan.node_hours)} planned"),
+        ("node-hours used", totals["used"], 1.0, "h", f"of {hours_text(plan.node_hours)} planned"),
         ("node-hours lost", totals["lost"], 1.0, "h", "to failures"),
         ("  of those used (%)", totals["lost_share"], 0.01, ".2f", ""),
         ("utilisation (%)", totals["utilisation"], 0.01, ".1f", "for work that stands"),
@@ -150,7 +150,7 @@ def _totals(summary: Summary, plan: Plan) -> Table:
 
 
 def _number(value: float, form: str) -> str:
-    return hours(value) if form == "h" else format(abs(value) if value == 0 else value, f",{form}")
+    return hours_text(value) if form == "h" else format(abs(value) if value == 0 else value, f",{form}")
 
 
 def _states(summary: Summary) -> Iterator[Text]:

@@ -23,9 +23,10 @@ _WIDEST = 6  # columns that eighty characters hold
 
 @contextmanager
 def sign_of_life(what: str) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal, and only there, that something is at work; yields what tells how far it is."""
-    with Console(stderr=True, highlight=False).status(Text(what)) as status:
-        yield lambda text: status.update(Text(text))
+    """Show on stderr that something is at work; yields what tells how far it is: in place on a terminal, else line by line."""
+    console = Console(stderr=True, highlight=False)
+    with console.status(Text(what)) as status:
+        yield lambda text: status.update(Text(text)) if console.is_terminal else click.echo(text, err=True)
 
 
 def print_check(report: CheckReport, path: str) -> None:

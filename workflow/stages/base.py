@@ -29,6 +29,13 @@ def walltime_text(seconds: float) -> str:
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def hours_text(node_hours: float) -> str:
+    """Return node-hours in as many digits as matter to a person."""
+    if 0 < abs(node_hours) < 0.001:
+        return "under 0.001"
+    return f"{node_hours:,.0f}" if abs(node_hours) >= 100 else f"{node_hours:.3g}"
+
+
 class StageSpec(Strict):
     """Keys that every stage has."""
 
