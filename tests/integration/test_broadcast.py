@@ -235,7 +235,7 @@ def _rank_on(node: str) -> int:
     raise AssertionError(f"no rank on {node}")
 
 
-@pytest.mark.parametrize("damage", [None, b"x" * len(LARGE), LARGE[:-1], LARGE + b"x"])
+@pytest.mark.parametrize("damage", [None, b"x" * len(LARGE), LARGE[:-1], LARGE + b"x"], ids=["gone", "other", "cut", "longer"])
 def test_a_source_that_is_lost_is_told_as_lost(world: World, damage: bytes | None) -> None:
     world.large.unlink() if damage is None else world.large.write_bytes(damage)
     with pytest.raises(StageInError, match="is gone" if damage is None else "differs from its receipt") as caught:
