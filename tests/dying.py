@@ -1,4 +1,4 @@
-"""Deaths at named points: one mechanism for drivers and agents, of which nothing is in what is tested.
+"""Deaths at named points, and disks that fail: one mechanism for drivers and agents, of which nothing is in what is tested.
 
 A point is what a driver passes (`after intent`), or the moment around a line of a chained record (`within line settled`) or
 around the renaming of a file into its place (`before rename receipt.json`).
@@ -9,6 +9,7 @@ around the renaming of a file into its place (`before rename receipt.json`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
 import os
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from workflow import chained
 from workflow.chained import ChainedFile
 
 NEVER = "never"
@@ -83,6 +85,34 @@ def fated(fate: Fate) -> Iterator[None]:
         return there
 
     with mock.patch.object(ChainedFile, "append", appended), mock.patch.object(Path, "replace", replaced):
+        yield
+
+
+@contextlib.contextmanager
+def failing_write(text: bytes = b"", *, whole: bool) -> Iterator[None]:
+    """Let the disk fail once, at the first line of a record that holds `text`.
+
+    Args:
+        text: What the line holds.
+        whole: The line stands, and its fsync fails; else the disk is full amid it.
+    """
+    write, sync, handles = chained._write, os.fsync, []
+
+    def written(handle: int, line: bytes) -> None:
+        is_due = not handles and text in line
+        write(handle, line if whole or not is_due else line[: len(line) // 2])
+        if is_due:
+            handles.append(handle)
+            if not whole:
+                raise OSError(errno.ENOSPC, "the disk is full")
+
+    def synced(handle: int) -> None:
+        if whole and handles == [handle]:
+            handles.append(-1)
+            raise OSError(errno.EIO, "the disk fails")
+        sync(handle)
+
+    with mock.patch.object(chained, "_write", written), mock.patch.object(os, "fsync", synced):
         yield
 
 

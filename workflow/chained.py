@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -41,6 +42,9 @@ class ChainedFile:
     A line is the JSON object of the event with `seq`, `epoch`, `t`, and at its end `hash`: SHA-256 of the
     hash before and of the line up to there. So no line can be changed, dropped or put elsewhere unseen.
 
+    A write that fails may leave half a line, a whole one, or none. Nothing is appended behind it: the next writer cuts
+    off a torn line and takes a whole one in. To cut it off here might take away what that one has accepted meanwhile.
+
     Args:
         path: The file; made where absent. A torn last line of an earlier writer is cut off.
         epoch: Number of the writer, stored in every line.
@@ -58,6 +62,7 @@ class ChainedFile:
         self.torn, self._hash = chain.torn, chain.hash
         self._seq = seq + len(chain.events)
         self._events = chain.events
+        self._fault: BaseException | None = None
         self._lock = threading.Lock()
 
     @property
@@ -66,13 +71,28 @@ class ChainedFile:
         with self._lock:
             return list(self._events)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether a write has failed, so that nothing more is appended."""
+        return self._fault is not None
+
     def append(self, event: str, **fact: Any) -> dict[str, Any]:
-        """Write one line, fsync it, and return it."""
+        """Write one line, fsync it, and return it.
+
+        Raises:
+            OSError: It cannot be written, or a line before it could not.
+        """
         with self._lock:
+            if self._fault is not None:
+                raise _behind(self._fault, self.path)
             fields = {"seq": self._seq, "epoch": self.epoch, "t": round(time.time(), 3), "event": event, **fact}
             line, digest = _seal(fields, self._hash)
-            _write(self._handle, line)
-            os.fsync(self._handle)
+            try:
+                _write(self._handle, line)
+                os.fsync(self._handle)
+            except BaseException as error:
+                self._fault = error
+                raise
             self._hash, self._seq = digest, self._seq + 1
             self._events.append(fields)
             return fields
@@ -147,6 +167,11 @@ def _write(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
+
+
+def _behind(fault: BaseException, path: Path) -> OSError:
+    number = fault.errno if isinstance(fault, OSError) else None
+    return OSError(number or errno.EIO, f"nothing is appended behind a line that could not be written ({fault})", str(path))
 
 
 def _damaged(path: Path, number: int, why: str) -> JournalError:

@@ -70,8 +70,12 @@ class Journal:
         file = ChainedFile(segment_path(folder, epoch), epoch=epoch, start=last.hash, seq=len(earlier))
         journal = Journal(file, earlier, periods.heartbeat_s)
         accepts = {"before": record.epoch, "length": last.length, "accepted": last.hash, "torn": last.torn}
-        journal._beat.start()
-        journal.commit("lease", **accepts, process=ProcessId.own().fields())
+        try:
+            journal._beat.start()
+            journal.commit("lease", **accepts, process=ProcessId.own().fields())
+        except BaseException:
+            journal.drop()  # else its heartbeat would keep others out
+            raise
         return journal
 
     @property
@@ -89,6 +93,7 @@ class Journal:
 
         Raises:
             LeaseHeld: A newer driver has taken over; the line has no effect and the caller must stop.
+            OSError: It, or a line before it, cannot be written; the caller must stop, and the next driver goes on.
         """
         with self._lock:
             self.check()
@@ -109,9 +114,10 @@ class Journal:
             raise LeaseHeld(what, str(self._file.path), "This one stops; the other goes on.")
 
     def close(self) -> None:
-        """Say that this driver has ended, so that the next one need not wait for silence."""
+        """Say that this driver has ended, so that the next one need not wait for silence; where it cannot be said, drop."""
         try:
-            self.commit("driver_ended")
+            if not self._file.is_broken:
+                self.commit("driver_ended")
         finally:
             self.drop()
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from dying import failing_write
 from toy.world import campaign_of, drive, events, executions, site_file, states
 
 from workflow.cancel import cancel
@@ -78,6 +79,16 @@ def test_a_resolved_campaign_that_is_gone_is_written_anew(home: Path) -> None:
     assert json.loads(path.read_text())["campaign_id"] == identity
     assert stored_campaign(RunDir(home / "run")).stages["a"].links == 1, "what has begun keeps its keys"
     assert executions(home) == {("a", 1): 1, ("b", 1): 1}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("event", ["lease", "intent", "submitted", "settled"])
+def test_a_disk_that_fails_in_a_commit_costs_the_driver_and_nothing_else(home: Path, event: str, whole: bool) -> None:
+    """The line is left half by a full disk, or whole by one that cannot say whether it stands; then there is room again."""
+    with failing_write(f'"event":"{event}"'.encode(), whole=whole), pytest.raises(OSError, match="the disk"):
+        drive(campaign_of(home, A))
+    assert drive(campaign_of(home, A)) == 0
+    assert executions(home) == {("a", 1): 1} and states(home) == {"a": "done"}
 
 
 @pytest.mark.parametrize("text", ["[1]", "{}"])
