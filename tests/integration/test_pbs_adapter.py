@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 import time
@@ -238,7 +239,18 @@ def test_without_a_server_nothing_is_known_and_nothing_is_accepted(
     assert not batch.snapshot().of("cb", tmp_path / "b")
 
 
-@pytest.mark.parametrize("said", ["", "no\n", '{"timestamp": 1, "Jobs": {"1.a": {"job_state": "R"', "[]"])
+OWN = f'"Job_Owner": "{getpass.getuser()}@uan"'
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("", "no\n", '{"timestamp": 1, "Jobs": {"1.a": {"job_state": "R"', "[]", '{"Jobs": null}', '{"Jobs": {"1.a": 1}}'),
+        f'{{"Jobs": {{"1.a": {{{OWN}, "job_state": null}}}}}}',
+        f'{{"Jobs": {{"1.a": {{{OWN}, "job_state": "R", "Variable_List": "A=b"}}}}}}',
+        f'{{"Jobs": {{"1.a": {{{OWN}, "job_state": "R", "Resource_List": {{"nodect": ""}}}}}}}}',
+    ],
+)
 def test_what_is_no_answer_proves_nothing(batch: Scheduler, pbs: Pbs, said: str) -> None:
     pbs.change(garbage=said or "\n")
     with pytest.raises(SchedulerError):

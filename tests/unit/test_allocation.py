@@ -13,7 +13,7 @@ from workflow.allocation.agent import cut_short, failure, inherited_result, requ
 from workflow.allocation.allocation import RevokedError, local_folder, moved
 from workflow.allocation.deadline import Deadline
 from workflow.allocation.staging import StageInError
-from workflow.errors import StageError
+from workflow.errors import SchedulerError, SiteError, StageError
 from workflow.receipt import Output, Receipt, write_receipt
 from workflow.request import Request
 from workflow.rundir import AttemptDir
@@ -58,6 +58,8 @@ def _request(campaign: Path) -> Request:
         (StageInError("no time", cause=Cause.WALLTIME), Cause.WALLTIME),
         (OSError(28, "No space left on device"), Cause.STORAGE),
         (OSError(2, "No such file"), Cause.BUG),
+        (SchedulerError("no answer"), Cause.SCHEDULER),
+        (SiteError("no job"), Cause.BAD_CONFIG),
         (KeyError(), Cause.BUG),
     ],
 )

@@ -8,10 +8,11 @@ import os
 import shlex
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from workflow.batch import pbs
+from workflow.batch import command, pbs
 from workflow.batch.scheduler import JobSpec, JobState, commands, for_site
 from workflow.errors import SchedulerError, SiteError
 from workflow.site import Site, load_site
@@ -109,6 +110,49 @@ def test_text_that_is_no_json_is_no_answer(site: Site, answers) -> None:
         for_site(site).snapshot()
 
 
+@pytest.mark.parametrize("said", [{"Jobs": None}, {"Jobs": []}, {"Jobs": {"5.s": None}}, [], None, 7])
+def test_json_that_is_no_list_of_jobs_is_no_answer(site: Site, answers, tmp_path: Path, said: object) -> None:
+    answers("qstat", out=json.dumps(said))
+    with pytest.raises(SchedulerError, match="no JSON of jobs"):
+        for_site(site).snapshot()
+    with pytest.raises(SchedulerError) as error:
+        for_site(site).submit(job(tmp_path / "a", "7.s"))
+    assert error.value.transient and not error.value.unknown
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"job_state": None},
+        {"job_state": ""},
+        {"Variable_List": "PBS_O_WORKDIR=/a/b"},
+        {"Resource_List": "nodect=2"},
+        {"Resource_List": {"nodect": ""}},
+        {"Resource_List": {"nodect": None}},
+    ],
+)
+def test_a_job_of_ours_that_cannot_be_read_is_not_absent(site: Site, answers, odd: dict) -> None:
+    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{getpass.getuser()}@uan", "job_state": "Q"}
+    answers("qstat", out=json.dumps({"Jobs": {"5.s": {**own, **odd}}}))
+    with pytest.raises(SchedulerError, match="no sense"):
+        for_site(site).snapshot()
+    answers("qstat", out=json.dumps({"Jobs": {"5.s": {**own, "Job_Owner": "somebody@uan", **odd}}}))
+    assert for_site(site).snapshot().rows == ()
+
+
+def test_a_job_without_a_state_is_not_absent(site: Site, answers) -> None:
+    answers("qstat", out=json.dumps({"Jobs": {"5.s": {"Job_Owner": f"{getpass.getuser()}@uan"}}}))
+    with pytest.raises(SchedulerError, match="job_state"):
+        for_site(site).snapshot()
+
+
+def test_a_state_of_a_later_release_counts_as_alive(site: Site, answers) -> None:
+    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{getpass.getuser()}@uan", "job_state": "Z"}
+    answers("qstat", out=json.dumps({"Jobs": {"5.s": own}}))
+    (row,) = for_site(site).snapshot().rows
+    assert row.state is JobState.RUNNING and row.ended is None
+
+
 def test_unescaped_variables_of_users_hide_no_job(site: Site, answers) -> None:
     own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{getpass.getuser()}@uan", "job_state": "Q"}
     text = json.dumps({"Jobs": {"5.s": {**own, "Variable_List": {"PBS_O_WORKDIR": "/a/b", "X": "HERE"}}}}, indent="\t")
@@ -185,6 +229,17 @@ def test_a_job_knows_its_nodes_and_its_end(site: Site, answers, tmp_path: Path, 
     answers("qstat", out=json.dumps({"Jobs": {"5.s": known}}))
     info = pbs.this_job(site)
     assert info.nodes == ("n1", "n2") and info.end_time == pbs._time("Fri Nov 20 09:34:19 2026")
+
+
+def test_a_job_waits_for_a_server_that_restarts(site: Site, answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nodes").write_text("n1\n")
+    monkeypatch.setenv("PBS_JOBID", "5.s")
+    monkeypatch.setenv("PBS_NODEFILE", str(tmp_path / "nodes"))
+    known = {"job_state": "R", "stime": "Fri Nov 20 09:24:19 2026", "Resource_List": {"walltime": "00:10:00"}}
+    said = [{"Jobs": {"5.s": {"job_state": "R", "Resource_List": "?"}}}, {"Jobs": {"5.s": known}}]
+    answers("qstat", err="Connection refused", code=255)
+    monkeypatch.setattr(command, "time", SimpleNamespace(sleep=lambda _: answers("qstat", out=json.dumps(said.pop(0)))))
+    assert pbs.this_job(site).end_time == pbs._time("Fri Nov 20 09:34:19 2026") and said == []
 
 
 def test_outside_a_job_that_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

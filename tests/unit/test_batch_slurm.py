@@ -190,6 +190,26 @@ def test_a_folder_that_accounting_would_garble_is_refused(site: Site, folder: st
         ("sbatch: error: Batch job submission failed: Required partition not available (inactive or drain)", True, False),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", True, True),
         ("sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received", True, True),
+        (
+            "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n"
+            "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+            True,
+            True,
+        ),
+        (
+            "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n"
+            "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying",
+            True,
+            False,
+        ),
+        (
+            "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n"
+            "sbatch: error: invalid account or account/partition combination specified",
+            False,
+            False,
+        ),
+        ("sbatch: unrecognized option '--x'\nTry \"sbatch --help\" for more information", False, False),
+        ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\nsbatch: error: oops", True, True),
         ("", True, True),
     ],
 )

@@ -33,7 +33,7 @@ from workflow.batch import fence
 from workflow.batch.scheduler import JobInfo, this_job
 from workflow.campaign import stage_kind
 from workflow.environment import packed
-from workflow.errors import CampaignError
+from workflow.errors import CampaignError, SchedulerError
 from workflow.process import ProcessId
 from workflow.receipt import Receipt, read_receipt, write_receipt
 from workflow.request import Request, read_request
@@ -251,6 +251,8 @@ def _cause_of(error: Exception) -> Cause:
         return error.cause
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
         return Cause.STORAGE
+    if isinstance(error, SchedulerError):  # its server was away just when the job started: the stage is not to blame
+        return Cause.SCHEDULER
     return Cause.BAD_CONFIG if isinstance(error, CampaignError) else Cause.BUG
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from workflow.errors import SchedulerError
 
+T = TypeVar("T")
 _LAST = 500
+_TRIES, _PAUSE_S = 12, 10.0
 
 
 @dataclass(frozen=True)
@@ -71,3 +76,22 @@ def ask(
     except OSError as error:
         raise SchedulerError(f"{argv[0]} cannot be run: {error}", argv[0], "Run on a login node of the site.") from error
     return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def patiently(asked: Callable[[], T | None], what: str, where: str) -> T:
+    """Ask until there is an answer, for two minutes and what the answers take: a server may restart just when a job starts.
+
+    Args:
+        asked: Asks once; None, or an error of the batch system, where that tells nothing.
+        what: What is asked, for people.
+        where: Whom.
+
+    Raises:
+        SchedulerError: There was no answer.
+    """
+    for left in reversed(range(_TRIES)):
+        with contextlib.suppress(SchedulerError):
+            if (answer := asked()) is not None:
+                return answer
+        time.sleep(_PAUSE_S if left else 0)
+    raise SchedulerError(f"no answer: {what}", where, "Look at its server; the work is tried again in another attempt.")

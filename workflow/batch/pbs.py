@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from model.specs import Strict
-from workflow.batch.command import Answer, ask
+from workflow.batch.command import Answer, ask, patiently
 from workflow.batch.scheduler import (
     JobInfo,
     JobRow,
@@ -26,7 +26,7 @@ from workflow.batch.scheduler import (
     options_of,
     queue_options,
 )
-from workflow.errors import SchedulerError, SiteError
+from workflow.errors import SchedulerError, SiteError, plain
 
 if TYPE_CHECKING:
     from workflow.site import Site
@@ -43,13 +43,13 @@ _WALLTIME_EXIT = -29
 _DELETED, _WAITS_FOR_ANOTHER = 91, 22
 _WAITING = {"Q": JobState.QUEUED, "W": JobState.QUEUED, "T": JobState.QUEUED, "M": JobState.QUEUED, "H": JobState.HELD}
 _UNDER_WAY = {"R": JobState.RUNNING, "B": JobState.RUNNING, "S": JobState.RUNNING, "U": JobState.RUNNING, "E": JobState.ENDING}
+_OVER = ("F", "X")
 # They end at a brace below their own name with the job's next key or its end behind it: exported shell functions have
 # lines of a brace alone.
 _VARIABLES = re.compile(
     r'^([\t ]+)"Variable_List":\s*\{(.*?)\n\1\}(?=,\n\1"\w+":|\n[\t ]*\}(?:,\n[\t ]*"\d|\s*\}))', re.DOTALL | re.MULTILINE
 )
 _WORKDIR = re.compile(r'"PBS_O_WORKDIR":\s*"((?:[^"\\]|\\.)*)"')
-_TRIES, _PAUSE_S = 6, 5.0
 
 
 class Options(Strict):
@@ -90,8 +90,11 @@ class Kind(Scheduler):
 
     def snapshot(self) -> Snapshot:
         """Ask for all jobs, ended ones too, without ids: with several, some releases show the first only."""
-        rows = [_row(job_id, job) for job_id, job in self._jobs().items() if _owner(job) == getpass.getuser()]
-        return Snapshot(tuple(rows))
+        own = {job_id: job for job_id, job in self._jobs().items() if _owner(job) == getpass.getuser()}
+        try:
+            return Snapshot(tuple(_row(job_id, job) for job_id, job in own.items()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # a job that cannot be read must not count as absent
+            raise SchedulerError(f"qstat's answer makes no sense: {plain(repr(error))}", "qstat", "It is asked again.") from error
 
     def cancel(self, job_id: str) -> None:
         """Ask for the end of a job; one that has ended or is unknown needs none."""
@@ -137,28 +140,25 @@ def this_job(site: Site) -> JobInfo:
     """Return what this job knows of itself: nodes from the node file, the end from the server.
 
     Raises:
-        SiteError: This process runs in no job, or the server does not say when it ends.
+        SiteError: This process runs in no job.
+        SchedulerError: The server does not say when it ends.
     """
     try:
         job_id, names = os.environ["PBS_JOBID"], Path(os.environ["PBS_NODEFILE"]).read_text().split()
     except (KeyError, OSError) as error:
         remedy = "The agent is started by a batch script; use `campaign run`."
         raise SiteError(f"no job of PBS: {error}", f"site {site.name}", remedy) from error
-    return JobInfo(job_id, tuple(dict.fromkeys(names)), _end_time(site, job_id))
+    end = patiently(lambda: _end_time(site, job_id), f"the end of job {job_id}", f"site {site.name}: `qstat -f`")
+    return JobInfo(job_id, tuple(dict.fromkeys(names)), end)
 
 
-def _end_time(site: Site, job_id: str) -> float:
-    for left in reversed(range(_TRIES)):
-        try:
-            answer = ask(["qstat", "-f", "-F", "json", job_id], site.scheduler.command_timeout_s)
-            job: dict[str, Any] = next(iter(_parsed(answer.out).values()), {}) if answer.code == 0 else {}
-        except SchedulerError:
-            job = {}
-        began, walltime = _time(job.get("stime")), _seconds(job.get("Resource_List", {}).get("walltime"))
-        if began is not None and walltime is not None:  # neither stands there in the first moments
-            return began + walltime
-        time.sleep(_PAUSE_S if left else 0)
-    raise SiteError(f"the server does not say when job {job_id} ends", f"site {site.name}", "Look at `qstat -f`; run it again.")
+def _end_time(site: Site, job_id: str) -> float | None:
+    """Return when a job's walltime is over; None where the server does not say: neither time stands there at first."""
+    answer = ask(["qstat", "-f", "-F", "json", job_id], site.scheduler.command_timeout_s)
+    job: dict[str, Any] = next(iter(_parsed(answer.out).values()), {}) if answer.code == 0 else {}
+    resources = job.get("Resource_List")
+    began, walltime = _time(job.get("stime")), _seconds(resources.get("walltime") if isinstance(resources, dict) else None)
+    return None if began is None or walltime is None else began + walltime
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -172,10 +172,10 @@ def _parsed(text: str) -> dict[str, Any]:
             answer = json.loads(attempt, strict=False)
         except ValueError:
             continue
-        if isinstance(answer, dict):
-            jobs: dict[str, Any] = answer.get("Jobs", {})  # absent when there is nothing to list
-            return {job_id: job for job_id, job in jobs.items() if isinstance(job, dict) and "job_state" in job}
-    raise SchedulerError("qstat's answer is no JSON", "qstat", "It is asked again.")
+        jobs = answer.get("Jobs", {}) if isinstance(answer, dict) else None  # absent when there is nothing to list
+        if isinstance(jobs, dict) and all(isinstance(job, dict) for job in jobs.values()):
+            return jobs
+    raise SchedulerError("qstat's answer is no JSON of jobs", "qstat", "It is asked again.")
 
 
 def _folder_alone(found: re.Match[str]) -> str:
@@ -194,17 +194,21 @@ def _row(job_id: str, job: dict[str, Any]) -> JobRow:
         reason=str(job.get("comment", "")),
         submitted=_submitted(job_id, job),
         started=_time(job.get("stime")),
-        ended=(_time(job.get("obittime")) or _number(job.get("history_timestamp"))) if job["job_state"] in "FX" else None,
+        ended=(_time(job.get("obittime")) or _number(job.get("history_timestamp"))) if job["job_state"] in _OVER else None,
         nodes=int(job.get("Resource_List", {}).get("nodect", 0)),
     )
 
 
 def _state(job: dict[str, Any]) -> JobState:
-    letter, code = str(job["job_state"]), job.get("Exit_status")
+    letter, code = job["job_state"], job.get("Exit_status")
+    if not isinstance(letter, str) or not letter:
+        raise ValueError(f"job_state {letter!r}")
     if letter == "H" and job.get("substate") == _WAITS_FOR_ANOTHER:  # held by the server until a job that it names ends
         return JobState.QUEUED
     if letter in _WAITING or letter in _UNDER_WAY:
         return _WAITING.get(letter) or _UNDER_WAY[letter]
+    if letter not in _OVER:  # a later release's: alive, until it says that it has ended
+        return JobState.RUNNING
     if code == _WALLTIME_EXIT:
         return JobState.TIMEOUT
     if job.get("substate") == _DELETED:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from model.specs import Strict
-from workflow.batch.command import Answer, ask
+from workflow.batch.command import Answer, ask, patiently
 from workflow.batch.scheduler import (
     JobInfo,
     JobRow,
@@ -66,12 +65,13 @@ _NOT_NOW = (
     *("accounting/qos policy", "dependency problem", "inactive or drain", "not available now"),
     *("standby mode", "temporarily unable", "unable to contact slurm controller", "authentication"),
 )
-"""What it says when nothing was accepted and time may mend that."""
+"""What it says last when nothing was accepted and time may mend that."""
+_TIMED_OUT = ("timed out", "zero bytes were transmitted")
+"""What it says last when the request may have been carried out."""
 _NO_LOG = (0, 53)
 """Exit code and signal of a job whose folder or log could not be opened (slurmstepd's own; seen with 22.05)."""
 _CANNOT_CREATE = 73  # EX_CANTCREAT of sysexits.h; `workflow/batch/causes.py` knows it
 _EARLY_S = 60  # a signal before the walltime may come so much too early (sbatch(1), --signal)
-_TRIES, _PAUSE_S = 12, 10.0
 
 
 class Options(Strict):
@@ -127,12 +127,13 @@ class Kind(Scheduler):
         job_id = answer.out.strip().partition(";")[0]
         if job_id.isdigit():
             return job_id
-        said = answer.words.lower()
-        if any(text in said for text in _REFUSED):
+        lines = (answer.err or answer.out).lower().strip().splitlines() or [""]
+        is_open = any(text in lines[-1] for text in _TIMED_OUT)  # whatever it said before it tried again
+        if not is_open and any(text in line for line in lines for text in _REFUSED):
             raise SchedulerError(
                 f"sbatch refused: {answer.words}", where, "Mend the site's queues or the stage.", transient=False
             )
-        if any(text in said for text in _NOT_NOW):
+        if not is_open and any(text in lines[-1] for text in _NOT_NOW):
             raise SchedulerError(f"sbatch: {answer.words}", where, "It is tried again.")
         what = f"sbatch ended with {answer.code} and no id: {answer.words}"
         raise SchedulerError(what, where, "It is searched for.", unknown=True)
@@ -170,22 +171,19 @@ def this_job(site: Site) -> JobInfo:
         raise SiteError(
             "SLURM_JOB_ID is not set", f"site {site.name}", "The agent is started by a batch script; use `campaign run`."
         )
-    names = _patiently(site, ["scontrol", "show", "hostnames"])  # it reads SLURM_JOB_NODELIST, which may be long
-    end = os.environ.get("SLURM_JOB_END_TIME") or _patiently(site, ["squeue", "--noheader", f"--jobs={job_id}", "--format=%e"])
+
+    def told(what: str, *argv: str) -> str:
+        return patiently(lambda: _told(site, argv), f"{what} of job {job_id}", f"site {site.name}: `{' '.join(argv)}`")
+
+    names = told("the nodes", "scontrol", "show", "hostnames")  # it reads SLURM_JOB_NODELIST, which may be long
+    asks_end = ("squeue", "--noheader", f"--jobs={job_id}", "--format=%e")
+    end = os.environ.get("SLURM_JOB_END_TIME") or told("the end", *asks_end)
     return JobInfo(job_id, tuple(names.split()), float(end))
 
 
-def _patiently(site: Site, argv: Sequence[str]) -> str:
-    """Return a command's answer; a controller may restart just when a job starts."""
-    for left in reversed(range(_TRIES)):
-        try:
-            answer = ask(argv, site.scheduler.command_timeout_s, environment=_environment())
-            if answer.code == 0 and answer.out.strip() not in ("", "N/A"):
-                return answer.out.strip()
-        except SchedulerError:
-            pass
-        time.sleep(_PAUSE_S if left else 0)
-    raise SchedulerError(f"no answer from `{' '.join(argv)}`", f"site {site.name}", "Look at the controller; run it again.")
+def _told(site: Site, argv: Sequence[str]) -> str | None:
+    answer = ask(argv, site.scheduler.command_timeout_s, environment=_environment())
+    return answer.out.strip() if answer.code == 0 and answer.out.strip() not in ("", "N/A") else None
 
 
 def _options(site: Site, spec: JobSpec) -> list[str]:
