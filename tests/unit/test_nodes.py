@@ -182,6 +182,7 @@ class Pool(RuleBasedStateMachine):
         if hasattr(self, "pool"):
             hopeless = self.pool.unplaceable()
             assert {name for name, num_nodes in self.waiting if num_nodes > self._left()} == set(hopeless)
+            self.a_node_is_set_aside_for_a_reason_and_for_its_time()  # some may have come back as it was asked
 
     def teardown(self) -> None:
         """Let all that runs end, again and again, while small tasks keep coming: nobody who can be placed waits for ever."""
@@ -277,6 +278,15 @@ def test_a_task_too_large_for_what_is_left_is_told() -> None:
     nodes.ask("some", 7)
     nodes.condemn(["n3"])
     assert nodes.unplaceable() == ["all"]
+
+
+def test_what_comes_back_from_the_quarantine_is_counted_before_a_task_is_told_that_it_is_too_large() -> None:
+    nodes, clock = pool()
+    nodes.ask("all", 8)
+    nodes.condemn(["n3"])
+    clock.now += 1e9
+    assert nodes.unplaceable() == []
+    assert [task for task, _ in nodes.grant(1)] == ["all"]
 
 
 def test_a_name_asks_once() -> None:

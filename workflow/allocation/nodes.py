@@ -135,6 +135,7 @@ class NodePool:
     def unplaceable(self) -> list[str]:
         """Return waiting tasks that ask for more nodes than are left outside the quarantine."""
         with self._lock:
+            self._expire()
             left = len(self._allocated) - len(self._quarantined) - len(self._condemned)
             return [task for task, num_nodes in self._waiting if num_nodes > left]
 
