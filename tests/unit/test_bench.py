@@ -22,6 +22,7 @@ PROMISED = {
         "node_pool_task_cpu_ms",
         "batch_task_cpu_ms",
         "scheduler_queries_per_hour",
+        *("duplicated", "lost", "seeds"),
         *(f"lost_node_hours_share_{rate}_failures_a_day{policy}" for rate in (1, 5, 20) for policy in ("", "_rerun_stage")),
     },
     "data": {
