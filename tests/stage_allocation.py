@@ -52,6 +52,7 @@ class FakeAllocation:
     stops_after: int = 1_000_000
     time_left_s: float = 1e9
     facts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[bool] = field(default_factory=list)
     configs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -111,6 +112,13 @@ class FakeAllocation:
 
     def time_left(self) -> float:
         return self.time_left_s
+
+    def why_stopping(self) -> str:
+        return "the end of the walltime is near"
+
+    def warned(self) -> bool | None:
+        """Give the next of `warnings`, the last one again and again; without any, no signal is asked for."""
+        return (self.warnings.pop(0) if len(self.warnings) > 1 else self.warnings[0]) if self.warnings else None
 
     def is_stopping(self) -> bool:
         return len(self.configs) >= self.stops_after

@@ -56,6 +56,11 @@ def _cores(part: str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
+def core_set(text: str) -> set[int]:
+    """Return the cores of a list such as `4-7,16`."""
+    return {core for part in text.split(",") for core in _cores(part)}
+
+
 class Node(Strict):
     """One node."""
 
@@ -91,7 +96,7 @@ class Node(Strict):
 
     def cores_of(self, ranks: int) -> int:
         """Return how many CPU cores each of so many ranks of a node has: those it is bound to, or its even share."""
-        bound = [sum(len(_cores(part)) for part in each.split(",")) for each in self.binding(ranks)]
+        bound = [len(core_set(each)) for each in self.binding(ranks)]
         return min(bound, default=max(1, self.cores // ranks))
 
     @field_validator("bind")
@@ -162,7 +167,11 @@ class Site(Strict):
     archive: str = Field(
         "", description="Packed Python environment of the tasks, as `campaign env build` writes it; it is unpacked on every node."
     )
-    sources: dict[str, str] = Field({}, description="Where a figure comes from, by its dotted key or the beginning of it.")
+    sources: dict[str, str] = Field(
+        {},
+        description="Where a figure comes from, by its dotted key or the beginning of it; of a queue, `queues.NAME`; of a limit, "
+        "`limits.NAME+NAME` by its queues.",
+    )
     unverified: dict[str, str] = Field(
         {}, description="Figures that no manual at hand confirms, by dotted key, and how to find out; see `campaign sites test`."
     )

@@ -14,6 +14,8 @@ from workflow.document import read_document
 from workflow.site import Site, overlay_path
 
 OF_OVERLAY = "from your overlay"
+_LISTS = ("queues", "limits")
+_COUNTS = ("running", "eligible", "submitted")
 _NO_FIGURES = ("name", "description", "sources", "unverified", "paths", "account")
 
 
@@ -52,14 +54,26 @@ def figures(site: Site) -> list[Figure]:
     stated = site.model_dump(mode="json", exclude_unset=True)
     tests, own = _tests(site.name), _own_keys(site.name)
     rows = []
-    for key, value in _leaves({name: each for name, each in stated.items() if name not in _NO_FIGURES}):
-        source, unverified = nearest_entry(site.sources, key), nearest_entry(site.unverified, key)
-        # The longer key speaks: `environment` may have a source, and one variable of it none.
-        text, how = (source[1], "") if len(source[0]) > len(unverified[0]) else (source[1], unverified[1])
+    for key, value, said in _stated(stated):
+        text, how = standing(site, key)
         is_own = key in own
-        said = (OF_OVERLAY, "") if is_own else (text, how)
-        rows.append(Figure(key, value, *said, nearest_entry(tests, key)[1], is_own))
+        of = (OF_OVERLAY, "") if is_own else (said or text, how)
+        rows.append(Figure(key, value, *of, nearest_entry(tests, key)[1], is_own))
     return rows
+
+
+def standing(site: Site, key: str) -> tuple[str, str]:
+    """Return who says a figure, and how to find out where no manual at hand does.
+
+    The longer key speaks: `environment` may have a source, and one variable of it none.
+    """
+    source, unverified = nearest_entry(site.sources, key), nearest_entry(site.unverified, key)
+    return source[1], "" if len(source[0]) > len(unverified[0]) else unverified[1]
+
+
+def limit_key(limit: dict[str, Any]) -> str:
+    """Return the key of a limit: by the names of its queues, for it has none of its own."""
+    return f"limits.{'+'.join(limit.get('queues', ())) or 'all'}"
 
 
 def nearest_entry(entries: dict[str, str], key: str) -> tuple[str, str]:
@@ -87,7 +101,7 @@ def keep_test(name: str, result: dict[str, Any]) -> Path:
 
 def _own_keys(name: str) -> set[str]:
     path = overlay_path(name)
-    return {key for key, _ in _leaves(read_document(path, "", may_be_empty=True).fields)} if path.is_file() else set()
+    return {key for key, *_ in _stated(read_document(path, "", may_be_empty=True).fields)} if path.is_file() else set()
 
 
 def _tests(name: str) -> dict[str, str]:
@@ -99,6 +113,21 @@ def _tests(name: str) -> dict[str, str]:
             if not verdicts.get(key, "").startswith("failed"):
                 verdicts[key] = f"{word} {found['date']}: {check['seen']}"
     return verdicts
+
+
+def _stated(fields: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Yield key, value, and source where it stands beside: of each queue, what it is called, and each number of a limit."""
+    for key, value in _leaves({name: each for name, each in fields.items() if name not in (*_NO_FIGURES, *_LISTS)}):
+        yield key, value, ""
+    for queue in fields.get("queues", ()):
+        key, source = f"queues.{queue['name']}", queue.get("source", "")
+        yield key, {name: each for name, each in queue.items() if name not in ("name", "options", "source")}, source
+        yield f"{key}.options", queue.get("options", {}), source
+    for limit in fields.get("limits", ()):
+        of_project = " for each project" if limit.get("per") == "project" else ""
+        for kind in _COUNTS:
+            if limit.get(kind) is not None:
+                yield f"{limit_key(limit)}.{kind}", f"{limit[kind]:,}{of_project}", limit.get("source", "")
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

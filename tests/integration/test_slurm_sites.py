@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from login import Login
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(400)]
 
 
+@pytest.mark.parametrize("frontier", [{"periods": {"stop_margin_s": 95}}], indirect=True)  # signals come in its last minute
 def test_two_nodes_of_slurm_are_as_the_site_file_says(frontier: Login, tmp_path: Path) -> None:
     done = frontier("sites", "test", "frontier", "--into", tmp_path / "t", timeout=380, check=False)
     kept = json.loads((tmp_path / "config" / "campaign" / "sites" / "frontier.tested.json").read_text())
@@ -20,5 +22,6 @@ def test_two_nodes_of_slurm_are_as_the_site_file_says(frontier: Login, tmp_path:
     assert "cause launcher" in checks["return code (exit)"]["seen"]
     # srun ends the other ranks with TERM, whose code is higher than that of the killed one.
     assert checks["return code (killed)"]["seen"].endswith("failed, cause launcher; not told from one that exits")
-    assert "stopped in order" in checks["signal and timer"]["seen"]
+    assert "stopped in order" in checks["timer"]["seen"]
+    assert re.fullmatch(r"it came \d+ s after the timer", checks["signal"]["seen"])
     assert done.returncode == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -50,10 +52,28 @@ def test_a_site_test_asks_for_the_cores_that_ranks_are_bound_to(config: Path) ->
     site = load_site("aurora")
     allocation = SimpleNamespace(request=SimpleNamespace(site=site.model_dump(mode="json")), devices_per_node=site.node.devices)
     bound = [range(int(first), int(last) + 1) for first, last in (each.split("-") for each in site.node.bind)]
-    ranks = [{"node": "a", "cores": list(each)} for each in bound]
-    assert _cores(allocation, ranks)["ok"]
-    assert not _cores(allocation, [*ranks[1:], {"node": "a", "cores": [4, 5, 6]}])["ok"]
-    assert not _cores(allocation, [*ranks[1:], {"node": "a", "cores": list(bound[1])}])["ok"]
+
+    def found(*lists: Iterable[int]) -> dict[str, Any]:
+        ranks = [{"node": "a", "rank": rank, "local_rank": rank, "cores": list(each)} for rank, each in enumerate(lists)]
+        return _cores(allocation, ranks)
+
+    right = found(*bound)
+    assert right["ok"] and right["verifies"] == ["node.cores", "node.bind"]
+    assert not found([4, 5, 6], *bound[1:])["ok"]
+    assert not found(bound[1], *bound[1:])["ok"]
+    astray = found(bound[1], bound[0], *bound[2:])  # as many, none shared: each on the other's, far from its device
+    assert not astray["ok"] and "2 ranks not on their list, first rank 0: 8,9,10,11, not 4-7" in astray["seen"]
+    assert not found(*(range(8 * rank + 1, 8 * rank + 5) for rank in range(12)))["ok"]
+
+
+def test_cores_without_lists_say_nothing_of_lists(config: Path) -> None:
+    site = load_site("frontier")
+    allocation = SimpleNamespace(request=SimpleNamespace(site=site.model_dump(mode="json")), devices_per_node=8)
+    ranks = [
+        {"node": "a", "rank": rank, "local_rank": rank, "cores": list(range(8 * rank + 1, 8 * rank + 8))} for rank in range(8)
+    ]
+    check = _cores(allocation, ranks)
+    assert check["ok"] and check["verifies"] == ["node.cores"]
 
 
 @pytest.mark.parametrize("lists", ['["1-"]', '["8-1"]', '["a"]', '["1-2,"]', '[""]'])

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from stage_allocation import FakeAllocation, request
 
-from model.outcome import write_json
+from model.outcome import Outcome, Status, write_json
+from workflow.site import load_site
+from workflow.site_facts import figures, keep_test
 from workflow.stages import site_test
 
 
@@ -38,3 +40,56 @@ def test_a_broadcast_that_did_not_take_place_is_found_though_every_node_has_the_
 ) -> None:
     check = _check(tmp_path, 16.0, staged)
     assert not check["ok"] and "each node had to read it for itself" in check["seen"]
+
+
+def _aurora(folder: Path, behaviour: Any = None, **fields: Any) -> FakeAllocation:
+    site = load_site("aurora").model_dump(mode="json")
+    made = request(folder, "test", "site_test", {}, site=site, walltime_s=840.0)
+    return FakeAllocation(made, folder, behaviour or (lambda *_: None), **fields)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+def test_a_job_shows_of_the_queues_only_how_its_own_is_called(home: Path) -> None:
+    """Two nodes in one queue say nothing of the sizes, walltimes and limits of any."""
+    check = site_test._nodes(_aurora(home / "c"))  # type: ignore[arg-type]
+    assert check["ok"] and "(capacity)" in check["seen"]
+    keep_test("aurora", {"checks": [check]})
+    marks = {each.key: each.mark for each in figures(load_site("aurora"))}
+    assert {key for key, mark in marks.items() if key.startswith(("queues", "limits")) and mark == "tested"} == {
+        "queues.capacity.options"
+    }
+    assert marks["setup"] == "source", "a module that is not there does not end a script"
+
+
+def test_the_end_of_the_walltime_shows_two_of_the_periods(home: Path) -> None:
+    allocation = _aurora(home / "c", lambda *_: Outcome(Status.PARTIAL), time_left_s=0.0)
+    check = site_test._timer(allocation)  # type: ignore[arg-type]
+    assert check["ok"] and check["verifies"] == ["periods.stop_margin_s", "periods.kill_after_s"]
+
+
+def test_a_sum_that_is_right_verifies_no_variable_of_the_network(home: Path) -> None:
+    check = site_test._collective(_aurora(home / "c"), [{"reduce_gb_per_s": 0.1}])  # type: ignore[arg-type]
+    assert check["ok"] and not [key for key in check["verifies"] if key.startswith("environment")]
+    assert "fell back to sockets" in check["seen"]
+
+
+@pytest.mark.parametrize(
+    ("warnings", "ok", "seen"),
+    [
+        ([], True, "none is asked for"),
+        ([False, False, True], True, "it came 0 s after the timer"),
+        ([False], False, "none came until"),
+    ],
+)
+def test_the_schedulers_signal_is_waited_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[bool], ok: bool, seen: str
+) -> None:
+    monkeypatch.setattr(site_test, "_LATE_S", 0.1)
+    monkeypatch.setattr(site_test, "_LOOK_S", 0.01)
+    check = site_test._signal(_aurora(home / "c", warnings=warnings))  # type: ignore[arg-type]
+    assert check["ok"] is ok and check["seen"].startswith(seen)

@@ -129,7 +129,7 @@ class Agent:
     def work(self) -> StageResult:
         """Tell the story."""
         signal.signal(signal.SIGTERM, lambda number, _: self._deadline.advance(f"signal {number}", from_outside=True))
-        signal.signal(signal.SIGUSR1, lambda number, _: self._deadline.advance(f"signal {number}"))  # we have it sent at the end
+        signal.signal(signal.SIGUSR1, lambda number, _: self._deadline.warn(f"signal {number}"))  # we have it sent at the end
         adopt_orphans()
         self._heartbeat.start()
         try:

@@ -22,6 +22,7 @@ from workflow.allocation.nodes import NodePool
 from workflow.allocation.staging import Staging
 from workflow.allocation.task import TaskLaunch
 from workflow.allocation.watch import PROGRESS_FILE, STOP_FILE, read_progress
+from workflow.batch.scheduler import for_site
 from workflow.errors import StageError
 from workflow.receipt import Output, vouch
 from workflow.request import Request
@@ -136,6 +137,11 @@ class AgentAllocation:
     def why_stopping(self) -> str:
         """Return why the allocation stops: its own timer, a signal, a person."""
         return self._of.deadline.reason
+
+    def warned(self) -> bool | None:
+        """Say whether the signal that the scheduler was asked for has come; None where none is asked for."""
+        is_asked = for_site(self._of.site).warning_s(self.request.walltime_s) > 0
+        return self._of.deadline.is_warned if is_asked else None
 
     def is_stopping(self) -> bool:
         """Say whether the deadline has come, a cancel was asked for, or the attempt was revoked."""

@@ -38,11 +38,17 @@ class Deadline:
         self._reason = "the end of the walltime is near"
         self._advanced = False
         self._taken_s = 0.0
+        self._warned = False
 
     @property
     def is_due(self) -> bool:
         """Whether tasks must checkpoint and nothing more may start."""
         return self._clock() >= self._stop_at
+
+    @property
+    def is_warned(self) -> bool:
+        """Whether the scheduler has said that the end is near."""
+        return self._warned
 
     @property
     def is_cancelled(self) -> bool:
@@ -87,6 +93,11 @@ class Deadline:
             return self._reason
         left = self.time_left()
         return f"it needs about {estimate_s:.0f} s and {left:.0f} s are left" if estimate_s > left else ""
+
+    def warn(self, reason: str) -> None:
+        """Take the scheduler's own word that the end is near; as `advance`."""
+        self._warned = True
+        self.advance(reason)
 
     def advance(self, reason: str, *, from_outside: bool = False) -> None:
         """Stop now instead of later; a time that has come stays. Takes no lock: signal handlers call it.

@@ -180,6 +180,10 @@ class Scheduler(ABC):
         """Which one is asked, as far as the user's variables say."""
         return "\0".join(os.environ.get(name, "") for name in self.server_variables)
 
+    def warning_s(self, walltime_s: float) -> float:  # noqa: ARG002 for those that can warn
+        """Return how many seconds before its end a job of this length is sent a signal; 0 where none is."""
+        return 0.0
+
     @abstractmethod
     def submit(self, spec: JobSpec) -> str:
         """Hand in a job and return its id.

@@ -95,6 +95,10 @@ class Kind(Scheduler):
 
     server_variables = ("SLURM_CONF", "SLURM_CLUSTERS")
 
+    def warning_s(self, walltime_s: float) -> float:
+        """Return how many seconds before its end a job is sent `USR1`: after the agent's own timer, which is to come first."""
+        return max(0.0, int(self.site.periods.margin_s(walltime_s)) - _EARLY_S)
+
     def submit(self, spec: JobSpec) -> str:
         """Hand in a script; its directives are said again on the command line, where no `SBATCH_*` variable outranks them."""
         where = str(spec.workdir)
@@ -130,9 +134,8 @@ class Kind(Scheduler):
         lines = (answer.err or answer.out).lower().strip().splitlines() or [""]
         is_open = any(text in lines[-1] for text in _TIMED_OUT)  # whatever it said before it tried again
         if not is_open and any(text in line for line in lines for text in _REFUSED):
-            raise SchedulerError(
-                f"sbatch refused: {answer.words}", where, "Mend the site's queues or the stage.", transient=False
-            )
+            what, remedy = f"sbatch refused: {answer.words}", "Mend the site's queues or the stage."
+            raise SchedulerError(what, where, remedy, transient=False)
         if not is_open and any(text in lines[-1] for text in _NOT_NOW):
             raise SchedulerError(f"sbatch: {answer.words}", where, "It is tried again.")
         what = f"sbatch ended with {answer.code} and no id: {answer.words}"
@@ -189,7 +192,6 @@ def _told(site: Site, argv: Sequence[str]) -> str | None:
 def _options(site: Site, spec: JobSpec) -> list[str]:
     """Return the options of a job, without their dashes, as `name=value` or `name`."""
     options, queue = options_of(site, Options), queue_options(site, spec.queue, QueueOptions)
-    signal_s = int(site.periods.margin_s(spec.walltime_s)) - _EARLY_S  # the agent's own timer is to come first
     pairs = {
         "job-name": spec.token,
         "comment": spec.token,
@@ -201,7 +203,7 @@ def _options(site: Site, spec: JobSpec) -> list[str]:
         "time": str(math.ceil(spec.walltime_s / 60)),
         "chdir": str(spec.workdir),
         "output": str(spec.log).replace("%", "%%"),
-        "signal": f"B:USR1@{signal_s}" if signal_s > 0 else "",
+        "signal": f"B:USR1@{int(early_s)}" if (early_s := Kind(site).warning_s(spec.walltime_s)) else "",
     }
     own = ["open-mode=append", "exclusive", "no-requeue", "no-kill"]
     return [a.removeprefix("--") for a in options.arguments] + [f"{name}={value}" for name, value in pairs.items() if value] + own
@@ -230,8 +232,7 @@ def _queue_row(fields: list[str]) -> JobRow:
         began = ""  # of a waiting job its start is a guess; of one that was cancelled while it waited, it is its end
     if state is JobState.QUEUED and reason.startswith(_HELD):
         state = JobState.HELD
-    code = 0 if state is JobState.COMPLETED else None
-    times = _times(state, submitted, began, ended)
+    times, code = _times(state, submitted, began, ended), 0 if state is JobState.COMPLETED else None
     return JobRow(job_id, name, folder, state, code, reason, *times, _number(nodes))
 
 
@@ -254,8 +255,7 @@ def _merged(queue: list[JobRow], accounting: list[JobRow]) -> tuple[JobRow, ...]
     """Return one row for each submission; an id that is used again has another time of submission."""
     told = {(row.job_id, row.submitted): row for row in accounting}
     seen = {(row.job_id, row.submitted): row for row in queue}
-    rows = [_row(seen.get(key), told.get(key)) for key in {**told, **seen}]
-    return tuple(row for row in rows if row is not None)
+    return tuple(row for key in {**told, **seen} if (row := _row(seen.get(key), told.get(key))) is not None)
 
 
 def _row(queue: JobRow | None, accounting: JobRow | None) -> JobRow | None:

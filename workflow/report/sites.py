@@ -69,7 +69,4 @@ def _text(value: Any) -> str:
         return "; ".join(
             f"{key}: {{{_text(each)}}}" if isinstance(each, dict) else f"{key}: {_text(each)}" for key, each in value.items()
         )
-    if isinstance(value, list):
-        tables = any(isinstance(each, dict) for each in value)  # queues and limits: a line each
-        return "".join(f"\n    {_text(each)}" for each in value) if tables else ", ".join(map(_text, value))
-    return str(value)
+    return ", ".join(map(_text, value)) if isinstance(value, list) else str(value)

@@ -200,6 +200,9 @@ class Allocation(Protocol):
     def why_stopping(self) -> str:
         """Return why the allocation stops: its own timer, a signal, a person."""
 
+    def warned(self) -> bool | None:
+        """Say whether the signal that the scheduler was asked for has come; None where none is asked for."""
+
     def is_stopping(self) -> bool:
         """Say whether the deadline has come or a cancel was asked for: start nothing more."""
 

@@ -12,12 +12,16 @@ from pydantic import Field
 
 from model.config import ProbeConfig
 from model.outcome import Cause, Status, read_json, write_json
-from workflow.site import Node
+from workflow.queues import queue_for
+from workflow.site import Node, Periods, Site, core_set
 from workflow.stages._recipe import Problem, configuration
 from workflow.stages.base import Allocation, Stage, StageResult, StageSpec, TaskResult
 
 _MEGABYTES = 8
 _EARLY_S = 5.0
+_LATE_S = 120.0  # the scheduler's signal comes a minute after the timer, and may be late
+_RECEIPT_S = 10.0  # kept for the receipt
+_LOOK_S = 0.5
 Check = dict[str, Any]
 """`name`, `ok`, `seen` in words, and `verifies`, keys of the site file that are right if it holds."""
 
@@ -56,7 +60,7 @@ class Kind(Stage):
         checks += [_reported(allocation, probe, check) for check in (_world, _cores, _devices, _local, _collective)]
         checks += [_ends(allocation, exercise, probe) for exercise in ("exit", "killed")]
         if spec.wait:
-            checks.append(_timer(allocation))
+            checks += [_timer(allocation), _signal(allocation)]
         table = allocation.folder.run / "site-test.json"
         write_json(table, checks)
         failed = [each["name"] for each in checks if not each["ok"]]
@@ -76,11 +80,12 @@ def _task(allocation: Allocation, name: str, exercise: str, *, local: bool = Fal
 
 
 def _nodes(allocation: Allocation) -> Check:
-    count, queue = allocation.request.nodes, allocation.request.spec.get("queue") or "the site's choice"
-    seen = f"{allocation.num_nodes} of {count} nodes answer; accepted by account and queue ({queue})"
-    return _check(
-        "account, queue, nodes", allocation.num_nodes == count, seen, "scheduler.options", "account", "queues", "shell", "setup"
-    )
+    """Say whether all nodes answer; of the queues that shows only how the one that took the job is called."""
+    request = allocation.request
+    queue = queue_for(Site.model_validate(request.site), request.nodes, request.walltime_s, request.spec.get("queue")).name
+    seen = f"{allocation.num_nodes} of {request.nodes} nodes answer; accepted by account and queue ({queue})"
+    verifies = ("scheduler.options", "account", f"queues.{queue}.options", "shell")
+    return _check("account, queue, nodes", allocation.num_nodes == request.nodes, seen, *verifies)
 
 
 def _broadcast(allocation: Allocation) -> Check:
@@ -120,14 +125,21 @@ def _world(allocation: Allocation, ranks: list[dict[str, Any]]) -> Check:
 
 
 def _cores(allocation: Allocation, ranks: list[dict[str, Any]]) -> Check:
-    """Say whether ranks of a node share cores; where the devices are CPUs of one machine they may."""
-    own = allocation.request.site["node"]
-    asked = Node.model_validate(own).cores_of(allocation.devices_per_node)
+    """Say whether each rank has the cores of its list, and shares none; where devices are CPUs of one machine it may."""
+    node = Node.model_validate(allocation.request.site["node"])
+    asked = node.cores_of(allocation.devices_per_node)
     shared = _shared([(each["node"], core) for each in ranks for core in each["cores"]])
     least = min(len(each["cores"]) for each in ranks)
-    is_cpu = own["backend"] == "gloo"
     seen = f"at least {least} cores a rank, {asked} were asked for; " + ("ranks share cores" if shared else "no rank shares one")
-    return _check("cores", least >= asked and (is_cpu or not shared), seen, "node.cores", "node.bind")
+    if node.backend == "gloo":
+        return _check("cores", least >= asked, seen, "node.cores")
+    lists = node.binding(allocation.devices_per_node)
+    astray = [each for each in ranks if lists and set(each["cores"]) != core_set(lists[each["local_rank"]])]
+    if astray:
+        rank = astray[0]
+        got = ",".join(map(str, rank["cores"]))
+        seen += f"; {len(astray)} ranks not on their list, first rank {rank['rank']}: {got}, not {lists[rank['local_rank']]}"
+    return _check("cores", least >= asked and not shared and not astray, seen, "node.cores", *(["node.bind"] if lists else []))
 
 
 def _devices(allocation: Allocation, ranks: list[dict[str, Any]]) -> Check:
@@ -153,10 +165,12 @@ def _local(allocation: Allocation, ranks: list[dict[str, Any]]) -> Check:
 
 
 def _collective(allocation: Allocation, ranks: list[dict[str, Any]]) -> Check:
+    """Say whether ranks on both nodes can sum; over which network only the speed tells, so no variable of it is verified."""
     speed = ranks[0].get("reduce_gb_per_s")
     backend = allocation.request.site["node"]["backend"]
     seen = f"{backend}: the sum of all ranks is right" + (f", {speed} GB/s" if speed else "")
-    return _check("collective library", True, seen, "node.backend", "node.address_suffix", "environment", "environment_across")
+    seen += "" if backend == "gloo" else "; much less than the network's speed: it fell back to sockets"
+    return _check("collective library", True, seen, "node.backend", "node.address_suffix")
 
 
 def _ends(allocation: Allocation, exercise: str, probe: TaskResult) -> Check:
@@ -186,7 +200,20 @@ def _timer(allocation: Allocation) -> Check:
     ok = result.status is Status.PARTIAL and waited >= min(left, _EARLY_S) / 2
     seen = f"stopped in order after {waited:.0f} s, {left:.0f} s were left: {allocation.why_stopping()}"
     hint = "longer periods (stop_margin_s, kill_after_s) give a slow or loaded machine time"
-    return _check("signal and timer", ok, seen if ok else f"{result.status}: {result.message}; {hint}", "periods")
+    seen = seen if ok else f"{result.status}: {result.message}; {hint}"
+    return _check("timer", ok, seen, "periods.stop_margin_s", "periods.kill_after_s")
+
+
+def _signal(allocation: Allocation) -> Check:
+    """Wait for the signal that the scheduler was asked to send; it is asked for after the agent's own timer."""
+    if allocation.warned() is None:
+        return _check("signal", True, "none is asked for: the agent's own timer is all there is")
+    periods, began = Periods.model_validate(allocation.request.site["periods"]), time.monotonic()
+    longest = min(_LATE_S, periods.margin_s(allocation.request.walltime_s) - _RECEIPT_S)
+    while not (heard := bool(allocation.warned())) and time.monotonic() - began < longest:
+        time.sleep(_LOOK_S)
+    seconds = f"{time.monotonic() - began:.0f} s after the timer"
+    return _check("signal", heard, f"it came {seconds}" if heard else f"none came until {seconds}")
 
 
 def _shared(pairs: list[tuple[str, Any]]) -> bool:
