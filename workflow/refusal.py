@@ -10,6 +10,7 @@ import yaml
 
 from workflow.queues import offered, takes
 from workflow.site import Queue, Site
+from workflow.site_facts import figures
 from workflow.stages.base import StageSpec, walltime_text
 
 
@@ -55,6 +56,7 @@ def refusals(site: Site, nodes: int, spec: StageSpec) -> list[Refusal]:
     return [Refusal(*rule, _fitting(site, nodes, spec))] if rule else []
 
 
+_MARKS = {"unverified": " (unverified)", "FAILED": " (found otherwise by your test)"}
 Rule = tuple[str, str, str] | None
 """Key, rule and source."""
 
@@ -62,7 +64,7 @@ Rule = tuple[str, str, str] | None
 def _queue_rule(site: Site, spec: StageSpec) -> Rule:
     if spec.queue is None or offered(site, spec.queue):
         return None
-    return "queue", f"no queue '{spec.queue}' ({', '.join(each.name for each in site.queues)})", _own(site, "queues")
+    return "queue", f"no queue '{spec.queue}' ({', '.join(each.name for each in site.queues)})", _said(site)
 
 
 def _spares_rule(nodes: int, spec: StageSpec) -> Rule:
@@ -74,7 +76,7 @@ def _spares_rule(nodes: int, spec: StageSpec) -> Rule:
 def _machine_rule(site: Site, nodes: int) -> Rule:
     if nodes <= site.nodes:
         return None
-    return "nodes", f"{_nodes(nodes)} asked, {site.name} has {site.nodes}", _own(site, "nodes")
+    return "nodes", f"{_nodes(nodes)} asked, {site.name} has {site.nodes}", _said(site, "nodes")
 
 
 def _size_rule(site: Site, nodes: int, spec: StageSpec) -> Rule:
@@ -85,8 +87,7 @@ def _size_rule(site: Site, nodes: int, spec: StageSpec) -> Rule:
     asked_for = [each for each in _sized(site.queues, nodes) if each.asked_for and spec.queue is None]
     named = "; ".join(f"`queue: {each.name}` does, for {walltime_text(each.max_walltime_h * 3600)}" for each in asked_for)
     rule = f"no queue takes {_nodes(nodes)} ({sizes})" + (f"; {named}" if named else "")
-    sources = "; ".join(dict.fromkeys(each.source for each in queues if each.source))
-    return "nodes", rule, sources or _own(site, "queues")
+    return "nodes", rule, _said(site, *(_key(each) for each in queues))
 
 
 def _length_rule(site: Site, nodes: int, spec: StageSpec) -> Rule:
@@ -99,21 +100,17 @@ def _length_rule(site: Site, nodes: int, spec: StageSpec) -> Rule:
     if spec.walltime_s > longest.max_walltime_h * 3600:
         most = walltime_text(longest.max_walltime_h * 3600)
         rule = f"{asked}, the longest job of {_nodes(nodes)} is {most} (queue {longest.name})"
-        return "walltime", rule, longest.source or _own(site, "queues")
+        return "walltime", rule, _said(site, _key(longest))
     least = walltime_text(_least_s(shortest))
     rule = f"{asked}, the shortest job of {_nodes(nodes)} is {least} (queue {shortest.name})"
-    return "walltime", rule, shortest.source or _own(site, "queues")
+    return "walltime", rule, _said(site, _key(shortest))
 
 
 def _chain_rule(site: Site, nodes: int, spec: StageSpec) -> Rule:
     queue = next(each for each in offered(site, spec.queue) if takes(each, nodes, spec.walltime_s))
     if queue.chains or spec.links == 1:
         return None
-    return (
-        "links",
-        f"a chain of {spec.links} jobs asked, queue {queue.name} takes no chains",
-        queue.source or _own(site, "queues"),
-    )
+    return "links", f"a chain of {spec.links} jobs asked, queue {queue.name} takes no chains", _said(site, _key(queue))
 
 
 def _trial_rule(nodes: int, spec: StageSpec) -> Rule:
@@ -164,8 +161,16 @@ def _sized(queues: tuple[Queue, ...], nodes: int) -> list[Queue]:
     return [each for each in queues if each.min_nodes <= nodes <= each.max_nodes]
 
 
-def _own(site: Site, key: str) -> str:
-    return site.sources.get(key, f"site file of {site.name}")
+def _key(queue: Queue) -> str:
+    return f"queues.{queue.name}"
+
+
+def _said(site: Site, *keys: str) -> str:
+    """Return who says these figures of a site, with a mark on what no manual at hand confirms."""
+    found = {each.key: each for each in figures(site)}
+    told = [found[key] for key in keys if key in found]
+    own = f"site file of {site.name}"
+    return "; ".join(dict.fromkeys(f"{each.source or own}{_MARKS.get(each.mark, '')}" for each in told)) or own
 
 
 def _nodes(count: int) -> str:

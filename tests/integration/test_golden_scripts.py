@@ -61,12 +61,12 @@ def test_the_reference_campaign_fits(site: str) -> None:
     assert plan.data.branches == 16 and plan.paper is not None
 
 
-@pytest.mark.parametrize("site", FACILITIES)
+@pytest.mark.parametrize("site", (*FACILITIES, "local"))
 def test_every_figure_has_a_source_or_says_how_to_find_out(site: str) -> None:
     assert [each.key for each in figures(load_site(site)) if not each.mark] == []
 
 
-@pytest.mark.parametrize("site", FACILITIES)
+@pytest.mark.parametrize("site", (*FACILITIES, "local"))
 def test_sources_name_figures_that_there_are(site: str) -> None:
     loaded = load_site(site)
     keys = {each.key for each in figures(loaded)}
