@@ -100,6 +100,15 @@ class Store:
         kind = self.manifest["source"].get("target")
         return (kind, str(self.manifest["units"].get("target", ""))) if kind in ("scalar", "class") else None
 
+    @property
+    def has_energies(self) -> bool:
+        """Say whether any structure is labelled by an energy."""
+        return bool(self.manifest["labels"]["energy"])
+
+    def for_energies(self) -> Store:
+        """Return the store as one that labels energies, whatever it labels beside them."""
+        return Store(self.folder, {**self.manifest, "source": {**self.manifest["source"], "target": None}})
+
     def read(self, start: int, stop: int) -> Block:
         """Return structures `start` to `stop` as one block, in the order of the source.
 

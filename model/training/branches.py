@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,14 +132,12 @@ def load(config: TrainConfig, ranks: Ranks, near: Sequence[References] = ()) -> 
     names = tuple(config.branches)
     layout = _layout(config, ranks)
     mine = layout.branches_of(ranks.rank)
-    if not isinstance(config, FinetuneConfig):
-        _require_energies(config.branches[names[b]] for b in mine)
+    stores = {b: _store(config, config.branches[names[b]]) for b in mine}
     chosen = {b: next(g for g in replicas(layout.holders[b], ranks.hosts, config.width) if ranks.rank in g) for b in mine}
     require_room(config, {names[b]: (chosen[b].index(ranks.rank), len(chosen[b])) for b in mine}, ranks)
     groups = {members: join(ranks, members) for members in dict.fromkeys(chosen.values())}
     division = config.division if isinstance(config, FinetuneConfig) else None
-    specs = {b: config.branches[names[b]] for b in mine}
-    own = {b: load_branch(specs[b], config.model, config.splits, near, groups[chosen[b]], division) for b in mine}
+    own = {b: load_branch(stores[b], config.model, config.splits, near, groups[chosen[b]], division) for b in mine}
     shared = ranks.allgather({b: data.summary for b, data in own.items() if layout.holders[b][0] == ranks.rank})
     merged = {b: summary for part in shared for b, summary in part.items()}
     own = {b: replace(branch, summary=merged[b]) for b, branch in own.items()}  # replicas may differ in the last bits
@@ -164,7 +162,7 @@ def as_settled(
 
 
 def load_branch(
-    spec: BranchSpec,
+    store: Store,
     model: ModelSpec,
     splits: Splits,
     near: Sequence[References] = (),
@@ -174,7 +172,7 @@ def load_branch(
     """Read this rank's share of a branch, divide it, and build its neighbour lists; all ranks of the group call.
 
     Args:
-        spec: The branch.
+        store: Its store; what that labels settles what is predicted.
         model: The model.
         splits: What is for training, and what for validation.
         near: See `load`.
@@ -185,15 +183,14 @@ def load_branch(
         CampaignError: The training split is empty, or nothing in it has a label.
     """
     group = group or Group()
-    store = Store.open(spec.store)
     train, validation, survey = hold(store, model, splits, group, division)
     if len(train) == 0:
-        raise CampaignError("no structure in the training split", str(spec.store), "Convert more data, or change `splits`.")
+        raise CampaignError("no structure in the training split", str(store.folder), "Convert more data, or change `splits`.")
     target = None
     if store.target is not None and survey.labels is not None:
-        target = scalars_and_classes.fit(survey.labels, store.target, splits, str(spec.store))
+        target = scalars_and_classes.fit(survey.labels, store.target, splits, str(store.folder))
     elif survey.moments.count == survey.moments.force_count == 0:
-        raise CampaignError("neither energies nor forces in the training split", str(spec.store), "Give a branch with labels.")
+        raise CampaignError("neither energies nor forces in the training split", str(store.folder), "Give a branch with labels.")
     fitted = reference_energies.solve(survey.moments, splits, near) if division else None
     known = target or fitted or references_of(store, survey.moments, splits, near)
     return BranchData(train, validation, _summarize(train, validation, survey, known))
@@ -230,11 +227,19 @@ def num_labelled(folder: Path, splits: Splits, split: str, division: Division | 
     return sum(int((np.isfinite(b.energy) | np.isfinite(b.forces[b.offsets[:-1]]).any(1)).sum()) for _, b in part.blocks())
 
 
-def _require_energies(specs: Iterable[BranchSpec]) -> None:
-    for spec in specs:
-        if (target := Store.open(spec.store).target) is not None:
-            remedy = "Fine-tune on it; a model that is pre-trained predicts energies."
-            raise CampaignError(f"labelled by a {target[0]}, not by energies", str(spec.store), remedy)
+def _store(config: TrainConfig, spec: BranchSpec) -> Store:
+    """Return a branch's store: to fine-tune on what it labels, or to pre-train on its energies, whatever else it labels.
+
+    Raises:
+        CampaignError: It is to be pre-trained on and has no energies.
+    """
+    store = Store.open(spec.store)
+    if isinstance(config, FinetuneConfig) or store.target is None:
+        return store
+    if not store.has_energies:
+        remedy = "Fine-tune on it; a model that is pre-trained predicts energies."
+        raise CampaignError(f"labelled by a {store.target[0]}, not by energies", str(spec.store), remedy)
+    return store.for_energies()
 
 
 def _layout(config: TrainConfig, ranks: Ranks) -> Layout:

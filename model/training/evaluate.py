@@ -157,7 +157,8 @@ def _require_comparable(question: Question, meta: Meta) -> None:
         raise CampaignError(what, "splits", "Use the training's: under others, training data counts as unseen.")
     for name, spec in question.branches.items():
         target = meta.statistics.targets.get(name)
-        there, here = Store.open(spec.store).target, None if target is None else (target.kind, target.unit)
+        store, here = Store.open(spec.store), None if target is None else (target.kind, target.unit)
+        there = store.for_energies().target if here is None and store.has_energies else store.target
         if there != here:
             what = f"labelled by {_told(there)}, and branch '{name}' predicts {_told(here)}"
             raise CampaignError(what, str(spec.store), "Give the store of what it was trained on.")

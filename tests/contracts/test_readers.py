@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -89,6 +90,79 @@ def test_every_option_is_described(reader: Any) -> None:
     for field, about in reader.Config.model_fields.items():
         assert about.description, f"option {field}"
     reader.Config()  # a source as published needs no option
+
+
+# What readers are known to offer: other options may move labels too, and are then held to the same.
+MOVING = {
+    "alexandria": {"target"},
+    "ase_db": {"energy_unit"},
+    "extxyz": {"energy_unit"},
+    "mptrj": {"energy"},
+    "oc20": {"energy"},
+    "qcml": {"energy"},
+    "qm7x": {"labels"},
+    "qm9": {"target"},
+    "wiggle150": {"energy"},
+}
+
+
+def choices(reader: Any) -> dict[str, tuple[Any, ...]]:
+    """Return the values that each option may have, of those options that have a few."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for option, field in reader.Config.model_fields.items():
+        known = [field.annotation, *get_args(field.annotation)]
+        values = [value for each in known if get_origin(each) is Literal for value in get_args(each)]
+        values += [None] if type(None) in known else []
+        values += [False, True] if field.annotation is bool else []
+        found[option] = tuple(values)
+    return {option: values for option, values in found.items() if values}
+
+
+def labels_of(reader: Any, config: Any, path: Path) -> dict[str, list[Any]]:
+    found = [each for each in reader.read(path, config) if isinstance(each, Structure)]
+    return {s.id: [None if v is None else np.asarray(v) for v in (s.energy, s.forces, s.stress, s.target)] for s in found}
+
+
+def differ(one: dict[str, list[Any]], other: dict[str, list[Any]]) -> bool:
+    pairs = [(a, b) for each in one.keys() & other.keys() for a, b in zip(one[each], other[each], strict=True)]
+    return any((a is None) != (b is None) or (a is not None and not np.array_equal(a, b, equal_nan=True)) for a, b in pairs)
+
+
+def test_an_option_that_moves_labels_moves_the_facts(name: str, reader: Any, source: ModuleType, tmp_path: Path) -> None:
+    """A store that says formation energies of totals, or the level of other labels, would be trained as what it is not."""
+    source.write(tmp_path / source.FILE)
+    moved = set()
+    for option, values in choices(reader).items():
+        configs = [reader.Config(**{**source.OPTIONS, option: value}) for value in values]
+        labels = [labels_of(reader, config, tmp_path / source.FILE) for config in configs]
+        for (a, of_a), (b, of_b) in itertools.combinations(zip(configs, labels, strict=True), 2):
+            if differ(of_a, of_b):
+                moved.add(option)
+                assert base.info_of(reader, a) != base.info_of(reader, b), (option, a, b)
+    assert moved >= MOVING.get(name, set())
+
+
+def test_the_level_of_theory_is_the_one_that_is_given(reader: Any) -> None:
+    if "level_of_theory" in reader.Config.model_fields:
+        assert base.info_of(reader, reader.Config(level_of_theory="GFN2-xTB")).level_of_theory == "GFN2-xTB"
+        assert base.info_of(reader, reader.Config()) == reader.INFO
+
+
+def test_what_energies_are_is_said_of_the_options() -> None:
+    def kind(name: str, **options: Any) -> tuple[str, bool]:
+        reader = registry.reader(name)
+        about = base.info_of(reader, reader.Config(**options))
+        return about.energy_kind, about.is_absolute
+
+    assert [kind("qcml"), kind("qcml", energy="total")] == [("formation", False), ("total", True)]
+    assert [kind("wiggle150"), kind("wiggle150", energy="total")] == [("relative", False), ("total", True)]
+    assert [kind("qm9"), kind("qm9", target="U0_atom"), kind("qm9", target="gap")] == [
+        ("total", True),
+        ("formation", False),
+        ("none", False),
+    ]
+    reader = registry.reader("qm7x")
+    assert base.info_of(reader, reader.Config(labels="pbe0")).level_of_theory.startswith("PBE0 (")
 
 
 def test_the_module_says_its_business(reader: Any) -> None:

@@ -16,8 +16,12 @@ from stores import SPLITS, emt_store
 from structures import store_of
 from tasks import class_store, crystals, scalar_store
 
-from model import checkpoint
-from model.config import BlendConfig, EvaluateConfig, FinetuneConfig, TrainConfig
+from model import checkpoint, registry
+from model.config import BlendConfig, ConvertConfig, EvaluateConfig, FinetuneConfig, TrainConfig
+from model.data import convert
+from model.data.miniature.base import miniature
+from model.data.miniature.structures import make
+from model.data.store import Store
 from model.inference import blend
 from model.inference.calculator import ModelCalculator
 from model.inference.predictor import Predictor
@@ -154,6 +158,47 @@ def test_energies_without_forces_count_alone(tmp_path: Path) -> None:
     assert first["task"]["force_mae_mev_per_angstrom"] is None
     assert first["loss"] == pytest.approx(2.0 * first["task"]["energy_mae_mev_per_atom"] / 1000, rel=1e-12)
     assert json.loads((tmp_path / "run" / "parity.json").read_text())["branches"]["task"]["forces"] == []
+
+
+def converted(folder: Path, reader: str, count: int, **options: Any) -> Path:
+    """Write the miniature of a reader as these options want it, and convert it with them."""
+    config, writer = registry.reader(reader).Config(**options), miniature(reader)
+    (folder / "source").mkdir(parents=True)
+    writer.write(folder / "source", make(writer.FAMILY, count, seed=3), config)
+    about = {"name": reader, **options}
+    job = ConvertConfig(name=reader, reader=about, sources=(folder / "source",), store="store", splits=SPLITS)
+    assert convert.run(job, folder, Ranks()).status is Status.DONE
+    return folder / "store"
+
+
+@pytest.mark.parametrize(("target", "unit"), [("gap", "eV"), ("mu", "Debye")])
+def test_a_property_of_qm9_that_is_no_energy_is_fine_tuned_on(target: str, unit: str, tmp_path: Path) -> None:
+    store = converted(tmp_path / "qm9", "qm9", 40, target=target)
+    assert Store.open(store).target == ("scalar", unit) and not Store.open(store).has_energies
+    outcome = tune(runs.config({"task": store}, strategy="scratch", epochs=1), tmp_path / "run")
+    assert outcome.status is Status.DONE
+    found = outcome.result["test"]["task"]
+    assert (found["kind"], found["unit"]) == ("scalar", unit)
+    values = Store.open(store).load().target
+    known = checkpoint.read_meta(tmp_path / "run" / "checkpoints" / "best").statistics.targets["task"]
+    assert values.min() < known.mean < values.max()
+
+
+def test_a_target_beside_energies_is_for_fine_tuning_and_energies_for_pre_training(tmp_path: Path) -> None:
+    store = converted(tmp_path / "alexandria", "alexandria", 40, target="e_form")
+    assert Store.open(store).target == ("scalar", "eV/atom") and Store.open(store).has_energies
+    fields = runs.config({"task": store}, epochs=1)
+    (tmp_path / "run").mkdir()
+    outcome = trainer.run(TrainConfig.model_validate(fields), tmp_path / "run", Ranks())
+    assert outcome.status is Status.DONE
+    assert outcome.result["metrics"]["task"]["num_energies"] == outcome.result["metrics"]["task"]["num_structures"] > 0
+    meta = checkpoint.read_meta(tmp_path / "run" / "checkpoints" / "best")
+    assert not meta.statistics.targets and meta.references["task"] is not None
+    question = {"checkpoint": tmp_path / "run" / "checkpoints" / "best", "branches": {"task": {"store": store}}, "splits": SPLITS}
+    tested = evaluate.run(EvaluateConfig.model_validate(question | {"precision": "fp64"}), tmp_path, Ranks())
+    assert tested.result["metrics"]["task"]["num_energies"] > 0
+    tuned = tune(runs.config({"task": store}, strategy="scratch", epochs=1), tmp_path / "tuned")
+    assert tuned.result["test"]["task"]["kind"] == "scalar"
 
 
 def test_what_has_no_energies_is_no_pre_training(stores: dict[str, Path], tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from structures import labelled, store_of
 
 from model import checkpoint
 from model.config import EvaluateConfig, FinetuneConfig, TrainConfig
+from model.data.store import Store
 from model.outcome import CampaignError, Outcome, Status
 from model.parallel import Ranks
 from model.specs import Splits
@@ -192,7 +193,7 @@ def test_energies_that_the_references_fit_exactly_measure_no_error(tmp_path: Pat
     single = store_of(tmp_path / "single", [atoms], splits=Splits(validation=0.0, test=0.0))
     fields = runs.config({"single": single.folder}, splits={"validation": 0.0, "test": 0.0})
     spec = TrainConfig.model_validate(fields)
-    scales = branches.load_branch(spec.branches["single"], spec.model, spec.splits).summary.scales
+    scales = branches.load_branch(Store.open(spec.branches["single"].store), spec.model, spec.splits).summary.scales
     assert scales.sigma_energy is None
     assert scales.rms_force == pytest.approx(0.1)
 

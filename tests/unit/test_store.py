@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from model.data import codec, references
+from model.data.readers import extxyz
 from model.data.shard import content_hash, file_hashes, read_shard, stored, write_shard
 from model.data.splits import counts
 from model.data.store import FORMAT, Store
@@ -98,7 +99,7 @@ def test_a_shard_tells_where_it_comes_from(tmp_path: Path) -> None:
     (source,) = store.manifest["sources"]
     assert told["origin_sha256"] == source["sha256"] == hashlib.sha256((tmp_path / "frames.extxyz").read_bytes()).hexdigest()
     assert (told["origin_file"], told["origin_start"], told["origin_stop"]) == ("frames.extxyz", 0, 8)
-    assert (told["reader"], told["reader_version"], told["format"]) == ("extxyz", 1, FORMAT)
+    assert (told["reader"], told["reader_version"], told["format"]) == ("extxyz", extxyz.INFO.version, FORMAT)
     assert (told["structures"], told["atoms"]) == (8, store.num_atoms)
     histogram = dict(zip(told["elements"].tolist(), told["element_atoms"].tolist(), strict=True))
     assert {str(z): n for z, n in histogram.items()} == store.manifest["elements"]

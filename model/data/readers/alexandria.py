@@ -58,8 +58,8 @@ def info(config: Config) -> SourceInfo:
     level = _LEVELS[config.functional]
     if config.target is None:
         return replace(INFO, level_of_theory=level)
-    units = {**INFO.units, "target": "eV/atom"}
-    return replace(INFO, level_of_theory=level, target="scalar", target_unit="eV/atom", units=units)
+    units, title = {**INFO.units, "target": "eV/atom"}, f"{INFO.title}, {config.target}"
+    return replace(INFO, title=title, level_of_theory=level, target="scalar", target_unit="eV/atom", units=units)
 
 
 def files(paths: Sequence[Path], config: Config) -> list[Path]:

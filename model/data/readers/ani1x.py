@@ -36,6 +36,7 @@ INFO = SourceInfo(
         "Forces are in Hartree/Å, not Hartree/bohr.",
         "The authors publish no split; charge and spin are not stated.",
     ),
+    version=2,
 )
 _LEVELS = {"wb97x_dz": INFO.level_of_theory, "wb97x_tz": "wB97X/def2-TZVPP", "ccsd(t)_cbs": "CCSD(T)*/CBS"}
 _ROWS_AT_ONCE = 1024
@@ -50,7 +51,8 @@ class Config(Strict):
 
 def info(config: Config) -> SourceInfo:
     """Return the facts with these options; a level that the authors do not publish has the name of its labels."""
-    return replace(INFO, level_of_theory=_LEVELS.get(config.level, config.level))
+    units = {name: unit for name, unit in INFO.units.items() if config.forces or name != "forces"}
+    return replace(INFO, level_of_theory=_LEVELS.get(config.level, config.level), units=units)
 
 
 def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface

@@ -7,6 +7,7 @@ under the names that the options give.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ INFO = SourceInfo(
     citation="Larsen et al., J. Phys.: Condens. Matter 29, 273002 (2017), and the file's author",
     units={"energy": "option energy_unit", "forces": "energy_unit/Å", "length": "Å"},
     energy_kind="as given",
+    version=2,
 )
 _ROWS_AT_ONCE = 64
 
@@ -40,6 +42,12 @@ class Config(Strict):
     spin: str = Field("spin", description="Key of the multiplicity 2S+1; unlabelled where a row has none.")
     identity: str | None = Field(None, description="Key that names the molecule or material; none: from its bonds or formula.")
     id: str | None = Field(None, description="Key of a stable id; none: the row's unique_id.")
+
+
+def info(config: Config) -> SourceInfo:
+    """Return the facts with these options: units as they are given."""
+    units = {"energy": config.energy_unit, "forces": f"{config.energy_unit}/Å", "length": "Å"}
+    return replace(INFO, units=units)
 
 
 def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface

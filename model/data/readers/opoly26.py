@@ -5,10 +5,12 @@ Layout: As OMol25's.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from model.data.readers.base import SourceInfo
 from model.data.readers.omol25 import Config, count, files, read
 
-__all__ = ["INFO", "Config", "count", "files", "read"]
+__all__ = ["INFO", "Config", "count", "files", "info", "read"]
 
 INFO = SourceInfo(
     title="OPoly26",
@@ -27,4 +29,10 @@ INFO = SourceInfo(
         "Totals are absolute and large: keep float64 or train residuals.",
         "Energies are at OMol25's level of theory, so a branch of its own is a choice, not a need.",
     ),
+    version=2,
 )
+
+
+def info(config: Config) -> SourceInfo:
+    """Return the facts with these options."""
+    return replace(INFO, level_of_theory=config.level_of_theory)

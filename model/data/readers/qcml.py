@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +42,7 @@ INFO = SourceInfo(
         "PBE0 without dispersion: the D4 correction is a data set of its own and is not added.",
         "The count is that of a public training script; it includes outliers.",
     ),
+    version=2,
 )
 _ENERGIES = {"formation": "pbe0_formation_energy", "total": "pbe0_energy"}
 _UNITS = {"bohr": BOHR_ANGSTROM, "angstrom": 1.0}
@@ -57,6 +59,11 @@ class Config(Strict):
     length_unit: Literal["auto", "bohr", "angstrom"] = Field(
         "auto", description="Unit of positions; auto: by the bond lengths of a shard's first records."
     )
+
+
+def info(config: Config) -> SourceInfo:
+    """Return the facts with these options; totals have all electrons in them."""
+    return replace(INFO, energy_kind=config.energy, is_absolute=config.energy == "total")
 
 
 def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface

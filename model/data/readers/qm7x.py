@@ -14,7 +14,7 @@ import tarfile
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkstemp
 from typing import IO, Any, Literal
@@ -47,7 +47,9 @@ INFO = SourceInfo(
         "The authors publish no split; geometries of one molecule stay together by its bond graph.",
         "Charge and spin are not stated.",
     ),
+    version=2,
 )
+_LEVELS = {"pbe0+mbd": INFO.level_of_theory, "pbe0": INFO.level_of_theory.replace("+MBD", "")}
 _LABELS = {"pbe0+mbd": ("ePBE0+MBD", "totFOR"), "pbe0": ("ePBE0", "pbe0FOR")}
 _DUPLICATES = "DupMols.dat"
 _HDF5, _XZ = b"\x89HDF\r\n\x1a\n", b"\xfd7zXZ\x00"
@@ -62,6 +64,11 @@ class Config(Strict):
     duplicates: Literal["drop", "keep"] = Field(
         "drop", description="Whether molecules that DupMols.dat names are left out, with all their geometries."
     )
+
+
+def info(config: Config) -> SourceInfo:
+    """Return the facts with these options."""
+    return replace(INFO, level_of_theory=_LEVELS[config.labels])
 
 
 def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface

@@ -29,7 +29,7 @@ INFO = SourceInfo(
     level_of_theory="B3LYP/6-31G(2df,p)",
     licence="as stated at the figshare record",
     citation="Ramakrishnan et al., Sci. Data 1, 140022 (2014), doi:10.1038/sdata.2014.22",
-    units={"energy": "Hartree", "length": "Å", "target": "eV for energies, else as published"},
+    units={"energy": "Hartree", "length": "Å"},
     energy_kind="total",
     is_absolute=True,
     role="finetuning",
@@ -44,11 +44,14 @@ INFO = SourceInfo(
         "PyTorch Geometric's column 12, atomization energy at 0 K, is the target U0_atom.",
         "The archive can only be read from its start: each span unpacks all before it, some 20 s at most.",
     ),
+    version=2,
 )
 Property = Literal["U0", "U", "H", "G", "U0_atom", "homo", "lumo", "gap", "zpve", "mu", "alpha", "r2", "Cv", "A", "B", "C"]
 _ENERGIES = ("U0", "U", "H", "G", "U0_atom")
 _COLUMNS = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
-_IN_HARTREE = {"homo", "lumo", "gap", "zpve", "U0", "U", "H", "G"}
+_UNITS = {"homo": "Hartree", "lumo": "Hartree", "gap": "Hartree", "zpve": "Hartree", "mu": "Debye", "alpha": "bohr³"}
+_UNITS |= {"r2": "bohr²", "Cv": "cal/mol/K", "A": "GHz", "B": "GHz", "C": "GHz"}
+"""Published units of what is no energy of a molecule."""
 # Isolated atoms at 0 K, Hartree: atomref.txt of the same record.
 ATOMS = {"H": -0.500273, "C": -37.846772, "N": -54.583861, "O": -75.064579, "F": -99.718730}
 _UNCHARACTERIZED = "uncharacterized.txt"
@@ -76,8 +79,21 @@ def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 
 
 
 def info(config: Config) -> SourceInfo:
-    """Return the source's facts; energies of atomization are counted from atoms."""
-    return INFO if config.target != "U0_atom" else replace(INFO, is_absolute=False)
+    """Return the facts with these options: a scalar stands in the target; energies of atomization are counted from atoms."""
+    if config.target in _ENERGIES:
+        title = INFO.title if config.target == "U0" else f"{INFO.title}, {config.target}"
+        known = replace(INFO, title=title)
+        return known if config.target != "U0_atom" else replace(known, energy_kind="formation", is_absolute=False)
+    published = _UNITS[config.target]
+    return replace(
+        INFO,
+        title=f"{INFO.title}, {config.target}",
+        units={"target": published, "length": INFO.units["length"]},
+        energy_kind="none",
+        is_absolute=False,
+        target="scalar",
+        target_unit="eV" if published == "Hartree" else published,
+    )
 
 
 def beside(path: Path, config: Config) -> list[Path]:
@@ -161,7 +177,7 @@ def _structure(name: str, text: str, config: Config) -> Structure:
 def _value(target: str, known: dict[str, float], symbols: list[str]) -> float:
     if target == "U0_atom":
         return (known["U0"] - sum(ATOMS[symbol] for symbol in symbols)) * HARTREE_EV
-    return known[target] * (HARTREE_EV if target in _IN_HARTREE else 1.0)
+    return known[target] * (HARTREE_EV if _UNITS.get(target, "Hartree") == "Hartree" else 1.0)
 
 
 def _float(text: str) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Literal
 
@@ -36,6 +37,7 @@ INFO = SourceInfo(
         "There are no forces; charge and spin are not stated.",
         "The publisher may refuse scripts: fetch the file with a browser.",
     ),
+    version=2,
 )
 
 
@@ -48,6 +50,11 @@ class Config(Strict):
     identity: Literal["conformer", "connectivity"] = Field(
         "conformer", description="What splits go by: the conformer, or the molecule."
     )
+
+
+def info(config: Config) -> SourceInfo:
+    """Return the facts with these options; totals have all electrons in them."""
+    return replace(INFO, energy_kind=config.energy, is_absolute=config.energy == "total")
 
 
 def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
