@@ -181,9 +181,7 @@ def _read(job: Conversion, span: Span) -> tuple[Block, list[dict[str, Any]]]:
     rejects: list[dict[str, Any]] = []
     path = job.plan.files[span.file]
     records = job.reader.read(path, job.options, range(span.start, span.stop))
-    info = job.info
-    is_absolute = info.is_absolute and info.energy_kind == "total"
-    kept = list(_sound(records, span, job.plan.source(span).name, rejects, is_absolute=is_absolute))
+    kept = list(_sound(records, span, job.plan.source(span).name, rejects, job.info))
     found, expected = len(kept) + len(rejects), span.stop - span.start
     if found != expected or stamp(path) != job.plan.stamps[span.file]:
         what = f"changed while it was read ({found} records from {span.start} on, counted {expected})"
@@ -192,11 +190,12 @@ def _read(job: Conversion, span: Span) -> tuple[Block, list[dict[str, Any]]]:
 
 
 def _sound(
-    records: Iterator[Structure | Refused], span: Span, label: str, rejects: list[dict[str, Any]], *, is_absolute: bool
+    records: Iterator[Structure | Refused], span: Span, label: str, rejects: list[dict[str, Any]], info: SourceInfo
 ) -> Iterator[Structure]:
     """Yield what makes physical sense; note the rest with its place."""
+    checks = info.checks
     for position, record in zip(itertools.count(span.start), records, strict=False):
-        reason = fault(record, is_absolute=is_absolute)
+        reason = fault(record, **checks)
         if isinstance(record, Structure) and reason is None:
             yield record
         else:

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from model import registry
 from model.arguments import positive
 from model.data.block import Block
+from model.data.readers.base import info_of
 from model.data.store import MANIFEST, Store
 from model.data.structure import UNLABELLED, Refused, Structure
 from model.data.validation import fault
@@ -98,7 +99,7 @@ def _reading(path: Path, name: str, options: dict[str, Any], records: int) -> di
         "files": about[:_FILES_SHOWN],
         "num_files": len(files),
         "bytes": sum(each["bytes"] for each in about),
-        "records": [describe(structure) for structure in first],
+        "records": [describe(structure, **info_of(reader, config).checks) for structure in first],
     }
 
 
@@ -139,8 +140,13 @@ def _row(block: Block, number: int) -> Structure:
     )
 
 
-def describe(structure: Structure | Refused) -> dict[str, Any]:
-    """Return a record's facts as JSON values: formula, energy in eV, largest force in eV/Å, and what is wrong with it."""
+def describe(structure: Structure | Refused, **checks: bool) -> dict[str, Any]:
+    """Return a record's facts as JSON values: formula, energy in eV, largest force in eV/Å, and what is wrong with it.
+
+    Args:
+        structure: The record.
+        checks: What its source is held to; see `SourceInfo.checks`.
+    """
     if isinstance(structure, Refused):
         return {"id": structure.id, "fault": structure.reason}
     forces = structure.forces
@@ -158,7 +164,7 @@ def describe(structure: Structure | Refused) -> dict[str, Any]:
         "target": None if np.isnan(structure.target) else structure.target,
         "charge": None if structure.charge == UNLABELLED else structure.charge,
         "spin": None if structure.spin == UNLABELLED else structure.spin,
-        "fault": fault(structure),
+        "fault": fault(structure, **checks),
     }
 
 

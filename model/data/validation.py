@@ -42,12 +42,13 @@ SMALLEST_DISTANCE = 0.2
 """Å; no two nuclei of a sensible calculation are closer (H–H at 0.2 Å costs over 100 eV)."""
 
 
-def fault(record: Structure | Refused, *, is_absolute: bool = False) -> str | None:
+def fault(record: Structure | Refused, *, is_absolute: bool = False, requires_energy: bool = False) -> str | None:
     """Return why a record must not be used, in one line, or None.
 
     Args:
         record: A record.
         is_absolute: Its source counts total energies from nuclei and electrons apart.
+        requires_energy: Its source labels every record by an energy: one without is damaged, and no candidate to screen.
     """
     if isinstance(record, Refused):
         return record.reason
@@ -55,6 +56,7 @@ def fault(record: Structure | Refused, *, is_absolute: bool = False) -> str | No
         _shapes,
         _numbers,
         _labels,
+        *((_has_energy,) if requires_energy else ()),
         _energy,
         *((_absolute,) if is_absolute else ()),
         _forces,
@@ -93,6 +95,10 @@ def _labels(structure: Structure) -> str | None:
     if structure.pbc.any() and not _spans(structure):
         return "periodic along a lattice vector that is zero or depends on the others"
     return None
+
+
+def _has_energy(structure: Structure) -> str | None:
+    return "no energy, or not a number" if np.isnan(structure.energy) else None
 
 
 def _spans(structure: Structure) -> bool:

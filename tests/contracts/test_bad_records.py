@@ -18,6 +18,7 @@ from model import registry
 from model.config import ConvertConfig
 from model.data import convert
 from model.data.miniature.base import forces, miniature
+from model.data.readers import base
 from model.data.readers.base import structure
 from model.data.store import Store
 from model.data.structure import Refused
@@ -42,19 +43,24 @@ def poisoned(made: list[Atoms], kinds: dict[int, str]) -> list[Atoms]:
             results["forces"] = np.where(np.eye(len(atoms), 3, 1) > 0, np.nan, forces(atoms))
         if kinds.get(number) == "absurd":
             results["forces"] = forces(atoms) + 2000.0
+        if kinds.get(number) == "no energy":
+            results["energy"] = np.nan
         copy.calc = SinglePointCalculator(copy, **results)
         copies.append(copy)
     return copies
 
 
-REASONS = {"same place": "closer than", "NaN": "forces are not finite", "absurd": "force of "}
+REASONS = {"same place": "closer than", "NaN": "forces are not finite", "absurd": "force of ", "no energy": "no energy"}
+UNLABELLED_ARE_NO_RECORDS = ("ani1x",)
 
 
 @pytest.mark.parametrize("name", [name for name in READERS if name != "qm9"])
 def test_bad_records_are_put_aside(name: str, tmp_path: Path) -> None:
     """QM9's miniature computes properties of what it is given, so its bad records are made below."""
     reader, writer = registry.reader(name), miniature(name)
-    kinds = {4: "same place", 7: "absurd", 10: "NaN"}
+    kinds = {4: "same place", 7: "absurd", 10: "NaN", 13: "no energy"}
+    if not reader.INFO.checks["requires_energy"] or name in (*JSON, *UNLABELLED_ARE_NO_RECORDS):
+        del kinds[13]
     if "forces" not in reader.INFO.units:
         del kinds[7], kinds[10]
     elif name in JSON:
@@ -74,6 +80,31 @@ def test_bad_records_are_put_aside(name: str, tmp_path: Path) -> None:
         span = range(reject["position"], reject["position"] + 1)
         (again,) = reader.read(path, reader.Config(), span)
         assert again.id == reject["id"] and reject["id"] not in kept
+
+
+def test_a_published_record_without_an_energy_is_damaged_and_a_container_may_hold_candidates(tmp_path: Path) -> None:
+    """One energy of a reaction's path that is not a number, and a frame of someone's own file without one."""
+    transition1x.write(tmp_path / transition1x.FILE)
+    with h5py.File(tmp_path / transition1x.FILE, "a") as file:
+        (formula,) = file["data"]
+        reaction = sorted(file[f"data/{formula}"])[0]
+        file[f"data/{formula}/{reaction}/wB97x_6-31G(d).energy"][1] = np.nan
+    config = ConvertConfig(name="t", reader={"name": "transition1x"}, sources=(tmp_path / transition1x.FILE,), store="t")
+    assert convert.run(config, tmp_path, Ranks()).result["rejected"] == 1
+    (reject,) = map(json.loads, (tmp_path / "t" / "rejects.jsonl").read_text().splitlines())
+    assert (reject["id"], reject["reason"]) == (f"{formula}/{reaction}/1", "no energy, or not a number")
+    (tmp_path / "a.xyz").write_text("1\nenergy=-1\nCu 0 0 0\n1\nname=candidate\nCu 0 0 0\n1\nenergy=nan\nCu 0 0 0\n")
+    config = ConvertConfig(name="a", reader={"name": "extxyz"}, sources=(tmp_path / "a.xyz",), store="a")
+    result = convert.run(config, tmp_path, Ranks()).result
+    assert (result["structures"], result["rejected"], result["labels"]["energy"]) == (3, 0, 1)
+
+
+def test_what_labels_a_scalar_needs_no_energy() -> None:
+    needed = {name: base.info_of(r := registry.reader(name), r.Config()).checks["requires_energy"] for name in READERS}
+    without = {"ase_db", "extxyz", "abx3", "oqmd_abx3", "matbench_jdft2d", "matbench_is_metal"}
+    assert {name for name, is_needed in needed.items() if not is_needed} == without
+    qm9_reader = registry.reader("qm9")
+    assert not base.info_of(qm9_reader, qm9_reader.Config(target="gap")).checks["requires_energy"]
 
 
 def read(name: str, path: Path, **options: Any) -> list[Any]:

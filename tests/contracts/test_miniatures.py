@@ -17,6 +17,7 @@ from ase import Atoms
 from model import registry
 from model.data.miniature.base import Family, energy, forces, miniature
 from model.data.miniature.structures import make
+from model.data.readers.base import info_of
 from model.data.structure import UNLABELLED, Structure
 from model.data.validation import fault
 from workflow.finetuning import load_task, task_names
@@ -56,7 +57,7 @@ def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
     target = getattr(writer, "target", energy)
     seen = set()
     for structure in found:
-        assert fault(structure) is None
+        assert fault(structure, **reader.INFO.checks) is None
         atoms, same = twin(structure, made)
         seen.add(atoms.info["id"])
         assert_same(structure, atoms, same)
@@ -74,7 +75,7 @@ def test_what_a_fine_tuning_task_takes_can_be_used(name: str, tmp_path: Path) ->
     config, made = reader.Config(**task.options), made_of(writer.FAMILY)
     writer.write(tmp_path, made, config)
     found = [structure for path in reader.files([tmp_path], config) for structure in reader.read(path, config)]
-    assert found and [fault(structure) for structure in found] == [None] * len(found)
+    assert found and [fault(structure, **info_of(reader, config).checks) for structure in found] == [None] * len(found)
 
 
 def assert_same(structure: Structure, atoms: Atoms, same: np.ndarray) -> None:

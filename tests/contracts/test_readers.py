@@ -179,7 +179,7 @@ def test_values_and_units(reader: Any, source: ModuleType, tmp_path: Path) -> No
     assert_expected(found, source.EXPECTED)
     assert reader.count(tmp_path / source.FILE, config) == len(source.EXPECTED)
     for s in found:
-        assert fault(s) is None
+        assert fault(s, **base.info_of(reader, config).checks) is None
         assert (s.numbers.dtype, s.positions.dtype, s.cell.dtype, s.pbc.dtype) == (np.uint8, np.float64, np.float64, bool)
         assert isinstance(s.energy, float)
 

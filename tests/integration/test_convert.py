@@ -246,7 +246,7 @@ def test_a_source_that_changes_while_it_is_read_is_named(source: Path, tmp_path:
 
 def test_a_reader_of_another_version_is_not_mixed_in(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert.run(config(source), tmp_path, Ranks())
-    monkeypatch.setattr(extxyz, "INFO", replace(extxyz.INFO, version=2))
+    monkeypatch.setattr(extxyz, "INFO", replace(extxyz.INFO, version=extxyz.INFO.version + 1))
     with pytest.raises(CampaignError, match="holds another conversion .different: reader_version"):
         convert.run(config(source), tmp_path, Ranks())
 

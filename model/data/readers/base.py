@@ -76,6 +76,14 @@ class SourceInfo:
     is_absolute: bool = False
     version: int = 1
 
+    @property
+    def checks(self) -> dict[str, bool]:
+        """Return what `model.data.validation.fault` is to hold records of this source to."""
+        return {
+            "is_absolute": self.is_absolute and self.energy_kind == "total",
+            "requires_energy": self.role != "container" and self.energy_kind != "none",
+        }
+
 
 class Reader(Protocol):
     """A module of this folder; its name is the reader's name in the YAML.
