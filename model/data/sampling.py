@@ -16,6 +16,10 @@ _ROUNDS = 6
 DRAWS_AT_ONCE = 8192
 """Draws that are worked out together."""
 Batch = dict[int, NDArray[np.int64]]
+_TOGETHER = 64
+"""Samples that it takes for giving them away together to cost less than one by one."""
+_ONE_BY_ONE = 1024
+"""Samples that are given away one by one where they all go to few ranks, until the others are tried again."""
 
 
 class Permutation:
@@ -175,16 +179,91 @@ def divide(batch: Batch, costs: Mapping[int, NDArray], parts: int) -> list[Batch
         costs: Cost of each sample of the batch (atoms or edges), by branch, aligned with `batch`.
         parts: Number of ranks.
     """
-    if parts == 1:
-        return [{b: batch[b] for b in sorted(batch) if len(batch[b])}]
+    owner = _owners(batch, costs, parts)
+    return [_owned(batch, owner, part) for part in range(parts)]
+
+
+def divided(batch: Batch, costs: Mapping[int, NDArray], parts: int, part: int) -> Batch:
+    """Return one rank's part of what `divide` returns, without making the others'."""
+    return _owned(batch, _owners(batch, costs, parts), part)
+
+
+def dealt(sizes: Mapping[int, int], parts: int, part: int) -> Batch:
+    """Return what one rank gets where all samples are dealt out in turn: costs are not looked at, nor is what others get.
+
+    Args:
+        sizes: Samples of each branch, of which all are dealt out, branch after branch.
+        parts: Number of ranks.
+        part: The rank.
+    """
+    found: Batch = {}
+    before = 0
+    for branch, size in sorted(sizes.items()):
+        mine = np.arange((part - before) % parts, size, parts)
+        found |= {branch: mine} if len(mine) else {}
+        before += size
+    return found
+
+
+def _owned(batch: Batch, owner: NDArray[np.int64], part: int) -> Batch:
     branches = sorted(batch)
-    sizes = [len(batch[b]) for b in branches]
-    flat = np.concatenate([np.zeros(0), *(np.asarray(costs[b], np.float64) for b in branches)])
+    pieces = np.split(owner, np.cumsum([len(batch[b]) for b in branches])[:-1]) if branches else []
+    found = {b: batch[b][piece == part] for b, piece in zip(branches, pieces, strict=True)}
+    return {b: samples for b, samples in found.items() if len(samples)}
+
+
+def _owners(batch: Batch, costs: Mapping[int, NDArray], parts: int) -> NDArray[np.int64]:
+    """Return whose each sample of a batch is, branch after branch, (samples,)."""
+    flat = np.concatenate([np.zeros(0), *(np.asarray(costs[b], np.float64) for b in sorted(batch))])
+    if parts == 1:
+        return np.zeros(len(flat), np.int64)
+    order = np.argsort(-flat, kind="stable")
+    ranks = _Ranks(parts)
     owner = np.zeros(len(flat), np.int64)
-    loads = [(0.0, 0, part) for part in range(parts)]
-    for sample in np.argsort(-flat, kind="stable").tolist():
-        load, count, part = loads[0]
-        owner[sample] = part
-        heapq.heapreplace(loads, (load + flat[sample], count + 1, part))
-    pieces = dict(zip(branches, np.split(owner, np.cumsum(sizes)[:-1]), strict=True)) if branches else {}
-    return [{b: batch[b][pieces[b] == part] for b in branches if (pieces[b] == part).any()} for part in range(parts)]
+    done = 0
+    while done < len(order):
+        left = flat[order[done:]]
+        taken = ranks.take_together(left) if parts >= _TOGETHER else np.zeros(0, np.int64)
+        if len(taken) < _TOGETHER:
+            at_once = _ONE_BY_ONE if parts >= _TOGETHER else len(left)
+            taken = np.concatenate([taken, ranks.take_in_turn(left[len(taken) :][:at_once])])
+        owner[order[done : done + len(taken)]] = taken
+        done += len(taken)
+    return owner
+
+
+class _Ranks:
+    """Ranks as they are filled, each sample going to the one with least so far: of least load, of fewest samples, the first.
+
+    Attributes:
+        loads: Cost of each rank, (ranks,).
+        counts: Samples of each rank, (ranks,).
+    """
+
+    def __init__(self, parts: int) -> None:
+        self.loads, self.counts = np.zeros(parts), np.zeros(parts, np.int64)
+
+    def take_together(self, costs: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Give away the first of some samples, as many as go to different ranks one after the other; return whose they are.
+
+        So it goes on as long as no rank that has just been given one has less than the next of the ranks in order.
+        """
+        least = np.lexsort((self.counts, self.loads))[: len(costs)]
+        after = self.loads[least] + costs[: len(least)]
+        is_next = self.loads[least[1:]] < np.minimum.accumulate(after)[:-1]
+        taken = least[: len(least) if is_next.all() else int(np.argmin(is_next)) + 1]
+        self.loads[taken], self.counts[taken] = after[: len(taken)], self.counts[taken] + 1
+        return taken
+
+    def take_in_turn(self, costs: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Give samples away one by one; return whose they are."""
+        heap = list(zip(self.loads.tolist(), self.counts.tolist(), range(len(self.loads)), strict=True))
+        heapq.heapify(heap)
+        taken = []
+        for cost in costs.tolist():
+            load, count, part = heap[0]
+            taken.append(part)
+            heapq.heapreplace(heap, (load + cost, count + 1, part))
+        for load, count, part in heap:
+            self.loads[part], self.counts[part] = load, count
+        return np.array(taken, np.int64)

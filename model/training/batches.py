@@ -10,7 +10,7 @@ import torch
 from model.config import TrainConfig
 from model.data.budget import BudgetSampler
 from model.data.loader import collate
-from model.data.sampling import Batch, divide
+from model.data.sampling import Batch, dealt, divided
 from model.data.window import Window
 from model.graph import AtomGraph
 from model.training.ahead import Ahead
@@ -19,6 +19,8 @@ from model.training.drawing import AnySampler
 
 _GATHERED = 256
 """Structures gathered at once: a call of numpy or torch costs as much as some ten structures."""
+_BY_COST = 65_536
+"""Structures of a validation split that are divided by cost; of more, each rank gets so many that costs are alike anyway."""
 
 
 class Batches:
@@ -70,19 +72,32 @@ class Batches:
         self._ahead.close()
 
     def _validation_parts(self, most: int) -> list[Batch]:
-        part = self._part({b: np.arange(len(branch.validation)) for b, branch in self._data.own.items()}, "validation")
+        sizes = {b: len(branch.validation) for b, branch in self._data.own.items()}
+        part: Batch = {}
+        for members, ours in self._together().items():
+            if sum(sizes[b] for b in ours) <= _BY_COST:
+                part |= self._part_of(members, {b: np.arange(sizes[b]) for b in ours}, "validation")
+            else:
+                part |= dealt({b: sizes[b] for b in ours}, len(members), members.index(self._rank))
         starts = [(b, start) for b in sorted(part) for start in range(0, len(part[b]), most)]
         return [{b: part[b][start : start + most]} for b, start in starts]
 
     def _part(self, batch: Batch, split: str) -> Batch:
         part: Batch = {}
-        holders = self._data.layout.holders
-        for members in sorted({holders[b] for b in self._data.own}):
-            ours = {b: batch[b] for b in self._data.own if holders[b] == members and b in batch}
-            windows = {b: self._window(b, split) for b in ours}
-            weights = {b: cost_of(windows[b].num_atoms(ours[b]), windows[b].num_edges(ours[b])) for b in ours}
-            part |= divide(ours, weights, len(members))[members.index(self._rank)]
+        for members, ours in self._together().items():
+            part |= self._part_of(members, {b: batch[b] for b in ours if b in batch}, split)
         return part
+
+    def _part_of(self, members: tuple[int, ...], ours: Batch, split: str) -> Batch:
+        """Return this rank's part of structures whose branches the same ranks hold."""
+        windows = {b: self._window(b, split) for b in ours}
+        weights = {b: cost_of(windows[b].num_atoms(ours[b]), windows[b].num_edges(ours[b])) for b in ours}
+        return divided(ours, weights, len(members), members.index(self._rank))
+
+    def _together(self) -> dict[tuple[int, ...], list[int]]:
+        """Return this rank's branches by the ranks that hold them."""
+        holders = {b: self._data.layout.holders[b] for b in self._data.own}
+        return {members: [b for b in holders if holders[b] == members] for members in sorted(set(holders.values()))}
 
     def _graphs(self, epoch: int, number: int) -> list[AtomGraph | None]:
         steps = [step for step in range(number * self._at_once, (number + 1) * self._at_once) if self.sampler.has(epoch, step)]
