@@ -14,7 +14,7 @@ with without_torch():
     import vesin
 
 TIE = 1e-6
-"""Å; distances that differ by less are a tie for the cap on neighbours, so that rounding decides nothing."""
+"""Å; sorted distances less apart than this are a tie for the cap on neighbours, so that rounding decides nothing."""
 _MARGIN = 1e-6
 _SHORTEST_SEARCH = 2.0
 """Å; a cell list of much smaller bins than that costs more than the pairs it spares."""
@@ -146,7 +146,15 @@ def _canonical_order(receiver: NDArray[np.int64], sender: NDArray[np.int64], shi
 
 
 def _nearest(receiver: NDArray[np.int64], distance: NDArray[np.float64], cap: int) -> NDArray[np.int64]:
-    """Return which of the canonically ordered edges are among the `cap` nearest of their receiver, in order."""
-    rank = np.lexsort((np.round(distance / TIE), receiver))
+    """Return which of the canonically ordered edges are among the `cap` nearest of their receiver, in order.
+
+    A tie goes by gaps between sorted distances, not by bins: equal distances would fall to either side of a bin's edge.
+    """
+    rank = np.lexsort((distance, receiver))
+    is_farther = np.ones(len(rank), bool)
+    is_farther[1:] = (np.diff(distance[rank]) >= TIE) | (np.diff(receiver[rank]) > 0)
+    tie = np.empty(len(rank), np.int64)
+    tie[rank] = is_farther.cumsum()
+    rank = np.argsort(tie, kind="stable")
     first = np.searchsorted(receiver[rank], receiver[rank], side="left")
     return np.sort(rank[np.arange(len(rank)) - first < cap])

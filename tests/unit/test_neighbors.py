@@ -116,6 +116,20 @@ def test_the_cap_keeps_the_nearest() -> None:
     assert capped == sorted(capped, key=lambda e: (e[1], e[0], *e[2:]))
 
 
+@pytest.mark.parametrize("apart", [2.5, 2.5000005, 2.50000051, 2.5000015])
+def test_moving_all_atoms_moves_no_tie(apart: float) -> None:
+    """Twelve neighbours at one distance but for rounding, also where it is half a millionth of an Å off a round figure."""
+    metal = bulk("Cu", "fcc", a=apart * np.sqrt(2), cubic=True) * (3, 3, 3)
+    kept = edges_of([metal], 2.7, cap=5)
+    for shift in (0.37, 1.1, -0.73, 12.3):
+        moved = metal.copy()
+        moved.positions += shift
+        assert edges_of([moved], 2.7, cap=5) == kept
+    (central, *_) = {e[1] for e in kept}
+    every = [e for e in edges_of([metal], 2.7) if e[1] == central]
+    assert [e for e in kept if e[1] == central] == sorted(every, key=lambda e: (e[0], *e[2:]))[:5]
+
+
 def test_ties_under_the_cap_go_to_the_lower_sender_then_shift() -> None:
     """The twelve neighbours of a perfect crystal are equally far but for rounding."""
     atoms = bulk("Cu", cubic=True)
