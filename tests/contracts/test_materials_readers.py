@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,24 @@ def test_an_entry_without_forces_has_none(tmp_path: Path) -> None:
 
 
 # OMat24
+
+
+@pytest.mark.parametrize("name", ["omol25", "omat24", "opoly26", "oc25"])
+def test_a_tar_as_it_is_published_is_answered_with_what_to_do(name: str, tmp_path: Path) -> None:
+    """Sound, and not to be fetched again: it is to be unpacked."""
+    omat24.write(tmp_path / omat24.FILE)
+    (tmp_path / "set").mkdir()
+    packed = tmp_path / "set" / "train.tar.gz"
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(tmp_path / omat24.FILE, omat24.FILE)
+    for given in (packed, packed.parent):
+        with pytest.raises(CampaignError, match="a tar of .aselmdb files") as caught:
+            files(name, given)
+        assert caught.value.where == str(packed) and "Unpack it (tar -xf train.tar.gz)" in caught.value.remedy
+    (tmp_path / omat24.FILE).rename(packed.with_name(omat24.FILE))
+    assert [path.name for path in files(name, packed.parent)] == [omat24.FILE]
+    reader = registry.reader(name)
+    assert name == "oc25" or any("unpack" in pitfall for pitfall in reader.INFO.pitfalls)
 
 
 def test_rows_of_omat24_tell_their_subset(tmp_path: Path) -> None:

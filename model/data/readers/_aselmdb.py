@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.readers._archive import TARS
 from model.data.readers.ase_db import tensor
-from model.data.readers.base import attempt, per_file, structure
+from model.data.readers.base import attempt, find, per_file, structure
 from model.data.structure import Refused, Structure
+from model.outcome import CampaignError
 
 SUFFIX = ".aselmdb"
+UNPACK = "Published as compressed tars, which are not read: unpack them and give the folder, which is converted in parallel."
+"""The pitfall of sets that are published so."""
 _RESERVED = ("nextid", "deleted_ids", "metadata")
+
+
+def files(paths: Sequence[Path]) -> list[Path]:
+    """Return the files.
+
+    Raises:
+        CampaignError: Nothing there; or tars of such files, which are published so and cannot be read where they stand.
+    """
+    given = [Path(path) for path in paths]
+    packed = [path for path in given if path.is_file()]
+    for folder in (path for path in given if path.is_dir()):
+        packed += [] if next(folder.rglob(f"*{SUFFIX}"), None) else sorted(folder.rglob("*.t*"))
+    packed = [path for path in packed if path.name.endswith(TARS)]
+    if packed:
+        remedy = f"Unpack it (tar -xf {packed[0].name}) and give the folder: LMDB files are read at any place, and a tar is not."
+        raise CampaignError(f"a tar of {SUFFIX} files, not such a file", str(packed[0]), remedy)
+    return find(given, (SUFFIX,))
 
 
 @per_file()

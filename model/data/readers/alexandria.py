@@ -36,6 +36,7 @@ INFO = SourceInfo(
         "`e_form` and `e_above_hull` are eV per atom; only `energy_total` belongs to the forces.",
         "The main files hold relaxed structures only, so forces are near zero; trajectories are in other files.",
         "PBE, PBEsol and SCAN lie side by side on the server: one branch is one functional.",
+        "`data.stress` is left out: neither its unit nor its sign is stated with the files.",
         "Sheets and chains have 15 Å of vacuum and are periodic along it: a longer cutoff sees their images.",
     ),
 )

@@ -43,6 +43,7 @@ INFO = SourceInfo(
         "Some chunks have another number of frames than of lines in their text file: their frames go to the reject file.",
         "Charge 0 and spin 1 are a convention of some readers, not labels.",
         "The tars hold what the unpacked folders hold: give one of the two.",
+        "A tar is converted by one rank, whatever their number: unpack it, then its chunks are converted in parallel.",
     ),
 )
 _SUFFIXES = (".extxyz.xz", ".extxyz")

@@ -32,6 +32,7 @@ INFO = SourceInfo(
         "Energies are raw totals: not comparable with OC20's adsorption energies, and of another functional than OC20's totals.",
         "The official LMDBs hold pickled PyTorch Geometric objects: take ColabFit's extended XYZ or the trajectories.",
         "ColabFit's file is several tars in a row: read it as it is, named `.tar.xz`, or unpack it with `tar --ignore-zeros`.",
+        "A tar is converted by one rank, whatever their number: unpack it, then its files are converted in parallel.",
         "Forces of fixed atoms are in the file; ASE zeroes them unless told not to.",
         "Charge 0 and spin 1 are a convention of some readers, not labels.",
     ),

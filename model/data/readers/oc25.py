@@ -12,7 +12,7 @@ from pathlib import Path
 
 from model.data.readers import _aselmdb
 from model.data.readers._names import place
-from model.data.readers.base import SourceInfo, find, reading
+from model.data.readers.base import SourceInfo, reading
 from model.data.structure import Refused, Structure
 from model.specs import Strict
 
@@ -42,7 +42,7 @@ class Config(Strict):
 
 def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
     """Return the shards."""
-    return find(paths, (_aselmdb.SUFFIX,))
+    return _aselmdb.files(paths)
 
 
 def count(path: Path, config: Config) -> int:  # noqa: ARG001

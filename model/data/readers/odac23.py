@@ -30,7 +30,7 @@ INFO = SourceInfo(
     pitfalls=(
         "Forces of fixed atoms are in the file; ASE zeroes them unless told not to.",
         "Unpacked, the set is a file for each trajectory: read the tar instead where the file system is slow with many files.",
-        "A tar is read by one rank at a time, each to the end of its own spans: unpack it to convert on many nodes.",
+        "A tar is converted by one rank, whatever their number: unpack it, then its files are converted in parallel.",
         "Superseded by ODAC25, which is published as `.aselmdb`.",
         "Charge 0 and spin 1 are a convention of some readers, not labels.",
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from model.data.readers import _aselmdb
 from model.data.readers._names import place
-from model.data.readers.base import SourceInfo, find, reading
+from model.data.readers.base import SourceInfo, reading
 from model.data.structure import Refused, Structure
 from model.specs import Strict
 
@@ -31,6 +31,7 @@ INFO = SourceInfo(
         "The validation files of October 2024 hold duplicates; those of 2024-12-20 (path 241220) do not.",
         "The table of structures in the publisher's manual repeats validation counts as those of training.",
         "Charge and spin are conventions of a training code, not labels.",
+        _aselmdb.UNPACK,
     ),
 )
 _SUBSETS = ("rattled-*", "aimd-from-*")
@@ -42,7 +43,7 @@ class Config(Strict):
 
 def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
     """Return the shards."""
-    return find(paths, (_aselmdb.SUFFIX,))
+    return _aselmdb.files(paths)
 
 
 def count(path: Path, config: Config) -> int:  # noqa: ARG001

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from model.data.readers import _aselmdb
-from model.data.readers.base import SourceInfo, attempt, find, per_file, reading, structure
+from model.data.readers.base import SourceInfo, attempt, per_file, reading, structure
 from model.data.structure import Refused, Structure
 from model.specs import Strict
 
@@ -40,6 +40,7 @@ INFO = SourceInfo(
         "A branch of all rows beside one of the neutral rows counts the neutral ones twice: take the three disjoint subsets.",
         "Neutral is not closed-shell: neutral radicals and triplets belong to the subset `rest`, as charged singlets do.",
         "Isolated in a cell of zeros, as published; other readers write an identity cell.",
+        _aselmdb.UNPACK,
     ),
 )
 _CHARGE, _SPIN = (re.compile(rb'"%s": ?(-?\d+)[,}]' % name) for name in (b"charge", b"spin"))
@@ -67,7 +68,7 @@ def info(config: Config) -> SourceInfo:
 
 def files(paths: Sequence[Path], config: Config) -> list[Path]:  # noqa: ARG001 every reader's interface
     """Return the shards."""
-    return find(paths, (_aselmdb.SUFFIX,))
+    return _aselmdb.files(paths)
 
 
 def count(path: Path, config: Config) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from model.data.readers import _aselmdb
 from model.data.readers.base import SourceInfo
 from model.data.readers.omol25 import Config, count, files, read
 
@@ -28,6 +29,7 @@ INFO = SourceInfo(
         "The count is rounded: 6.57 million calculations of 1.2 billion atoms.",
         "Totals are absolute and large: keep float64 or train residuals.",
         "Energies are at OMol25's level of theory, so a branch of its own is a choice, not a need.",
+        _aselmdb.UNPACK,
     ),
     version=2,
 )
