@@ -97,7 +97,7 @@ class Plan:
         stages: In the order in which they can run.
         budget: Upper limit in node-hours, or None.
         rounds: The order in which the site's job limits let the jobs go.
-        longest_s: Seconds of the longest way through the jobs, at full walltime and without waiting.
+        longest_s: Seconds from begin to end at full walltime, if the machine is the campaign's alone.
         data: What the branches hold.
         paper: What is being redone, for comparison.
     """
@@ -145,7 +145,7 @@ def make_plan(campaign: Campaign) -> Plan:
         stages=stages,
         budget=header.budget.node_hours if header.budget else None,
         rounds=tuple(rounds(campaign.site, wanted)),
-        longest_s=longest_s(wanted),
+        longest_s=longest_s(campaign.site, wanted),
         data=_data(campaign),
         paper=header.paper,
     )
@@ -184,7 +184,7 @@ def _planned(name: str, spec: StageSpec, count: int, campaign: Campaign) -> Plan
 
 def _wanted(campaign: Campaign, stages: tuple[PlannedStage, ...]) -> list[Wanted]:
     """Return all batch jobs; what waits for a stage on the login node waits for the jobs which that one waits for."""
-    queues = {stage.name: stage.queue for stage in stages}
+    queues, nodes = {stage.name: stage.queue for stage in stages}, {stage.name: stage.nodes for stage in stages}
     jobs: list[Wanted] = []
     last: dict[str, tuple[str, ...]] = {}
     for instance in campaign.instances():
@@ -192,11 +192,11 @@ def _wanted(campaign: Campaign, stages: tuple[PlannedStage, ...]) -> list[Wanted
         last[key] = tuple(dict.fromkeys(name for need in instance.needs for name in last[need]))
         if stage_kind(instance.spec.kind).on_login:
             continue
-        for number in range(1, instance.spec.links + 1):
-            jobs.append(
-                Wanted(_job_name(key, number, instance.spec.links), queues[instance.stage], last[key], instance.spec.walltime_s)
-            )
-            last[key] = (jobs[-1].name,)
+        stage, spec = instance.stage, instance.spec
+        for number in range(1, spec.links + 1):
+            name = _job_name(key, number, spec.links)
+            jobs.append(Wanted(name, queues[stage], last[key], spec.walltime_s, nodes[stage], ahead=number > 1))
+            last[key] = (name,)
     return jobs
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,9 +71,9 @@ def standing(site: Site, key: str) -> tuple[str, str]:
     return source[1], "" if len(source[0]) > len(unverified[0]) else unverified[1]
 
 
-def limit_key(limit: dict[str, Any]) -> str:
+def limit_key(queues: Iterable[str]) -> str:
     """Return the key of a limit: by the names of its queues, for it has none of its own."""
-    return f"limits.{'+'.join(limit.get('queues', ())) or 'all'}"
+    return f"limits.{'+'.join(queues) or 'all'}"
 
 
 def nearest_entry(entries: dict[str, str], key: str) -> tuple[str, str]:
@@ -127,7 +127,7 @@ def _stated(fields: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
         of_project = " for each project" if limit.get("per") == "project" else ""
         for kind in _COUNTS:
             if limit.get(kind) is not None:
-                yield f"{limit_key(limit)}.{kind}", f"{limit[kind]:,}{of_project}", limit.get("source", "")
+                yield f"{limit_key(limit.get('queues', ()))}.{kind}", f"{limit[kind]:,}{of_project}", limit.get("source", "")
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

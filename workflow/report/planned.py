@@ -30,8 +30,8 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
     for line in (*_data(plan), *_details(plan), *_rounds(plan)):
         console.print(line, soft_wrap=True, markup=False)
     print_refusals(plan, console)
-    end = "if every job takes its walltime and none waits for nodes: then one that starts releases the next, and lines overlap"
-    longest = f"{walltime_text(plan.longest_s)} from begin to end {end}"
+    machine = f"{plan.site.nodes:,} node{'s' * (plan.site.nodes != 1)} of the machine are this campaign's alone"
+    longest = f"{walltime_text(plan.longest_s)} from begin to end if every job takes its walltime and the {machine}"
     console.print(longest, soft_wrap=True, markup=False)
     console.print(_total(plan), soft_wrap=True)
 
@@ -137,22 +137,25 @@ def _rounds(plan: Plan) -> list[str]:
         return []
     if plan.refused:
         return ["order of release: not before every stage fits"]
-    lines = ["order of release, each line as far as the limits let jobs go together:"]
+    lines = [
+        "order of release; a line follows when the jobs before it have started, or ended where it needs them or their places:"
+    ]
     number = 1
     for _, group in groupby(plan.rounds, key=_chains):
         alike = list(group)
-        if len(alike) < _ALIKE or alike[0].waiting:
+        if len(alike) < _ALIKE:
             lines += [f"{number + place:>3}  {_names(each.jobs)}{_held(each)}" for place, each in enumerate(alike)]
         else:
             last = number + len(alike) - 1
-            lines.append(f"{number:>3}-{last}  {_names(alike[0].jobs)} to {_names(alike[-1].jobs)}, one after the other")
+            ends = f"{_names(alike[0].jobs)} to {_names(alike[-1].jobs)}, one after the other"
+            lines.append(f"{number:>3}-{last}  {ends}{_held(alike[0])}")
         number += len(alike)
     return lines
 
 
-def _chains(each: Round) -> tuple[tuple[str, ...], int]:
+def _chains(each: Round) -> tuple[tuple[str, ...], int, str]:
     """Return what rounds have in common that are links of the same chains."""
-    return tuple(name.partition(" ")[0] for name in each.jobs), len(each.waiting)
+    return tuple(name.partition(" ")[0] for name in each.jobs), len(each.waiting), each.limit
 
 
 def _names(jobs: tuple[str, ...]) -> str:
