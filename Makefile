@@ -29,11 +29,11 @@ demo-science: setup  ## what sharing a backbone is worth: four arms, three seeds
 
 test: setup       ## every test but the slow ones, as CI runs them
 	@sh tests/system_packages.sh
-	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 3 --dist loadgroup
 
 test-all: setup   ## the slow ones too
 	@sh tests/system_packages.sh
-	$(BIN)/python -m pytest -m 'not gpu' -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m 'not gpu' -n 3 --dist loadgroup
 
 seeds: setup      ## made-up histories of failures against the promises of durable execution; COUNT=1000000 for a night
 	PYTHONPATH=.:tests $(BIN)/python -m seeds --count $(COUNT)
