@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import importlib
+import io
 import json
+import lzma
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -99,6 +104,64 @@ def test_a_slip_of_any_one_quantity_is_caught(name: str, source: ModuleType, fol
                 assert_expected(wrong, source.EXPECTED)
     units = registry.reader(name).INFO.units
     assert {"positions", *({"energy", "forces", "stress", "target"} & units.keys())} <= tried
+
+
+BOHR, HARTREE = 0.529177210903, 27.211386245988
+SLIPS = {"length": 1 / BOHR, "energy": 1 / HARTREE, "forces": BOHR / HARTREE, "stress": -0.1}
+"""Å taken for bohr, eV for Hartree, eV/Å for Hartree/bohr, and kbar with compression positive for GPa with tension positive."""
+PUBLISHED = {
+    "ani1x": {"length": "coordinates", "energy": "wb97x_dz.energy", "forces": "wb97x_dz.forces"},
+    "transition1x": {"length": "positions", "energy": "wB97x_6-31G(d).energy", "forces": "wB97x_6-31G(d).forces"},
+    "qm7x": {"length": "atXYZ", "energy": "ePBE0+MBD", "forces": "totFOR"},
+    "md17": {"length": "R", "energy": "E", "forces": "F"},
+    "mptrj": {"length": "matrix", "energy": "uncorrected_total_energy", "forces": "force", "stress": "stress"},
+    "alexandria": {"length": "matrix", "energy": "energy_total", "forces": "forces"},
+}
+"""What the quantities are called in files that can be written again."""
+
+
+def scale_hdf5(data: bytes, key: str, factor: float) -> bytes:
+    memory = io.BytesIO(data)
+    with h5py.File(memory, "a") as file:
+        found: list[h5py.Dataset] = []
+        file.visititems(lambda name, each: found.append(each) if name.endswith(key) and isinstance(each, h5py.Dataset) else None)
+        for each in found:
+            each[...] = each[...] * factor
+    return memory.getvalue()
+
+
+def scale_npz(data: bytes, key: str, factor: float) -> bytes:
+    memory = io.BytesIO()
+    with np.load(io.BytesIO(data)) as arrays:
+        np.savez(memory, **{name: array * factor if name == key else array for name, array in arrays.items()})
+    return memory.getvalue()
+
+
+def scale_json(data: bytes, key: str, factor: float) -> bytes:
+    def scaled(value: Any, *, is_found: bool) -> Any:
+        if isinstance(value, dict):
+            return {name: scaled(each, is_found=name == key) for name, each in value.items()}
+        if isinstance(value, list):
+            return [scaled(each, is_found=is_found) for each in value]
+        return value * factor if is_found and isinstance(value, float | int) else value
+
+    return json.dumps(scaled(json.loads(data), is_found=False)).encode()
+
+
+@pytest.mark.parametrize(("name", "quantity"), [(name, quantity) for name, each in PUBLISHED.items() for quantity in each])
+def test_a_file_in_another_unit_is_caught(name: str, quantity: str, source: ModuleType, folder: Path) -> None:
+    """The file itself, not what the reader makes of it: one quantity at a time is written again in another unit."""
+    packer = {"qm7x": lzma, "alexandria": bz2}.get(name)
+    path = folder / source.FILE
+    data = path.read_bytes() if packer is None else packer.decompress(path.read_bytes())
+    scale = {"md17": scale_npz, "mptrj": scale_json, "alexandria": scale_json}.get(name, scale_hdf5)
+    for factor in (1.0, SLIPS[quantity]):
+        found = scale(data, PUBLISHED[name][quantity], factor)
+        path.write_bytes(found if packer is None else packer.compress(found))
+        if factor == 1.0:
+            assert_expected(read(name, folder), source.EXPECTED)
+    with pytest.raises(AssertionError):
+        assert_expected(read(name, folder), source.EXPECTED)
 
 
 @pytest.mark.parametrize("factor", FACTORS)

@@ -17,7 +17,7 @@ import pytest
 from ase import Atoms
 
 from model import registry
-from model.data.identity import identity
+from model.data.identity import bonds, identity
 from model.data.readers.omol25 import subset_of
 from model.data.structure import UNLABELLED
 from model.data.validation import fault
@@ -309,6 +309,26 @@ def test_a_real_qm9_archive(samples: Path) -> None:
     assert [s.id for s in found] == [f"gdb_{k}" for k in range(1, 11)]
     assert all(fault(s) is None and s.forces is None and s.charge == s.spin == UNLABELLED for s in found)
     assert len({s.identity for s in found}) == 10
+
+
+def test_a_real_qm9_archive_has_the_places_and_bonds_of_the_sdf(samples: Path) -> None:
+    """The same molecules by another route (MoleculeNet's SDF, 4 decimals), whose bonds were perceived by another program."""
+    known = {s.id: s for s in read("qm9", samples / "qm9" / "first10.tar.bz2", uncharacterized="keep")}
+    compared = set()
+    for record in (samples / "qm9" / "qm9_mini.sdf").read_text().split("$$$$\n"):
+        name, _, _, counts, *lines = record.splitlines() or ["", "", "", ""]
+        if name not in known:
+            continue
+        atoms, pairs = int(counts[:3]), int(counts[3:6])
+        rows = [line.split() for line in lines[:atoms]]
+        same = known[name]
+        assert [row[3] for row in rows] == list(Atoms(same.numbers).symbols)
+        assert np.array([row[:3] for row in rows], float) == pytest.approx(same.positions, abs=1e-4)
+        ends = {(int(line[:3]) - 1, int(line[3:6]) - 1) for line in lines[atoms : atoms + pairs]}
+        found = np.argwhere(np.triu(bonds(same.numbers, same.positions)))
+        assert {tuple(sorted(each)) for each in ends} == {(i, j) for i, j in found.tolist()}
+        compared.add(name)
+    assert len(compared) >= 8, compared
 
 
 def test_real_wiggle150_conformers_in_the_published_layout(samples: Path, tmp_path: Path) -> None:

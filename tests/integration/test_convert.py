@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -100,13 +101,60 @@ def test_the_outcome_tells_what_is_in_the_store(source: Path, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(not MPIEXEC.exists(), reason="no mpiexec in this environment (extra `local`)")
-def test_any_number_of_ranks_writes_the_same_bytes(source: Path, plain: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_any_number_of_ranks_writes_the_same_bytes(ranks: int, source: Path, plain: dict[str, bytes], tmp_path: Path) -> None:
     folder = tmp_path / "ranks"
-    command = [str(MPIEXEC), "-n", "3", *task(folder, config(source))]
+    command = [str(MPIEXEC), "-n", str(ranks), *task(folder, config(source))]
     assert start(command, folder).wait(120) == 0
     outcome = read_outcome(folder)
-    assert outcome is not None and outcome.world_size == 3
+    assert outcome is not None and outcome.world_size == ranks
     assert contents(folder / "store") == plain
+
+
+@pytest.mark.skipif(not MPIEXEC.exists(), reason="no mpiexec in this environment (extra `local`)")
+def test_files_read_from_their_beginning_go_on_with_other_ranks(source: Path, tmp_path: Path) -> None:
+    """Each of them is one rank's; killed on two ranks among its shards, the rest is done by four, and the bytes are the same."""
+    for path in source.iterdir():
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+        path.unlink()
+    settings = config(source, shard=2)
+    (tmp_path / "plain").mkdir()
+    assert convert.run(settings, tmp_path / "plain", Ranks()).status is Status.DONE
+    folder = tmp_path / "ranks"
+    command, shards = task(folder, settings), folder / "store" / "shards"
+    first = start([str(MPIEXEC), "-n", "2", *command], folder)
+    while first.poll() is None and len(list(shards.glob("*.json"))) < 4:
+        time.sleep(0.002)
+    os.killpg(first.pid, signal.SIGKILL)
+    assert first.wait(30) == -signal.SIGKILL, "it ended before it was killed"
+    kept = {path: path.stat().st_mtime_ns for path in shards.glob("*.json")}
+    assert kept and not (folder / "store" / "manifest.json").exists()
+    wait_for_ranks(folder)
+    assert start([str(MPIEXEC), "-n", "4", *command], folder).wait(120) == 0
+    outcome = read_outcome(folder)
+    assert outcome is not None and outcome.world_size == 4
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    assert contents(folder / "store") == contents(tmp_path / "plain" / "store")
+
+
+def wait_for_ranks(folder: Path) -> None:
+    """Wait until no process works in a folder: ranks of a killed launcher end a moment after it."""
+
+    def working() -> list[Path]:
+        links = (each / "cwd" for each in Path("/proc").iterdir() if each.name.isdigit())
+        return [link for link in links if _target(link) == folder]
+
+    deadline = time.monotonic() + 30
+    while working() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not working()
+
+
+def _target(link: Path) -> Path | None:
+    try:
+        return link.readlink()
+    except OSError:
+        return None
 
 
 def test_killed_at_any_moment_it_goes_on_and_writes_the_same_bytes(source: Path, tmp_path: Path) -> None:

@@ -12,13 +12,16 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from model.data import codec, references
+from model.config import ConvertConfig
+from model.data import codec, convert, references
 from model.data.readers import extxyz
 from model.data.shard import content_hash, file_hashes, read_shard, stored, write_shard
 from model.data.splits import counts
 from model.data.store import FORMAT, Store
 from model.outcome import CampaignError
+from model.parallel import Ranks
 from model.specs import Splits, Storage
+from tests.contracts.sources import qm9
 from tests.structures import labelled, random_block, store_of
 
 ALL = Splits(validation=0, test=0)
@@ -106,6 +109,54 @@ def test_a_shard_tells_where_it_comes_from(tmp_path: Path) -> None:
     assert (told["labelled_energy"], told["labelled_stress"]) == (8, 0)
     assert (told["unit_energy"], told["compression"], told["positions_type"]) == ("eV", "none", "float64")
     assert {"level_of_theory", "energy_kind", "licence", "citation"} <= told.keys()
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "store.md"
+TYPES = {"int64": "int64_t", "uint8": "uint8_t", "int16": "int16_t", "uint64": "uint64_t", "double": "double"}
+
+
+def told_of(heading: str) -> list[list[str]]:
+    """Return the cells of the first table behind a heading of the page, without its own heading."""
+    text = DOCS.read_text().partition(f"\n{heading}\n")[2].partition("\n#")[0]
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def scalars(folder: Path, compression: str) -> Path:
+    """Convert a source with a list beside it and a scalar target; returns the folder of its one shard."""
+    folder.mkdir()
+    qm9.write(folder / qm9.FILE)
+    about = {"name": "qm9", "target": "gap"}
+    config = ConvertConfig(
+        name="gap", reader=about, sources=(folder / qm9.FILE,), store="store", storage=Storage(compression=compression)
+    )
+    convert.run(config, folder, Ranks())
+    (shard,) = Store.open(folder / "store").manifest["shards"]
+    return folder / "store" / shard["folder"]
+
+
+def test_the_page_tells_the_variables_of_a_shard(tmp_path: Path) -> None:
+    """Name, type and shape of each, as someone would need them who writes a reader from the page."""
+    with adios2.FileReader(str(scalars(tmp_path / "plain", "none"))) as reader:
+        written = {name: (about["Type"], about["Shape"]) for name, about in reader.available_variables().items()}
+        sizes = {"n": 2, "N": 8, "`id_offsets[n]`": len("gdb_1gdb_3")}
+    shapes = {"n": [2], "N": [8], "n + 1": [3], "N × 3": [8, 3], "n × 3": [2, 3], "n × 3 × 3": [2, 3, 3]}
+    shapes["`id_offsets[n]`"] = [sizes["`id_offsets[n]`"]]
+    rows = told_of("## Variables of a shard")
+    told = {row[0].strip("`"): (TYPES[row[1].partition(",")[0]], ", ".join(map(str, shapes[row[2]]))) for row in rows}
+    assert told == written
+
+
+def test_the_page_tells_the_attributes_of_a_shard(tmp_path: Path) -> None:
+    with adios2.FileReader(str(scalars(tmp_path / "packed", "deflate"))) as reader:
+        written = {name: about["Type"] for name, about in reader.available_attributes().items()}
+    kinds = {"string": "string", "integer": "int64_t", "integers": "int64_t"}
+    told = {}
+    for names, types, _ in told_of("### Attributes"):
+        each = [kinds[word] for word in types.split(", ")]
+        named = [name.strip("`") for name in names.split(", ")]
+        told |= dict(zip(named, each * len(named) if len(each) == 1 else each, strict=len(each) > 1))
+    assert told == written
 
 
 def test_a_shards_bytes_depend_on_its_block_alone(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ INFO = SourceInfo(
         "3,054 molecules failed their consistency check: uncharacterized.txt of the same record names them, and lies beside "
         "the archive; 130,831 are left.",
         "There are no forces: equilibrium geometries only. Charge and spin are not stated.",
+        "Of the record only the archive of XYZ files is read, not the SDF and CSV by which other libraries know the set.",
         "PyTorch Geometric's column 12, atomization energy at 0 K, is the target U0_atom.",
         "The archive can only be read from its start: each span unpacks all before it, some 20 s at most.",
     ),

@@ -35,6 +35,7 @@ INFO = SourceInfo(
         "The groups train, val and test are links into data: read all of the file and each frame comes twice.",
         "The subgroups reactant, product and transition_state repeat frames of the path; only the path is read.",
         "Frames of one path are near each other: a split by frame leaks, so a reaction stays whole, with its reactant.",
+        "Its product goes with it, and may be a molecule of a test split elsewhere: counted by identity, it does not show.",
         "Figshare has served empty files; compare sizes.",
         "OMol25's trans1x rows are the same reactions at another level of theory. Charge and spin are not stated.",
     ),
