@@ -153,6 +153,10 @@ class LeakageConfig(Task):
     task: Path = Field(description="Store of the task.")
     against: dict[str, Path] = Field(description="Stores of branches, by name.")
     splits: Splits = Splits()
+    division: Division | None = Field(
+        None,
+        description="How the task is divided; of a cross-validation every fold is counted; none: by `splits`, as branches are.",
+    )
 
 
 class ProbeConfig(Task):

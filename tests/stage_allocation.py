@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from model.config import EvaluateConfig, Task
+from model.config import EvaluateConfig, LeakageConfig, Task
 from model.outcome import Cause, Outcome, Status, write_outcome
 from workflow.receipt import Output, Receipt, verify, vouch
 from workflow.request import Request
@@ -22,6 +22,9 @@ TESTED = Outcome(
     result={"split": "test", "objective": 0.7, "metrics": {"gfn1": {"num_structures": 3}}},
     outputs={"parity": "parity.json"},
 )
+_NONE = {"train": 0, "validation": 0, "test": 0}
+_BRANCHES = {"gfn1": {"identity": _NONE, "composition": _NONE}}
+LEAKED = Outcome(Status.DONE, result={"divisions": [{"structures": _NONE, "branches": _BRANCHES}]})
 SITE = {"node": {"devices": 1, "backend": "gloo"}}
 Behaviour = Callable[[str, Any, Path], Outcome | Cause | None]
 """What a task does: given its name, configuration and folder, an outcome; a cause where it leaves none; None: bug."""
@@ -54,6 +57,8 @@ class FakeAllocation:
     facts: dict[str, Any] = field(default_factory=dict)
     warnings: list[bool] = field(default_factory=list)
     configs: dict[str, Any] = field(default_factory=dict)
+    leaked: Outcome | Cause = LEAKED
+    compared: dict[str, LeakageConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder = RunDir(self.campaign).attempt(self.request.stage, self.request.link, self.request.attempt)
@@ -74,7 +79,10 @@ class FakeAllocation:
         estimate_s: float = 0.0,
     ) -> Future[TaskResult]:
         assert name not in self.configs, "a task's name is its folder: it must be its own"
-        self.configs[name] = config
+        if isinstance(config, LeakageConfig):  # what tasks have in common with branches; no training either
+            self.compared[name] = config
+        else:
+            self.configs[name] = config
         if estimate_s > self.time_left_s:
             refused: Future[TaskResult] = Future()
             refused.set_result(TaskResult(name, self.task_folder(name), Status.FAILED, Cause.WALLTIME, "too late", None, (), 0.0))
@@ -88,7 +96,8 @@ class FakeAllocation:
         folder = self.task_folder(name)
         folder.mkdir()
         is_test = isinstance(config, EvaluateConfig)  # what a training is measured by; no behaviour of the training's own
-        result = TESTED if is_test else self.behaviour(name, config, folder)
+        apart = TESTED if is_test else self.leaked if isinstance(config, LeakageConfig) else None
+        result = apart or self.behaviour(name, config, folder)
         if is_test:
             (folder / TESTED.outputs["parity"]).write_text("{}")
         with self._lock:

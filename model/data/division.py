@@ -38,6 +38,13 @@ def divide(block: Block, splits: Splits, division: Division | None) -> NDArray[n
     return found
 
 
+def each_fold(division: Division | None) -> list[Division | None]:
+    """Return a division once for each fold that can be tested; what has no folds once."""
+    if division is None or division.by == "part":
+        return [division]
+    return [division.model_copy(update={"fold": fold}) for fold in range(division.folds)]
+
+
 def folds(block: Block, division: Division) -> NDArray[np.int64]:
     """Return the fold of each structure, (n,).
 

@@ -1,8 +1,9 @@
 """How much of a task stands in what a model was trained on: `python -m model leakage`.
 
-Splits go by identity, so no identity of a task's test split is a training identity of a branch that is divided by the same seed;
-the table shows that it is so. Where identities are finer than molecules (frames of one molecule, conformers) that says little:
-so the same is counted by composition, which over-counts, since isomers and phases share one.
+Branches are divided by the campaign's splits, a task by rules of its own where it has some: published parts, or folds over rows,
+put into the test split what branches have trained on. Where the task too goes by the splits, no identity of its test split is a
+training identity of a branch, and the table shows that it is so. Where identities are finer than molecules (frames of one,
+conformers) that says little: so the same is counted by composition, which over-counts, since isomers and phases share one.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 
 from model.config import LeakageConfig
 from model.data import splits as splitting
+from model.data.division import divide, each_fold
+from model.data.part import outlines
 from model.data.shard import Names, read_names
 from model.data.store import Store
 from model.outcome import Outcome, Status
 from model.parallel import Ranks
 from model.progress import Progress
-from model.specs import Splits
+from model.specs import Division, Splits
 
 _AT_ONCE = 8192
 _ELEMENTS = 119
@@ -37,35 +40,63 @@ def run(config: LeakageConfig, folder: Path, ranks: Ranks) -> Outcome:
     """
     progress = Progress(folder, writes=ranks.is_first, every_s=config.progress_every_s, owner=config.owner)
     stores = {name: Store.open(path) for name, path in config.against.items()}
-    found = leakage(Store.open(config.task), stores, config.splits, ranks, progress)
+    found = leakage(Store.open(config.task), stores, config.splits, ranks, progress, config.division)
     return Outcome(Status.DONE, result=found)
 
 
 def leakage(
-    task: Store, against: dict[str, Store], splits: Splits, ranks: Ranks, progress: Progress | None = None
+    task: Store,
+    against: dict[str, Store],
+    splits: Splits,
+    ranks: Ranks,
+    progress: Progress | None = None,
+    division: Division | None = None,
 ) -> dict[str, Any]:
     """Return how many structures of each split of a task stand in the training split of each branch.
 
     Args:
         task: Store of the task.
         against: Stores of branches.
-        splits: What all of them are divided by.
+        splits: What the branches are divided by.
         ranks: Divide the shards.
         progress: Told after each shard.
+        division: How the task is divided; None: by `splits` too.
 
     Returns:
-        `structures` of each split of the task, and `branches`: for each, by `identity` and by `composition`, structures of each
-        split of the task that its training split holds too; under `itself`, what the task's own training split holds.
+        `divisions`: one for each fold of the task, one in all where it has none. Each has the `structures` of each split of
+        the task, and `branches`: for each, by `identity` and by `composition`, structures of each split of the task that its
+        training split holds too; under `itself`, what the task's own training split holds.
+
+    Raises:
+        CampaignError: A store cannot be read, or not be divided so.
     """
     mine = [part for shard in task.manifest["shards"] for part in _parts(task, shard)]
     own = {kind: np.concatenate([np.zeros(0, np.uint64), *(_keys(part)[kind] for part in mine)]) for kind in KINDS}
-    part_of = splitting.split(own["identity"], splits)
-    counted = np.bincount(part_of, minlength=3)
-    table = {}
-    for name, store in {**against, "itself": task}.items():
-        held = _held(store, own, splits, ranks, progress)
-        table[name] = {kind: _counts(np.isin(own[kind], held[kind]), part_of) for kind in KINDS}
-    return {"task": task.name, "structures": _named(counted), "branches": table}
+    held = {name: _held(store, own, splits, ranks, progress) for name, store in against.items()}
+    if division is None:
+        divided = [splitting.split(own["identity"], splits)]
+    else:
+        outline = outlines(task)
+        divided = [divide(outline, splits, each) for each in each_fold(division)]
+    return {"task": task.name, "divisions": [_counted(own, part_of, held) for part_of in divided]}
+
+
+def _counted(
+    own: dict[str, NDArray[np.uint64]], part_of: NDArray[np.uint8], held: dict[str, dict[str, NDArray[np.uint64]]]
+) -> dict[str, Any]:
+    """Return what each branch's training split, and the task's own, hold of the task's splits in one division.
+
+    Args:
+        own: Keys of the task's structures by kind, each (n,).
+        part_of: Their splits, (n,).
+        held: For each branch and kind, which of the keys its training split holds.
+    """
+    itself = {kind: keys[part_of == splitting.TRAIN] for kind, keys in own.items()}
+    table = {
+        name: {kind: _counts(np.isin(own[kind], keys[kind]), part_of) for kind in KINDS}
+        for name, keys in {**held, "itself": itself}.items()
+    }
+    return {"structures": _named(np.bincount(part_of, minlength=3)), "branches": table}
 
 
 def _held(

@@ -1,4 +1,4 @@
-"""What of a task stands in training splits: nothing by identity, and by composition what the identities hide."""
+"""What of a task stands in training splits: nothing by identity unless its own division parts what the branches keep together."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from ase.build import molecule
 
 from model.config import LeakageConfig
 from model.data import leakage as module
+from model.data.division import divide, each_fold
 from model.data.leakage import compositions, leakage
+from model.data.part import outlines
 from model.data.shard import read_names, read_shard, write_shard
 from model.data.splits import TEST, TRAIN, split
 from model.data.store import Store
 from model.parallel import Ranks
-from model.specs import Splits, Storage
+from model.specs import Division, Splits, Storage
 from tests.structures import random_block, store_of
-from workflow.report.coverage import coverage
 from workflow.report.facts import StageFacts
+from workflow.report.leaked import leakage_tables
 from workflow.report.status import StageStatus
 
 SPLITS = Splits(seed=3, validation=0.2, test=0.3)
@@ -48,7 +50,7 @@ def stores(tmp_path: Path) -> dict[str, Store]:
 
 
 def test_no_test_identity_of_a_task_is_a_training_identity(stores: dict[str, Store]) -> None:
-    found = leakage(stores["task"], {"branch": stores["branch"]}, SPLITS, Ranks())
+    (found,) = leakage(stores["task"], {"branch": stores["branch"]}, SPLITS, Ranks())["divisions"]
     assert sum(found["structures"].values()) == 24
     assert min(found["structures"]["test"], found["structures"]["train"]) > 0
     of_branch = found["branches"]["branch"]
@@ -72,7 +74,7 @@ def _leaks(store: Store, tested: set[int], seed: int) -> bool:
 
 
 def test_frames_of_known_molecules_are_told_by_their_composition(stores: dict[str, Store]) -> None:
-    found = leakage(stores["framed"], {"branch": stores["branch"]}, SPLITS, Ranks())
+    (found,) = leakage(stores["framed"], {"branch": stores["branch"]}, SPLITS, Ranks())["divisions"]
     assert found["branches"]["branch"]["identity"] == {"train": 0, "validation": 0, "test": 0}
     assert found["branches"]["branch"]["composition"]["test"] > 0
     assert found["branches"]["itself"]["identity"]["test"] == 0 < found["branches"]["itself"]["composition"]["test"]
@@ -96,12 +98,48 @@ def test_the_command_and_the_report_tell_it(stores: dict[str, Store], tmp_path: 
     config = LeakageConfig(task=stores["framed"].folder, against={"branch": stores["branch"].folder}, splits=SPLITS)
     result = module.run(config, tmp_path, Ranks()).result
     assert result == leakage(stores["framed"], {"branch": stores["branch"]}, SPLITS, Ranks())
-    status = StageStatus(key="data", kind="convert", state="done", needs=())
-    (block,) = coverage(StageFacts(status=status, result={"branches": {}, "leakage": {"framed": result}}), ())
-    assert block.table is not None
-    rows = {row[0]: dict(zip(block.table.columns, row, strict=True)) for row in block.table.rows}
-    tested = result["structures"]["test"]
-    assert rows["branch"][">test, same identity"] == f"0 of {tested}"
-    assert (
-        rows["framed itself"][">test, same composition"] == f"{result['branches']['itself']['composition']['test']} of {tested}"
-    )
+    status = StageStatus(key="tune", kind="finetune", state="done", needs=())
+    (table,) = leakage_tables(StageFacts(status=status, result={"leakage": {"framed": result}}))
+    rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    (only,) = result["divisions"]
+    tested = only["structures"]["test"]
+    assert rows["branch"][">test, same identity"] == f"0 of {tested} structures"
+    held = only["branches"]["itself"]["composition"]["test"]
+    assert rows["framed itself"][">test, same composition"] == f"{held} of {tested} structures"
+
+
+@pytest.mark.parametrize("by", ["row", "identity"])
+def test_folds_test_what_branches_have_trained_on(by: str, stores: dict[str, Store]) -> None:
+    """Each fold counted again, structure by structure, from the rules themselves."""
+    division = Division(by=by, folds=4, fold=2)
+    found = leakage(stores["task"], {"branch": stores["branch"]}, SPLITS, Ranks(), division=division)
+    branch = stores["branch"].load().identity
+    trained, task = set(branch[split(branch, SPLITS) == TRAIN].tolist()), outlines(stores["task"])
+    parts = [divide(task, SPLITS, each) for each in each_fold(division)]
+    for one, part in zip(found["divisions"], parts, strict=True):
+        held = [identity in trained for identity in task.identity[part == TEST].tolist()]
+        assert one["structures"]["test"] == len(held) and one["branches"]["branch"]["identity"]["test"] == sum(held)
+        own = set(task.identity[part == TRAIN].tolist())
+        within = sum(identity in own for identity in task.identity[part == TEST].tolist())
+        assert one["branches"]["itself"]["identity"]["test"] == within
+    counts = [one["branches"]["branch"]["identity"]["test"] for one in found["divisions"]]
+    assert sum(counts) == sum(identity in trained for identity in task.identity.tolist()) > 0
+    assert all(one["branches"]["itself"]["identity"]["test"] == 0 for one in found["divisions"]) == (by == "identity")
+    status = StageStatus(key="tune", kind="finetune", state="done", needs=())
+    (table,) = leakage_tables(StageFacts(status=status, result={"leakage": {"task": found}}))
+    cell = dict(zip(table.columns, table.rows[0], strict=True))[">test, same identity"]
+    low, high = min(counts), max(counts)
+    assert cell == f"{low}–{high} of 6 structures, mean {sum(counts) / 4:g}" and table.caption.endswith("over 4 folds")
+
+
+def test_published_parts_test_what_branches_have_trained_on(tmp_path: Path, stores: dict[str, Store]) -> None:
+    frames = conformers(NAMES, 2)
+    for k, atoms in enumerate(frames):
+        atoms.info["key"] = f"HEA/{('train', 'val', 'test')[k % 3]}/{k}"
+    task = store_of(tmp_path / "parts", frames, name="parts", splits=SPLITS, id="key")
+    (found,) = leakage(task, {"branch": stores["branch"]}, SPLITS, Ranks(), division=Division(by="part"))["divisions"]
+    assert found["structures"] == {"train": 8, "validation": 8, "test": 8}
+    block, branch = task.load(), stores["branch"].load().identity
+    trained = branch[split(branch, SPLITS) == TRAIN]
+    expected = int(np.isin(block.identity[np.char.find(block.raw_ids, b"/test/") >= 0], trained).sum())
+    assert found["branches"]["branch"]["identity"]["test"] == expected > 0

@@ -105,7 +105,7 @@ def test_each_kind_of_task_has_a_table_with_units_and_numbers(tmp_path: Path) ->
     scalars, classes, energies = finetuning_tables(stage)
     assert scalars.rows[0][2:6] == ("0.25 eV (N = 40)", "", "1.5 eV (N = 40)", "")
     assert scalars.rows[1][-1] == "diverged: the loss is not finite" and "on the test split" in scalars.caption
-    assert classes.rows[0][2:4] == ("0.875 (N = 30)", "0.5 (N = 30)") and "12 of 30" in classes.rows[0]
+    assert classes.rows[0][2:4] == ("0.875 (N = 30)", "0.5 (N = 30)") and "12 of 30 labels" in classes.rows[0]
     assert energies.columns[2:4] == (">energy MAE", ">linear fit") and energies.rows[0][2].endswith("meV/atom (N = 100)")
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from made_campaign import MadeCampaign
-from stage_allocation import FakeAllocation
+from stage_allocation import FakeAllocation, following
 from test_stage_training import given, request, run, trained
 
 from model.config import FinetuneConfig
@@ -69,6 +69,7 @@ def behave(name: str, config: Any, folder: Path) -> Outcome | Cause:
     found["energy_max_error_mev_per_atom"] = 3 * value
     if task == "emt":
         found = {"kind": "scalar", "unit": "eV/atom", "target_mae": value, "target_rmse": value, "num_targets": 8}
+    outcome.result.update({"validation": {task: {"num_structures": 6}}, "seconds_to_best": 7.5})
     outcome.result.update({"test": {task: found}, "shared": {"tested": 10, "identity_in_training": fold}})
     return outcome
 
@@ -151,7 +152,8 @@ def test_each_group_of_tasks_has_a_table() -> None:
 
 
 def test_tables_have_mean_error_pairs_units_and_numbers(tmp_path: Path) -> None:
-    energies, scalars, energy_pairs, scalar_pairs, rates, leaks = finetuning_tables(reported(tmp_path))
+    energies, scalars, energy_pairs, scalar_pairs, rates, leaks, *into = finetuning_tables(reported(tmp_path))
+    assert [table.rows for table in into] == [(("gfn1", *["0 of 0 structures"] * 4),)] * 2
     captions = ("Wiggle150: errors of tune", "Matbench: errors of scalars of tune", "Wiggle150: errors: paired differences")
     for table, caption in zip((energies, scalars, energy_pairs), captions, strict=True):
         assert table.caption.startswith(caption)
@@ -166,11 +168,35 @@ def test_tables_have_mean_error_pairs_units_and_numbers(tmp_path: Path) -> None:
     assert energies.rows[0][energies.columns.index(">largest energy error")] == "39 ± 1.7 meV/atom (N = 20)"
     assert scalars.rows[0][3] == "14 ± 0.71 eV/atom (N = 8)"
     found = {row[1:3]: row[3] for row in energy_pairs.rows}
-    assert found["unfrozen − scratch", "fp64"] == "-2 ± 0 meV/atom (3 pairs)"
-    assert found["bf16 − fp64", "scratch"] == "0.5 ± 0 meV/atom (3 pairs)"
-    assert scalar_pairs.rows[0][3].endswith("eV/atom (5 pairs)")
-    assert rates.rows[0][-1] == "0.01" and ">1" in rates.columns
-    assert [row[1:] for row in leaks.rows] == [("10", "0", "0.0%"), ("10", "2", "20.0%")]
+    assert found["unfrozen − scratch", "fp64"] == "-2 ± 0 meV/atom (3 pairs, N = 20)"
+    assert found["bf16 − fp64", "scratch"] == "0.5 ± 0 meV/atom (3 pairs, N = 20)"
+    assert scalar_pairs.rows[0][3].endswith("eV/atom (5 pairs, N = 8)")
+    assert rates.rows[0][3:] == ("0.1 (N = 6)", "", "0.01") and ">1" in rates.columns
+    assert energies.rows[0][-3:-1] == ("200 ± 0 epochs (N = 3 runs)", "7.5 ± 0 s (N = 3 runs)")
+    assert [row[1:] for row in leaks.rows] == [
+        ("0 of 10 structures", "0.0%", "3"),
+        ("0–4 of 10 structures, mean 2", "20.0%", "5"),
+    ]
+
+
+def test_each_task_is_compared_with_the_branches_as_it_is_divided(tmp_path: Path) -> None:
+    made, _ = compared(tmp_path, behave, repeats=1)
+    free, folded = made.compared["leakage-task"], made.compared["leakage-emt"]
+    assert (free.division, folded.division) == (None, load_task("matbench_jdft2d").division)
+    stores = {name: tmp_path / "stages" / "data" / "stores" / name for name in ("gfn1", "emt", "task")}
+    assert free.against == folded.against == {name: stores[name] for name in ("gfn1", "emt")}
+    assert (free.task, folded.task, free.splits.seed) == (stores["task"], stores["emt"], 3)
+    again = FakeAllocation(following(made), tmp_path, behave, num_nodes=6)
+    result = run(again)
+    assert not again.compared, "what an earlier attempt found counts"
+    assert set(result.result["leakage"]) == {"task", "emt"}
+
+
+def test_tasks_are_trained_on_though_their_leakage_cannot_be_told(tmp_path: Path) -> None:
+    spec = {"needs": ["best"], "task": {"task": "wiggle150"}, "strategies": ["scratch"], "repeats": 1}
+    made = request(tmp_path, "tune", "finetune", spec, **given(tmp_path))
+    result = run(FakeAllocation(made, tmp_path, behave, leaked=Cause.BUG))
+    assert (result.status, result.result["leakage"]) == (Status.DONE, {})
 
 
 def test_a_link_that_ends_early_goes_on_where_it_was(tmp_path: Path) -> None:

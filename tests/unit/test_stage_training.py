@@ -181,8 +181,6 @@ def test_what_a_training_and_its_test_remark_is_in_the_receipt(tmp_path: Path) -
 
 def test_a_conversion_says_which_branches_have_an_empty_split(tmp_path: Path) -> None:
     def behaviour(name: str, config: Any, folder: Path) -> Outcome:
-        if name == "leakage-task":
-            return Outcome(Status.DONE)
         config.store.mkdir(parents=True)
         (config.store / "manifest.json").write_text("{}")
         counts = {"train": 5, "validation": 0, "test": 0} if name != "convert-emt" else {"train": 5, "validation": 1, "test": 1}
@@ -217,36 +215,16 @@ def test_conversion_packs_sources_and_does_not_repeat_what_is_done(tmp_path: Pat
     assert set(result.result["branches"]) == {"gfn1", "task"}
 
     def second_try(name: str, config: Any, folder: Path) -> Outcome:
-        if name == "leakage-task":
-            return Outcome(Status.DONE, result={"task": "task", "structures": {}, "branches": {}})
         return Outcome(Status.DONE, result={"structures": 5, "atoms": 50}, outputs={"store": str(config.store)})
 
     second = next_link(first, second_try)
     result = run(second)
-    assert list(second.configs) == ["convert-emt", "leakage-task"]
+    assert list(second.configs) == ["convert-emt"]
     assert second.configs["convert-emt"].store == first.configs["convert-emt"].store
-    compared = second.configs["leakage-task"]
-    assert compared.against == {name: first.configs[f"convert-{name}"].store for name in ("gfn1", "emt")}
-    assert (compared.task, compared.splits) == (first.configs["convert-task"].store, first.configs["convert-task"].splits)
     assert result.status is Status.DONE
-    assert result.result["leakage"] == {"task": {"task": "task", "structures": {}, "branches": {}}}
     assert {each.role for each in result.outputs} == {"store:gfn1", "store:emt", "store:task"}
     assert (tmp_path / result.result["branches"]["emt"]["store"]).is_dir()
     verify(tmp_path, result.outputs)
-
-
-def test_data_stand_converted_though_their_leakage_cannot_be_told(tmp_path: Path) -> None:
-    def behaviour(name: str, config: Any, folder: Path) -> Outcome | Cause:
-        if name == "leakage-task":
-            return Cause.BUG
-        config.store.mkdir(parents=True)
-        (config.store / "manifest.json").write_text("{}")
-        return Outcome(Status.DONE, result={"structures": 5, "atoms": 50}, outputs={"store": str(config.store)})
-
-    made = FakeAllocation(request(tmp_path, "data", "convert", {}), tmp_path, behaviour, num_nodes=4)
-    result = run(made)
-    assert (result.status, result.result["leakage"]) == (Status.DONE, {})
-    assert set(result.result["branches"]) == {"gfn1", "emt", "task"}
 
 
 def test_fine_tuning_compares_strategies_in_a_table(tmp_path: Path) -> None:

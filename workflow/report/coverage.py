@@ -25,7 +25,6 @@ _PANELS = (
     ("force_ev_per_angstrom", "force (eV/Å)"),
 )
 _MOST_DRAWN = 16
-_PARTS, _KINDS = ("test", "validation"), ("identity", "composition")
 
 
 def coverage(stage: StageFacts, origin: Origin) -> list[Block]:
@@ -41,28 +40,7 @@ def coverage(stage: StageFacts, origin: Origin) -> list[Block]:
     drawn = {name: facts["spreads"] for name, facts in list(measured.items())[:_MOST_DRAWN] if len(facts["spreads"]) > 1}
     if drawn:
         blocks.append(Block(picture=_histograms(stage.key, drawn, origin)))
-    blocks += [Block(table=_leakage(name, found), origin=origin) for name, found in sorted(_compared(stage).items())]
     return blocks
-
-
-def _compared(stage: StageFacts) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = stage.result.get("leakage") or {}
-    return found
-
-
-def _leakage(task: str, found: Mapping[str, Any]) -> Table:
-    """Return how many structures of a task stand in training splits: by identity, which splits go by, and by composition."""
-    total = found["structures"]
-    columns = ("training split of", *(f">{split}, same {kind}" for split in _PARTS for kind in _KINDS))
-
-    def cell(counts: Mapping[str, int], split: str) -> str:
-        return f"{number(counts[split])} of {number(total[split])}"
-
-    rows = [
-        (name if name != "itself" else f"{task} itself", *(cell(held[kind], split) for split in _PARTS for kind in _KINDS))
-        for name, held in found["branches"].items()
-    ]
-    return Table(f"Leakage into {task}: structures of its splits that stand in what was trained on", columns, tuple(rows))
 
 
 def _elements(key: str, branches: Branches, origin: Origin) -> Picture:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workflow.report.facts import StageFacts
+from workflow.report.leaked import leakage_tables, within_tasks
 from workflow.report.tables import Table, number
 
 Row = dict[str, Any]
@@ -41,7 +42,7 @@ def finetuning_tables(stage: StageFacts) -> list[Table]:
     """Return the strategies of each task side by side: one table for each group of tasks and kind of label.
 
     Where trainings were repeated, cells are means ± standard errors over seeds or folds, and tables of paired differences
-    follow; then the learning rates that were chosen, and what tasks test on that they have also trained on.
+    follow; then the learning rates that were chosen, and what tasks test on that they, or branches, have also trained on.
     """
     rows = [{"task": stage.result.get("task"), **row} for row in stage.result.get("table") or []]
     kinds = {row["task"]: str(row["kind"]) for row in rows if row.get("kind")}
@@ -55,13 +56,14 @@ def finetuning_tables(stage: StageFacts) -> list[Table]:
         for (group, kind), own in groups.items():
             what = f"{group}: {_KINDS[kind][0].lower()}" if group else _KINDS[kind][0]
             made.append(make(stage, what, _columns(stage, kind, own), own))
-    return [table for table in (*made, _rates(stage), _shared(stage, rows)) if table is not None and table.rows]
+    made += [_rates(stage), _shared(stage, rows), *leakage_tables(stage)]
+    return [table for table in made if table is not None and table.rows]
 
 
 def _table(stage: StageFacts, what: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
     cells, repeated = _by_cell(rows), _is_repeated(rows)
     has_precision = any(key[2] for key in cells)
-    last = (Column(">epochs", "epochs"), Column(">time to best", "seconds_to_best", "s"))
+    last = (Column(">epochs", "epochs", "epochs"), Column(">time to best", "seconds_to_best", "s"))
     heads = ["task", "strategy", *(["precision"] if has_precision else []), *(each.head for each in (*columns, *last))]
     heads += [">runs"] if repeated else []
     lines = []
@@ -140,36 +142,40 @@ def _difference(column: Column, pairs: Sequence[tuple[Row, Row]]) -> str:
     if not values:
         return ""
     unit = column.unit or str(pairs[0][0].get("unit") or "")
-    return f"{_spread(values)} {unit}".rstrip() + f" ({len(values)} pairs)"
+    rows = [row for pair in pairs for row in pair if row.get(column.counted) is not None]
+    labels = f", N = {_total(rows, column.counted)}" if rows else ""
+    return f"{_spread(values)} {unit}".rstrip() + f" ({len(values)} pairs{labels})"
 
 
 def _rates(stage: StageFacts) -> Table | None:
-    """Return the objective on validation of every learning rate that was tried."""
+    """Return the objective on validation of every learning rate that was tried: without unit, as errors over spreads are."""
     tried = stage.result.get("rates") or []
     if not tried:
         return None
     rates = sorted({row["learning_rate"] for row in tried})
     lines = []
     for (task, strategy, precision), group in _by_cell(tried).items():
-        found = {row["learning_rate"]: row["objective"] for row in group}
+        found = {row["learning_rate"]: _objective(row) for row in group}
         chosen = next((number(row["learning_rate"]) for row in group if row["chosen"]), "")
-        lines.append((_title(stage, task), strategy, precision, *(number(found.get(rate)) for rate in rates), chosen))
+        lines.append((_title(stage, task), strategy, precision, *(found.get(rate, "") for rate in rates), chosen))
     heads = ("task", "strategy", "precision", *(f">{rate:g}" for rate in rates), ">chosen")
-    return Table(f"Objective on validation by learning rate, {stage.key}, first seed or fold", heads, tuple(lines))
+    what = "Objective on validation (errors over the spreads of labels, no unit; N structures) by learning rate"
+    return Table(f"{what}, {stage.key}, first seed or fold", heads, tuple(lines))
+
+
+def _objective(row: Row) -> str:
+    """Return what a learning rate came to, and on how many structures; empty where its training failed."""
+    objective, counted = row["objective"], row.get("num_structures")
+    return number(objective) + (f" (N = {number(counted)})" if None not in (objective, counted) else "")
 
 
 def _shared(stage: StageFacts, rows: Sequence[Row]) -> Table | None:
-    """Return how much of what each task tests on it has seen in training, under the same identity."""
+    """Return what tasks test on that they have trained on; None where it was not counted."""
     tasks: dict[str, dict[Any, Row]] = {}
     for row in rows:
         if row.get("shared"):
             tasks.setdefault(str(row["task"]), {})[row.get("repeat")] = row["shared"]
-    lines = []
-    for task, repeats in tasks.items():
-        tested, seen = (statistics.fmean(each[key] for each in repeats.values()) for key in ("tested", "identity_in_training"))
-        lines.append((_title(stage, task), number(tested), number(seen), f"{seen / max(tested, 1):.1%}"))
-    heads = ("task", ">structures tested", ">of an identity trained on", ">share")
-    return Table(f"Leakage within the tasks of {stage.key}, mean over seeds or folds", heads, tuple(lines)) if lines else None
+    return within_tasks(stage, tasks, {task: _title(stage, task) for task in tasks}) if tasks else None
 
 
 def _by_cell(rows: Sequence[Row]) -> dict[Key, list[Row]]:
@@ -190,16 +196,21 @@ def _title(stage: StageFacts, task: str) -> str:
 
 
 def _figure(column: Column, rows: Sequence[Row]) -> str:
-    """Return a cell: the value, or mean and standard error of several; its unit; the number of labels behind it."""
+    """Return a cell: the value, or mean and standard error of several; its unit; the number of labels, or runs, behind it."""
     known = [row for row in rows if row.get(column.key) is not None]
     if not known:
         return ""
     if column.key == "num_positives":
-        return f"{_total(known, 'num_positives')} of {_total(known, 'num_targets')}"
+        return f"{_total(known, 'num_positives')} of {_total(known, 'num_targets')} labels"
     counted = [row[column.counted] for row in known if row.get(column.counted) is not None]
     text = number(known[0][column.key]) if len(known) == 1 else _spread([float(row[column.key]) for row in known])
     unit = column.unit or ("" if column.counted == "" or known[0].get("kind") == "class" else str(known[0].get("unit") or ""))
-    return f"{text} {unit}".rstrip() + (f" (N = {_total(known, column.counted)})" if counted else "")
+    behind = _total(known, column.counted) if counted else "" if column.counted else _many_runs(len(known))
+    return f"{text} {unit}".rstrip() + (f" (N = {behind})" if behind else "")
+
+
+def _many_runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
 
 
 def _total(rows: Sequence[Row], key: str) -> str:

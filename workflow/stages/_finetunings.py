@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat
 
 from model.config import FinetuneConfig
-from model.specs import Precision
+from model.specs import Division, Precision
 from workflow.finetuning import SEEDS, FinetuneTask, load_task
 from workflow.keys import KeysOf
 from workflow.site import merge
@@ -100,6 +100,15 @@ class Comparison(StageSpec):
             CampaignError: No such task.
         """
         return load_task(self.task[task]) if isinstance(self.task, dict) else None
+
+    def division_of(self, task: str) -> Division | None:
+        """Return how a task is divided by rules of its own; None where it goes by the campaign's splits.
+
+        Raises:
+            CampaignError: No such task.
+        """
+        protocol = self.protocol(task)
+        return None if protocol is None else protocol.division
 
     def repeats_of(self, task: str) -> int:
         """Return how often each training of a task is made."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from model.config import ConvertConfig, LeakageConfig
+from model.config import ConvertConfig
 from model.outcome import Outcome, Status
 from model.specs import Storage
 from workflow.receipt import Output
@@ -21,9 +21,6 @@ from workflow.stages._recipe import Problem, configuration, splits
 from workflow.stages._tries import Work, carry_out, verdict
 from workflow.stages.base import Allocation, Pieces, Stage, StageResult, StageSpec
 from workflow.validation import nearest
-
-MOST_OF_A_TASK = 2_000_000
-"""Structures of a source that may be a task to fine-tune on; candidates to screen are more."""
 
 
 class ConvertSpec(StageSpec):
@@ -86,8 +83,7 @@ class Kind(Stage):
         verdict_ = verdict(list(results.values()), allocation)
         done |= {name: r.outcome for name in missing if (r := results[f"convert-{name}"]).status is Status.DONE and r.outcome}
         allocation.progress(sources={"total": len(names), "done": len(done)})
-        compared = _compared(allocation, spec, done) if verdict_.status is Status.DONE else {}
-        return _result(allocation, verdict_, done, compared)
+        return _result(allocation, verdict_, done)
 
 
 def store_folder(campaign: Path, request: Request, name: str) -> Path:
@@ -123,34 +119,7 @@ def _work(allocation: Allocation, spec: ConvertSpec, name: str, nodes: int) -> W
     return Work(f"convert-{name}", "convert", lambda _: configuration(ConvertConfig, request, fields), nodes)
 
 
-def _compared(allocation: Allocation, spec: ConvertSpec, done: dict[str, Outcome]) -> dict[str, Any]:
-    """Return how much of each source stands in the training splits of the branches, for sources of a task's size.
-
-    What cannot be told is left out: it is no reason to call data that are converted unconverted.
-    """
-    request = allocation.request
-    branches = [name for name in request.branches if name in done]
-    tasks = [
-        name for name in request.sources if name in done and branches and done[name].result.get("structures", 0) <= MOST_OF_A_TASK
-    ]
-    found = {name: old[1] for name in tasks if (old := finished(earlier_tasks(allocation.campaign, request, _leakage(name))))}
-    stores = {name: store_folder(allocation.campaign, request, name) for name in (*branches, *tasks)}
-
-    def work(name: str) -> Work:
-        fields = {"task": stores[name], "against": {each: stores[each] for each in branches}, "splits": splits(request)}
-        return Work(_leakage(name), "leakage", lambda _: configuration(LeakageConfig, request, fields))
-
-    works = [work(name) for name in tasks if name not in found]
-    results = carry_out(allocation, works, spec.attempts) if works else {}
-    found |= {name: r.outcome for name in tasks if (r := results.get(_leakage(name))) and r.outcome}
-    return {name: outcome.result for name, outcome in found.items() if outcome.status is Status.DONE}
-
-
-def _leakage(name: str) -> str:
-    return f"leakage-{name}"
-
-
-def _result(allocation: Allocation, summary: StageResult, done: dict[str, Outcome], compared: dict[str, Any]) -> StageResult:
+def _result(allocation: Allocation, summary: StageResult, done: dict[str, Outcome]) -> StageResult:
     outputs: list[Output] = []
     facts: dict[str, Any] = {}
     for name, outcome in done.items():
@@ -158,9 +127,7 @@ def _result(allocation: Allocation, summary: StageResult, done: dict[str, Outcom
         outputs += allocation.vouch(f"store:{name}", store)
         facts[name] = {**outcome.result, "store": str(store.relative_to(allocation.campaign))}
     message = "; ".join([*filter(None, [summary.message]), *_empty_splits(allocation.request.branches, facts)])
-    return StageResult(
-        summary.status, summary.cause, message, tuple(outputs), {"branches": facts, "leakage": compared}, summary.evidence
-    )
+    return StageResult(summary.status, summary.cause, message, tuple(outputs), {"branches": facts}, summary.evidence)
 
 
 def _empty_splits(branches: Iterable[str], facts: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from workflow.errors import CampaignError
 from workflow.finetuning import task_names
 from workflow.stages._finetunings import Comparison, Run, best_rates
 from workflow.stages._inputs import Model, stage_in, stores, upstream
+from workflow.stages._leakage import leakage
 from workflow.stages._recipe import (
     INHERITED,
     OWN_KEYS,
@@ -93,6 +94,7 @@ class Kind(Stage):
         model = upstream(spec, request)
         if model is None:
             return StageResult(Status.DONE, message=f"nothing to fine-tune: fewer than {request.instance} models were selected")
+        found = leakage(allocation, {task: spec.division_of(task) for task in spec.tasks}, spec.attempts)
         trainings = _Trainings(allocation, spec, model)
         first = spec.first_runs()
         trainings.carry_out(first)
@@ -103,9 +105,11 @@ class Kind(Stage):
         shown = [run for run in trainings.asked if not spec.learning_rates or run.repeat or chosen.get(run.cell, run) == run]
         order = {cell: place for place, cell in enumerate(spec.cells)}
         rates = (
-            [_rate(run, objective, chosen.get(run.cell)) for run, objective in objectives.items()] if spec.learning_rates else []
+            [_rate(trainings, run, objective, chosen.get(run.cell)) for run, objective in objectives.items()]
+            if spec.learning_rates
+            else []
         )
-        return _result(trainings, sorted(shown, key=lambda run: (order[run.cell], run.repeat)), rates)
+        return _result(trainings, sorted(shown, key=lambda run: (order[run.cell], run.repeat)), rates, found)
 
 
 def _split_problems(spec: FinetuneSpec, campaign: Any) -> list[Problem]:
@@ -113,7 +117,7 @@ def _split_problems(spec: FinetuneSpec, campaign: Any) -> list[Problem]:
     if campaign.header.splits.validation:
         return []
     known = [task for task in spec.tasks if not isinstance(spec.task, dict) or spec.task[task] in task_names()]
-    divisions = {task: protocol.division if (protocol := spec.protocol(task)) else None for task in known}
+    divisions = {task: spec.division_of(task) for task in known}
     without = [task for task, division in divisions.items() if division is None or division.by != "part"]
     what = f"the epoch of {', '.join(without)} is chosen on validation, and splits.validation is 0"
     return [(what, "task", "Give `splits: {validation: …}` a share above zero.")] if without else []
@@ -214,19 +218,24 @@ def _configurations(allocation: Allocation, spec: FinetuneSpec, model: Model) ->
     return make
 
 
-def _rate(run: Run, objective: float | None, chosen: Run | None) -> dict[str, Any]:
-    """Return what a learning rate came to on validation, and whether it is the one that its cell goes on with."""
-    return {**vars(run.cell), "learning_rate": run.rate, "objective": objective, "chosen": run == chosen}
+def _rate(trainings: _Trainings, run: Run, objective: float | None, chosen: Run | None) -> dict[str, Any]:
+    """Return what a learning rate came to on validation, on how much, and whether it is the one that its cell goes on with."""
+    metrics = trainings.done[run][1].result.get("validation", {}) if run in trainings.done else {}
+    counted = metrics.get(run.cell.task, {}).get("num_structures")
+    facts = {"learning_rate": run.rate, "objective": objective, "num_structures": counted, "chosen": run == chosen}
+    return {**vars(run.cell), **facts}
 
 
-def _result(trainings: _Trainings, shown: Sequence[Run], rates: Sequence[dict[str, Any]]) -> StageResult:
+def _result(
+    trainings: _Trainings, shown: Sequence[Run], rates: Sequence[dict[str, Any]], found: Mapping[str, Any]
+) -> StageResult:
     allocation, spec, done = trainings.allocation, trainings.spec, trainings.done
     own_faults = {run.name for run in trainings.asked if trainings.failed(run)}
     summary = verdict([r for name, r in trainings.results.items() if name not in own_faults or not done], allocation)
     rows = [_row(run, done[run][1].result) for run in shown if run in done]
     rows += [_failed(run, fault) for run in shown if (fault := trainings.failed(run)) is not None]
     outputs = [each for run in shown if run in done for each in _checkpoint(allocation, run, *done[run])]
-    result: dict[str, Any] = {"tasks": list(spec.tasks), "table": rows, "protocols": _protocols(spec)}
+    result: dict[str, Any] = {"tasks": list(spec.tasks), "table": rows, "protocols": _protocols(spec), "leakage": found}
     if rates:
         result["rates"] = list(rates)
     if summary.status is Status.DONE:
