@@ -11,8 +11,12 @@ all, is 21 % short. DimeNet (220) and MACE (300; one to three layers of 8–100 
 Of forty drawn evenly on a logarithmic scale from 50 MB to 4 GB, with all backbones and precisions, each measured in a fresh
 process, the median error is 1.3 %, the largest 8.8 % (PaiNN in BF16, too little). The largest models of the searches, but
 for MACE's, which have not been tried, agree within 20 % with FP64 steps on tensors without memory.
-`tests/unit/test_feasibility*.py` measure these and others. Libraries, the interpreter and what an allocator wastes are not
-in it: judge with a margin.
+`tests/unit/test_feasibility*.py` measure these and others.
+
+A rank of a training holds more than a bare step does (`training_gb`): gradients stand in their arrays all the time, and those
+in flight come on top; so do the averages, a backbone that is gathered out of shards, and on a CPU the copy that a checkpoint is
+written from. `tests/integration/test_memory_of_ranks.py` measures it in every layout. Libraries, the interpreter and what an
+allocator wastes are in neither: judge with a margin.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from model import registry
+from model.config import TrainConfig
 from model.specs import ModelSpec, Precision
 
 _NUM_ELEMENTS, _LARGEST_CHARGE = 119, 100
@@ -30,8 +35,15 @@ _BYTES: dict[Precision, int] = {"fp64": 8, "fp32": 4, "bf16": 4}
 """Bytes of a word. BF16 holds weights and sums in FP32, and keeps both forms of what it lowers: it saves time, no memory."""
 _OPTIMIZER_WORDS = 3.6
 """Words for each parameter at the peak: itself, two moments, and the gradients that are there by then."""
+_IN_FLIGHT = 1.2
+"""Words for each parameter of gradients on their way to where they add up: 0.6 to 1.3 were seen, most over few atoms."""
+_GATHERED = 1.5
+"""Words for each parameter of a divided backbone while a step has it whole: itself, and what its collective calls hold."""
 MARGIN = 1.2
-"""By how much the estimate may err, and the largest batch exceed the mean one, without running out."""
+"""By how much the estimate may err without running out."""
+LONGEST_STEP_S = 10.0
+"""Seconds of a training step on one large structure above which a model is refused: MACE by e3nn with 128 channels, degrees 3
+and 2, took 14 s on a CPU core, and nobody trains so."""
 _ATOMS_PER_A3 = 0.1
 """Dense matter: copper has 0.085 atoms in a cubic Å, carbon's diamond 0.18, organic molecules and oxides about 0.1."""
 LARGE = 200
@@ -100,7 +112,7 @@ def num_parameters(spec: ModelSpec, branches: int) -> int:
 def peak_memory_gb(spec: ModelSpec, branches: int, batch: Batch, precision: Precision = "fp32") -> float:
     """Estimate the peak memory of one training step on one device, in GB (10⁹ bytes).
 
-    An averaged copy of the weights (EMA) comes on top.
+    Of a bare step: what a rank of a training holds beside it is in `training_gb`.
 
     Args:
         spec: Architecture.
@@ -111,17 +123,46 @@ def peak_memory_gb(spec: ModelSpec, branches: int, batch: Batch, precision: Prec
     Raises:
         CampaignError: The backbone is unknown, or its options are wrong.
     """
-    config, conservative = _config(spec), spec.forces == "gradient"
+    weights = _BYTES[precision] * num_parameters(spec, branches) / 1e9
+    return max(_batch_gb(spec, batch, precision) + _OPTIMIZER_WORDS * weights, 4.0 * weights)
+
+
+def training_gb(config: TrainConfig, heads: int, ranks: int, batch: Batch) -> float:
+    """Estimate the peak memory of a rank of a training, in GB (10⁹ bytes).
+
+    Args:
+        config: Model, precision, averaging, backend, and whether the backbone is divided.
+        heads: Branches on the rank.
+        ranks: All ranks of the training.
+        batch: What the rank computes at once.
+
+    Raises:
+        CampaignError: The backbone is unknown, or its options are wrong.
+    """
+    shared = config.model.model_copy(update={"heads": "branch"})
+    backbone = num_parameters(shared, 0)
+    whole = num_parameters(config.model, heads)
+    own = whole - backbone + (backbone / ranks if config.shard else backbone)
+    stored = 3 + (config.optimizer.ema is not None)  # weights and moments: what a checkpoint has of each parameter
+    state = (stored + 1) * own + (backbone / ranks if config.shard else 0.0)
+    if config.backend == "gloo":  # elsewhere the copy does not lie on the device
+        state += stored * whole
+    step = _IN_FLIGHT * whole + (_GATHERED * backbone if config.shard else 0.0)
+    word, computed = _BYTES[config.precision] / 1e9, _batch_gb(config.model, batch, config.precision)
+    gathered = stored * backbone if config.shard else 0.0  # to be copied, between steps
+    return word * state + max(word * step + computed, word * gathered)
+
+
+def _batch_gb(spec: ModelSpec, batch: Batch, precision: Precision) -> float:
+    """Return what a training step holds for the atoms, edges and triplets of its batch, GB."""
+    config, conservative, word = _config(spec), spec.forces == "gradient", _BYTES[precision]
     counts = (batch.atoms, batch.edges, batch.triplets)
     words = sum(n * each for n, each in zip(counts, config.step_words(spec.elements, conservative=conservative), strict=False))
     if spec.readout == "atom":
         words += (5.4 if conservative else 3.0) * sum(spec.widths) * batch.atoms
     if not conservative:
         words += 3.9 * spec.head_hidden * batch.edges
-    parameters = num_parameters(spec, branches)
-    step = _BYTES[precision] * (words + _OPTIMIZER_WORDS * parameters)
-    graph = batch.edges * (16 + 3 * _BYTES[precision]) + batch.atoms * (16 + 6 * _BYTES[precision])
-    return max(step + graph, 4.0 * _BYTES[precision] * parameters) / 1e9
+    return (word * words + batch.edges * (16 + 3 * word) + batch.atoms * (16 + 6 * word)) / 1e9
 
 
 def step_gflop(spec: ModelSpec, batch: Batch) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.feasibility import LARGE, MARGIN
+from model.feasibility import LARGE, LONGEST_STEP_S, MARGIN
 from workflow.allocation.launch import launcher
 from workflow.batch.scheduler import options_of, scheduler_kinds
 from workflow.campaign import Campaign, Header, stage_kind
@@ -24,9 +24,8 @@ from workflow.preview import previews
 from workflow.site import Site
 from workflow.validation import nearest, validate
 
-_LONGEST_STEP_S, _LONG_STEP_S = 10.0, 1.0
-"""Seconds of a training step on one large structure above which a model is refused, or warned of. MACE by e3nn with 128
-channels, degrees 3 and 2, took 14 s on a CPU core: nobody trains so. At 1 s, an epoch of 3,600 structures takes an hour."""
+_LONG_STEP_S = 1.0
+"""Seconds of a training step on one large structure above which a model is warned of: an epoch of 3,600 takes an hour."""
 
 
 @dataclass
@@ -237,8 +236,8 @@ def _model_fault(facts: dict[str, Any], site: Site) -> tuple[str, str]:
             f"one structure of {LARGE} atoms needs about {need:.1f} GB, margin included; a device of {site.name} has {there:g} GB"
         )
         return f"the model is too large to train: {what}", f"{smaller}."
-    if _step_s(facts, site) > _LONGEST_STEP_S:
-        what = f"the model is too slow to train: {_told_step(facts, site)}; more than {_LONGEST_STEP_S:g} s is out of reason"
+    if _step_s(facts, site) > LONGEST_STEP_S:
+        what = f"the model is too slow to train: {_told_step(facts, site)}; more than {LONGEST_STEP_S:g} s is out of reason"
         return what, f"{smaller}, or a site with faster devices (`node.device_gflop_per_s`)."
     return "", ""
 

@@ -70,8 +70,8 @@ class Node(Strict):
     device_gflop_per_s: float | None = Field(
         None,
         gt=0,
-        description="Matrix arithmetic that a device sustains in training, GFLOP/s, by which `campaign check` judges how long "
-        "a step takes; none: it does not.",
+        description="Matrix arithmetic that a device sustains in training, GFLOP/s, by which `campaign check` and searches judge "
+        "how long a step takes; none: they do not.",
     )
     memory_gb: float | None = Field(None, gt=0, description="Memory of the node that a user may use, GB.")
     local: str = Field(description="Node-local folder; {user}, {job} and {node} are filled in.")

@@ -115,7 +115,9 @@ def _describe(store: Store, folder: Path, cutoff: float, cap: int | None) -> Non
     names = {shard["folder"]: _part(folder, shard) for shard in store.manifest["shards"]}
     files = [{"shard": shard, "name": path.name, "sha256": file_hash(path)} for shard, path in names.items()]
     about = {"store_sha256": store_hash(store), "cutoff_angstrom": float(cutoff), "max_neighbors": cap}
-    write_json(folder / COUNTS, {**about, "structures": store.num_structures, "files": files})
+    counts = np.concatenate([np.zeros(0, "<u4"), *(np.fromfile(path, "<u4") for path in names.values())]).astype(np.float64)
+    spread = {"mean": float(counts.mean()), "deviation": float(counts.std()), "largest": int(counts.max())} if len(counts) else {}
+    write_json(folder / COUNTS, {**about, "structures": store.num_structures, "edges": spread, "files": files})
 
 
 def _part(folder: Path, shard: dict[str, Any]) -> Path:

@@ -126,6 +126,7 @@ def result(store: Store) -> dict[str, Any]:
     return {
         "structures": about["structures"],
         "atoms": about["atoms"],
+        "largest": about["largest"],
         "rejected": about["rejected"],
         "elements": {chemical_symbols[int(z)]: n for z, n in about["elements"].items()},
         "splits": about["split_counts"],

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from model.config import TrainConfig
 from model.data.structure import UNLABELLED
-from model.feasibility import MARGIN, Batch, num_parameters, peak_memory_gb
+from model.feasibility import MARGIN, Batch, training_gb
 from model.graph import AtomGraph
 from model.outcome import CampaignError
 
@@ -23,17 +23,18 @@ class Accumulation:
     Args:
         config: `micro_batch`, `memory_gb`, model, precision, averaging.
         num_branches: Branches that this rank holds.
+        ranks: All ranks of the training.
 
     Raises:
         CampaignError: `micro_batch: auto` without a memory to fit into.
     """
 
-    def __init__(self, config: TrainConfig, num_branches: int) -> None:
+    def __init__(self, config: TrainConfig, num_branches: int, ranks: int = 1) -> None:
         self._most = config.micro_batch
         if self._most == "auto":
             if config.memory_gb is None:
                 raise CampaignError("`auto` needs the memory of a device", "micro_batch", "Give `memory_gb`, or a number.")
-            self._each, self._room = _memory(config, num_branches, config.memory_gb)
+            self._each, self._room = _memory(config, num_branches, ranks, config.memory_gb)
 
     def pieces(self, graph: AtomGraph) -> list[AtomGraph]:
         """Return the structures of a graph, in their order, as one or several graphs."""
@@ -77,18 +78,16 @@ def pair_without_labels(like: Tensor, distance: float) -> AtomGraph:
     )
 
 
-def _memory(config: TrainConfig, num_branches: int, memory_gb: float) -> tuple[Tensor, float]:
+def _memory(config: TrainConfig, num_branches: int, ranks: int, memory_gb: float) -> tuple[Tensor, float]:
     """Return the GB of an atom, an edge and a triplet, and the GB that there are for them beside weights and optimizer."""
 
-    def peak(atoms: int, edges: int, triplets: int) -> float:
-        return peak_memory_gb(config.model, num_branches, Batch(atoms, edges, triplets), config.precision)
+    def peak(*counts: int) -> float:
+        return training_gb(config, num_branches, ranks, Batch(*counts))
 
     # Differences of large batches: below some size the estimate is that of the weights alone.
     base = peak(_MANY, 0, 0)
     each = [base / _MANY, *((peak(_MANY, *more) - base) / _MANY for more in ((_MANY, 0), (0, _MANY)))]
-    average = num_parameters(config.model, num_branches) * (8 if config.precision == "fp64" else 4) / 1e9
-    fixed = peak(0, 0, 0) + (average if config.optimizer.ema else 0.0)
-    return torch.tensor(each, dtype=torch.float64), memory_gb / MARGIN - fixed
+    return torch.tensor(each, dtype=torch.float64), memory_gb / MARGIN - peak(0, 0, 0)
 
 
 def _counts(graph: AtomGraph) -> Tensor:

@@ -22,16 +22,14 @@ from model.data.store import Store
 from model.data.targets import Target
 from model.data.window import Window
 from model.draws import Portion, parts
+from model.layout import ATOM_COST, Layout, branch_parallel, data_parallel
 from model.outcome import CampaignError
 from model.parallel import Ranks
 from model.specs import BranchSpec, Division, ModelSpec, Splits
 from model.training.holding import hold, require_room
-from model.training.layout import Layout, branch_parallel, data_parallel
 from model.training.metrics import Scales
 from model.training.survey import Survey
 
-_ATOM_COST = 5
-"""Cost of an atom over that of an edge in a training step; 3 to 9 by backbone and width, measured on one core."""
 _SAMPLES, _SAMPLE = 4, 16
 _SMALLEST_SPREAD = 1e-6
 """eV/atom; below it the references fit every energy to rounding, as one structure's, and no error can be measured by it."""
@@ -209,7 +207,7 @@ def references_of(store: Store, moments: Moments, splits: Splits, near: Sequence
 
 def cost_of(num_atoms: NDArray[np.int64], num_edges: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return what structures cost in a step, in units of an edge."""
-    return num_edges + _ATOM_COST * num_atoms
+    return num_edges + ATOM_COST * num_atoms
 
 
 def read_split(folder: Path, splits: Splits, split: str, division: Division | None = None) -> Block:

@@ -49,7 +49,7 @@ class Stepper:
         self._parts, self._timers = assembly, timers
         self._ranks: Ranks = assembly.ranks
         self._num_branches = len(assembly.data.names)
-        self._accumulation = Accumulation(assembly.config, len(assembly.own))
+        self._accumulation = Accumulation(assembly.config, len(assembly.own), assembly.ranks.size)
         self._steps, self._bytes_reduced, self._reduced_before = 0, 0, 0
 
     def agree(self, graph: AtomGraph | None, wishes: Sequence[bool]) -> Agreement:

@@ -21,6 +21,7 @@ TORCH_FREE_GROUND = {
     "model.registry",
     "model.feasibility",
     "model.draws",
+    "model.layout",
 }
 PARSL_FLOOR = {
     "workflow.executor",

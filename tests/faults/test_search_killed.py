@@ -44,7 +44,7 @@ MOMENTS = ("before", "within", "after")
 
 @pytest.fixture(autouse=True)
 def ample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feasibility, "needed_gb", lambda config, batch: float(config.model.backbone["hidden"]))
+    monkeypatch.setattr(feasibility, "needed_gb", lambda config, *_: float(config.model.backbone["hidden"]))
 
 
 def train(name: str, config: TrainConfig, folder: Path) -> Outcome:

@@ -21,7 +21,7 @@ from model import checkpoint
 from model.config import TrainConfig
 from model.device import MemoryLimit
 from model.faults import cause_of
-from model.feasibility import MARGIN, Batch, peak_memory_gb
+from model.feasibility import MARGIN, Batch, training_gb
 from model.graph import AtomGraph
 from model.outcome import CampaignError, Cause, Outcome, Status
 from model.parallel import Ranks
@@ -175,7 +175,7 @@ def test_auto_cuts_by_the_memory_that_is_stated() -> None:
     def need(piece: AtomGraph) -> float:
         neighbors = torch.bincount(piece.edge_index[1])
         batch = Batch(len(piece.numbers), piece.edge_index.shape[1], int(neighbors.square().sum()))
-        return MARGIN * peak_memory_gb(config.model, 2, batch, config.precision)
+        return MARGIN * training_gb(config, 2, 1, batch)
 
     assert all(need(piece) <= 1e-3 for piece in pieces[1e-3] if piece.num_graphs > 1)
     with pytest.raises(CampaignError, match="needs the memory of a device"):

@@ -70,7 +70,7 @@ def test_the_curve_counts_only_when_the_rung_is_reached(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_falls_behind_is_stopped_and_told_with_what_it_reached(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("workflow.search.feasibility.needed_gb", lambda config, batch: 0.0)
+    monkeypatch.setattr("workflow.search.feasibility.needed_gb", lambda *_: 0.0)
     made = allocation(tmp_path)
     result = stage_kind("hpo").work(made)
     rows = result.result["trials"]
@@ -90,7 +90,7 @@ def test_a_trial_that_falls_behind_is_stopped_and_told_with_what_it_reached(tmp_
 
 
 def test_a_trial_that_was_stopped_when_the_agent_died_is_not_run_again(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("workflow.search.feasibility.needed_gb", lambda config, batch: 0.0)
+    monkeypatch.setattr("workflow.search.feasibility.needed_gb", lambda *_: 0.0)
     made = allocation(tmp_path)
     stage_kind("hpo").work(made)
     lines = list(made.record.lines)
@@ -102,6 +102,6 @@ def test_a_trial_that_was_stopped_when_the_agent_died_is_not_run_again(tmp_path:
 
 
 def test_without_a_rule_nothing_is_stopped(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("workflow.search.feasibility.needed_gb", lambda config, batch: 0.0)
+    monkeypatch.setattr("workflow.search.feasibility.needed_gb", lambda *_: 0.0)
     rows = stage_kind("hpo").work(allocation(tmp_path, lambda n, c, f: trained(f, c, 1.0), stopping="none")).result["trials"]
     assert [row["status"] for row in rows] == ["done"] * 3

@@ -37,7 +37,7 @@ SPEC: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def ample(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a model take as many GB as its hidden width, so that a test can choose what fits."""
-    monkeypatch.setattr(feasibility, "needed_gb", lambda config, batch: float(config.model.backbone["hidden"]))
+    monkeypatch.setattr(feasibility, "needed_gb", lambda config, *_: float(config.model.backbone["hidden"]))
 
 
 def allocation(tmp_path: Path, behaviour: Behaviour, spec: dict[str, Any] | None = None, **other: Any) -> FakeAllocation:
@@ -301,7 +301,9 @@ def test_the_batch_of_a_rank_follows_the_shares_of_the_branches() -> None:
     assert batch.triplets == pytest.approx(7.5 * 3 * 2**2 + 250 * 52.36**2, rel=1e-4)
     assert isinstance(batch, Batch)
     one = batch_of(config.model_copy(update={"micro_batch": "auto"}), facts, ranks=4)
-    assert one == batch_of(config.model_copy(update={"micro_batch": 1}), facts, ranks=4) and one.atoms == 28
+    assert one == batch_of(config.model_copy(update={"micro_batch": 1}), facts, ranks=4) and one.atoms == 100, (
+        "the larger kind must fit"
+    )
     assert batch_of(config.model_copy(update={"micro_batch": 16}), facts, ranks=4) == batch, "a rank has ten"
     fields = config.model_dump()
     given = TrainConfig.model_validate(fields | {"branches": {"small": {"store": "/a", "share": 0.5}, "large": {"store": "/b"}}})
@@ -323,7 +325,7 @@ def test_a_budget_foretells_the_batch_of_a_rank() -> None:
     atoms = config.model_copy(update={"batch": BatchBudget(atoms=4000)})
     assert batch_of(atoms, facts, ranks=4).atoms == pytest.approx(1000, abs=1)
     few = config.model_copy(update={"batch": BatchBudget(edges=8)})
-    assert batch_of(few, facts, ranks=4).atoms == 28, "a mean structure, whatever the budget"
+    assert batch_of(few, facts, ranks=4).atoms == 100, "one structure, whatever the budget"
 
 
 def test_trials_without_a_validation_label_are_told_what_they_lack(tmp_path: Path) -> None:

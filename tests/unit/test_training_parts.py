@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from model.graph import AtomGraph
+from model.layout import branch_parallel, data_parallel
 from model.mesh import Mesh
 from model.multitask import Prediction
 from model.parallel import Ranks
@@ -19,7 +20,6 @@ from model.specs import BranchSpec, LossSpec, OptimizerSpec
 from model.training.ahead import Ahead
 from model.training.branches import _loads
 from model.training.buckets import Buckets
-from model.training.layout import branch_parallel, data_parallel
 from model.training.loss import Deviations, Loss, count_labels
 from model.training.metrics import LargestErrors, Scales, metrics_of, objective_of
 from model.training.optimizer import Optimizer

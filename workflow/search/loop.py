@@ -40,7 +40,7 @@ class Plan:
         nodes: Nodes of a trial.
         tries: How often a trial may fail in one allocation through no fault of its own.
         configure: Makes a trial's configuration, given its point and the checkpoint to go on from.
-        refusal: Says why a configuration cannot run on these devices; empty where it can.
+        refusal: Says why a configuration cannot run on these devices, with the cause; None where it can.
         rule: Says when a trial is worth no more epochs; None: never.
     """
 
@@ -48,7 +48,7 @@ class Plan:
     nodes: int
     tries: int
     configure: Callable[[Point, Path | None], TrainConfig]
-    refusal: Callable[[TrainConfig], str]
+    refusal: Callable[[TrainConfig], tuple[Cause, str] | None]
     rule: Halving | None = None
 
 
@@ -111,8 +111,8 @@ class Search:
             config = self._plan.configure(trial.point, resume)
         except CampaignError as error:
             return self._refuse(trial, Cause.BAD_CONFIG, str(error))
-        if message := self._plan.refusal(config):
-            return self._refuse(trial, Cause.OOM, message)
+        if refused := self._plan.refusal(config):
+            return self._refuse(trial, *refused)
         number = len(trial.folders) + 1
         name = f"trial-{trial.id}" if number == 1 else f"trial-{trial.id}-{number}"
         folder = self._allocation.task_folder(name).relative_to(campaign)

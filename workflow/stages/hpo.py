@@ -15,7 +15,7 @@ from model.registry import backbone_config, backbones
 from model.specs import Strict
 from workflow.keys import SpaceOf
 from workflow.receipt import Output
-from workflow.search.feasibility import batch_of, refusal
+from workflow.search.feasibility import refusal
 from workflow.search.loop import Plan, Search, best_of
 from workflow.search.space import SHARED, Point, Range, Space, make_space, smallest
 from workflow.search.stopping import Halving
@@ -177,11 +177,12 @@ def _settings(spec: HpoSpec, space: Space) -> dict[str, Any]:
 def _plan(allocation: Allocation, spec: HpoSpec, space: Space, needed: dict[str, StoreInput]) -> Plan:
     local = stage_in(allocation, needed.values())
     configure = _configure(allocation, spec, space, branches(allocation.request, needed, local))
-    facts = {name: store.facts for name, store in needed.items()}
+    facts = {name: {**store.facts, "folder": allocation.campaign / store.folder} for name, store in needed.items()}
+    rate = allocation.request.site["node"].get("device_gflop_per_s")
     ranks = spec.trial.nodes * allocation.devices_per_node
 
-    def refuses(config: TrainConfig) -> str:
-        return refusal(config, batch_of(config, facts, ranks), allocation.device_memory_gb)
+    def refuses(config: TrainConfig) -> tuple[Cause, str] | None:
+        return refusal(config, facts, ranks, allocation.device_memory_gb, rate)
 
     rule = Halving(spec.trial.epochs) if spec.stopping == "halving" else None
     return Plan(spec.evaluations, spec.trial.nodes, spec.attempts, configure, refuses, rule)
