@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from model import draws
 from model.outcome import CampaignError
@@ -75,6 +75,16 @@ class TrainConfig(Task):
     memory_gb: float | None = Field(None, gt=0, description="Memory of one device in GB; more needed ends with cause oom.")
     width: int | None = Field(None, ge=1, description="Ranks that hold a copy of a branch together; none: all of it.")
     node_memory_gb: float | None = Field(None, gt=0, description="Memory of a node in GB, for its data; none: found out.")
+
+    @field_validator("batch", mode="before")
+    @classmethod
+    def _is_told(cls, value: Any) -> Any:
+        if value == "auto":
+            raise ValueError(
+                "a global batch decides what is learned, so it is told: give a number and `micro_batch: auto`, by which each rank "
+                "computes its part in pieces that fit into `memory_gb`, and their gradients add up to those of the batch"
+            )
+        return value
 
     @model_validator(mode="after")
     def _leaves_draws_to_all(self) -> TrainConfig:

@@ -133,6 +133,30 @@ def test_gradients_of_the_force_loss_reach_the_parameters(model):
     assert not dead
 
 
+@pytest.mark.parametrize("name", ["molecule", "triclinic"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_gradients_of_the_force_loss_are_the_slope_in_the_parameters(backbone, name):
+    """A backward pass through the one that makes forces, against central differences along a direction in each parameter."""
+    trained, graph = make(backbone).requires_grad_(True), graph_of({"molecule": molecule(4)}.get(name, SYSTEMS[name]), CUTOFF)
+
+    def loss(training=False):
+        forces = trained.predict(graph, training=training).forces
+        return (forces.square() + forces * torch.sin(torch.arange(forces.numel())).view_as(forces)).sum()
+
+    loss(training=True).backward()
+    generator, step, wrong = torch.Generator().manual_seed(0), 1e-6, {}
+    for key, parameter in trained.named_parameters():
+        along = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        slope = 0.0 if parameter.grad is None else float((parameter.grad * along).sum())
+        with torch.no_grad():
+            ends = [float(loss(parameter.add_(factor * step * along) is None).detach()) for factor in (1, -2)]
+            parameter.add_(step * along)
+        difference = (ends[0] - ends[1]) / (2 * step)
+        if abs(difference - slope) > 1e-5 * max(abs(slope), 1e-3):
+            wrong[key] = (slope, difference)
+    assert not wrong
+
+
 def test_far_molecules_add(model):
     left, right = molecule(6, seed=1), molecule(4, seed=2)
     numbers = torch.cat([left.numbers, right.numbers])

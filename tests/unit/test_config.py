@@ -88,3 +88,11 @@ def test_an_accelerator_that_is_not_there_is_the_users_affair() -> None:
 )
 def test_a_rank_validates_no_more_at_once_than_it_trains_on(keys: dict[str, Any], ranks: int, together: int) -> None:
     assert TrainConfig.model_validate(FIELDS | keys).evaluated_at_once(ranks) == together
+
+
+def test_a_batch_that_is_left_to_auto_is_told_what_auto_does(tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="give a number and `micro_batch: auto`") as caught:
+        load("train", written(tmp_path, FIELDS | {"batch": "auto"}))
+    assert caught.value.where.endswith("config.yaml: batch")
+    with pytest.raises(ValueError, match="1 validation error"):
+        TrainConfig.model_validate(FIELDS | {"batch": "auto"})

@@ -7,6 +7,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from model.layers.activation import silu
+from model.layers.dense import _LowProduct
 from model.layers.edges import directed_sum, neighbor_sum
 from model.layers.head import split_by_branch
 from model.layers.radial import envelope, radial_basis, soft_lengths
@@ -33,6 +34,19 @@ def test_directed_sum():
     torch.testing.assert_close(directed_sum(units, messages, EDGES, 4), plain)
     assert gradcheck(lambda u, m: directed_sum(u, m, EDGES, 4), (units, messages))
     assert gradgradcheck(lambda u, m: directed_sum(u, m, EDGES, 4).pow(2), (units, messages))
+
+
+def test_a_product_in_another_precision_has_the_derivatives_of_a_product():
+    left, right = numbers(3, 4), numbers(4, 2, seed=1)
+
+    def product(a, b):
+        return _LowProduct.apply(a, b, torch.float64)
+
+    torch.testing.assert_close(product(left, right), left @ right)
+    assert gradcheck(product, (left, right))
+    assert gradgradcheck(lambda a, b: product(a, b).pow(2), (left, right))
+    assert gradcheck(lambda a: product(a, right.detach()), (left,))
+    assert gradcheck(lambda b: product(left.detach(), b), (right,))
 
 
 def test_silu():

@@ -17,21 +17,33 @@ PRODUCTS = {"aten.mm.default", "aten.addmm.default", "aten.bmm.default"}
 
 
 class Watch(TorchDispatchMode):
-    """Note the precision of every operation that runs."""
+    """Note the precision of every operation that runs, and what goes into BF16.
+
+    Attributes:
+        seen: Operations and the precisions of their results.
+        cast: Where the tensors lie that are cast to BF16.
+        products: Shapes of both operands and the result of each product in BF16.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: set[tuple[str, torch.dtype]] = set()
+        self.cast: set[int] = set()
+        self.products: set[tuple[tuple[int, ...], ...]] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         if isinstance(out, torch.Tensor) and out.is_floating_point():
             self.seen.add((str(func), out.dtype))
+            if out.dtype == torch.bfloat16 and str(func) in PRODUCTS:
+                self.products.add((*(tuple(each.shape) for each in args[-2:]), tuple(out.shape)))
+            elif out.dtype == torch.bfloat16:
+                self.cast.add(args[0].untyped_storage().data_ptr())
         return out
 
 
-def make(name: str, backbone: str = "painn") -> MultiTaskModel:
-    spec = ModelSpec(backbone={"name": backbone, "hidden": 16, "layers": 2}, forces="gradient")
+def make(name: str, backbone: str = "painn", **changes: str) -> MultiTaskModel:
+    spec = ModelSpec(backbone={"name": backbone, "hidden": 16, "layers": 2}, **changes)
     return precision.apply(MultiTaskModel(spec, ("a",), unit_statistics(spec, 1, 6.0)), name)
 
 
@@ -50,9 +62,10 @@ def test_one_precision_throughout(backbone, name):
     assert {seen for _, seen in watch.seen} == {dtype}
 
 
+@pytest.mark.parametrize("changes", [{}, {"forces": "head"}, {"readout": "graph"}], ids=["plain", "head", "graph"])
 @pytest.mark.parametrize("backbone", registry.backbones())
-def test_bf16_lowers_wide_products_and_nothing_else(backbone):
-    model, graph = make("bf16", backbone), graph_in(torch.float32)
+def test_bf16_lowers_wide_products_and_nothing_else(backbone, changes):
+    model, graph = make("bf16", backbone, **changes), graph_in(torch.float32)
     graph = graph.with_(energy=torch.ones(2), forces=torch.ones_like(graph.positions))
     with Watch() as watch:
         prediction = model.predict(graph, training=True)
@@ -63,6 +76,16 @@ def test_bf16_lowers_wide_products_and_nothing_else(backbone):
     assert lowered - PRODUCTS <= {"aten._to_copy.default"}, "only casts beside the products"
     assert prediction.energy.dtype == prediction.forces.dtype == loss.dtype == torch.float32
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
+    last = [
+        each for head in model.heads.values() for each in (head.energy.layers[-1], head.forces and head.forces.weight) if each
+    ]
+    dense = [each.weight for each in model.modules() if isinstance(each, Dense) and all(each is not one for one in last)]
+    wide = [each for each in dense if min(each.shape) >= 8]
+    where = {each.untyped_storage().data_ptr() for each in wide}
+    cast = [name for name, p in model.named_parameters() if p.untyped_storage().data_ptr() in watch.cast - where]
+    assert not cast, "no radial filter, no last layer, nothing narrow"
+    shapes = {shape for each in wide for shape in (tuple(each.shape), tuple(each.shape)[::-1])}
+    assert all(shapes & set(product) for product in watch.products), "each with a wide layer's weights, or for them"
 
 
 def test_bf16_stays_near_fp32():

@@ -191,6 +191,14 @@ def test_a_conversion_says_which_branches_have_an_empty_split(tmp_path: Path) ->
     assert (result.status, result.message) == (Status.DONE, "gfn1 has no structure to validate on or to test on")
 
 
+def test_pieces_that_fit_are_told_the_memory_of_a_device(tmp_path: Path) -> None:
+    site = {"node": {"devices": 1, "backend": "gloo", "device_memory_gb": 48.0}}
+    for name, training, memory in (("auto", {"micro_batch": "auto"}, 48.0), ("plain", {"micro_batch": 4}, None)):
+        made = train(tmp_path / name, {"backbone": "painn", "training": training}, good, site=site)
+        assert run(made).status is Status.DONE
+        assert made.configs["train"].memory_gb == memory
+
+
 def test_without_converted_data_it_says_so(tmp_path: Path) -> None:
     made = train(tmp_path, {"backbone": "painn"}, good)
     del made.request.inputs["data"]

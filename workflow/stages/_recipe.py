@@ -139,7 +139,7 @@ def checkpoint_every_s(training: dict[str, Any]) -> float:
 
 
 def configuration(kind: type[T], request: Request, fields: dict[str, Any]) -> T:
-    """Build a command's configuration, with the site's backend and its nodes' memory filled in.
+    """Build a command's configuration, with the site's backend and its nodes' memory filled in, and what `micro_batch: auto` goes by.
 
     Raises:
         CampaignError: A key has no place there or a value does not fit.
@@ -148,6 +148,8 @@ def configuration(kind: type[T], request: Request, fields: dict[str, Any]) -> T:
     own: dict[str, Any] = {"backend": node.get("backend", "gloo"), "address_suffix": node.get("address_suffix", "")}
     if issubclass(kind, TrainConfig):
         own["node_memory_gb"] = node.get("memory_gb")
+        if fields.get("micro_batch") == "auto":
+            own["memory_gb"] = node.get("device_memory_gb")
     config, wrong = validate(kind, {**own, **fields})
     if wrong:
         raise CampaignError(wrong[0].what, ".".join(wrong[0].key), wrong[0].remedy)
