@@ -81,7 +81,7 @@ class TrainConfig(Task):
     def _is_told(cls, value: Any) -> Any:
         if value == "auto":
             raise ValueError(
-                "a global batch decides what is learned, so it is told: give a number and `micro_batch: auto`, by which each rank "
+                "a global batch decides what is learned, so it is told: give a number and `micro_batch: auto`, by which a rank "
                 "computes its part in pieces that fit into `memory_gb`, and their gradients add up to those of the batch"
             )
         return value
