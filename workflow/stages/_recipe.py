@@ -139,7 +139,7 @@ def checkpoint_every_s(training: dict[str, Any]) -> float:
 
 
 def configuration(kind: type[T], request: Request, fields: dict[str, Any]) -> T:
-    """Build a command's configuration, with the site's backend and its nodes' memory filled in, a device's for `micro_batch: auto`.
+    """Build a command's configuration, with the site's backend and its memory filled in where it is asked for.
 
     Raises:
         CampaignError: A key has no place there or a value does not fit.
