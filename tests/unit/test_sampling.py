@@ -16,9 +16,9 @@ from model.data import sampling
 from model.data.budget import Budget, BudgetSampler
 from model.data.sampling import Permutation, Sampler, dealt, divide, divided
 from model.draws import Portion, quotas
+from model.layout import Layout
 from model.training import batches
 from model.training.batches import Batches
-from model.training.layout import Layout
 
 sizes = st.dictionaries(st.integers(0, 5), st.integers(1, 70), min_size=1, max_size=4)
 quick = settings(max_examples=25, deadline=None)
