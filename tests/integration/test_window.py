@@ -109,7 +109,7 @@ ranks.barrier()
 before = shared()
 form = Form(piece.raw_ids.dtype.itemsize, 3.5, None)
 group = groups.join(ranks, range(ranks.size))
-times = 40
+times = 70
 atoms, edges = len(piece.numbers), int(piece.edges.offsets[-1])
 window = Window(group, form, Rows(300 * times, 100 * times * atoms, 100 * times * edges))
 for _ in range(times):
