@@ -10,6 +10,7 @@ from pathlib import Path
 
 from workflow.allocation import staging
 from workflow.allocation.launch import Setting, setting_of
+from workflow.allocation.sending import mpi_command
 from workflow.allocation.unpacking import environment_folder
 from workflow.batch.scheduler import JobSpec, directives
 from workflow.batch.script import script_text
@@ -97,12 +98,17 @@ def _calls(campaign: Campaign, instance: Instance, tasks: Path) -> Iterator[str]
 
 
 def _staging(setting: Setting, nodes: int, tasks: Path, packed: bool) -> Iterator[str]:
-    """Yield how files come to the nodes."""
+    """Yield how files come to the nodes, in the order of the agent's calls: see `workflow.allocation.staging.Staging`."""
     sending, least = setting.launcher.sending("FILE", f"{_LOCAL}/FILE"), setting.node.broadcast_mb
-    if sending and least is not None:
-        yield f"# each file of {least:g} MB and more, to all nodes at once\n{shlex.join(sending)}\n\n"
-    title = "on every node: unpack the environment, copy and verify what is read there" if packed else _COPY
     command = (sys.executable, "-m", staging.__name__, "ORDER.json", "FOLDER")
+    large = "each file of {:g} MB and more, {}"
+    if least is not None and sending:
+        yield _call(setting, "on every node: make the folders of large files", command, nodes, tasks, beside=True)
+        yield f"# {large.format(least, 'to all nodes at once')}\n{shlex.join(sending)}\n\n"
+    elif least is not None:
+        title = large.format(least, "read once and sent to all nodes over MPI, a rank on each")
+        yield _call(setting, title, mpi_command("ORDER.json", "FOLDER"), nodes, tasks, beside=True)
+    title = "on every node: unpack the environment, copy and verify what is read there" if packed else _COPY
     yield _call(setting, title, command, nodes, tasks, beside=True)
 
 

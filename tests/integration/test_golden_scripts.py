@@ -54,6 +54,23 @@ def test_scripts_and_calls_are_as_reviewed(site: str, tmp_path: Path) -> None:
         assert neutral(path.read_text()) == (golden / path.name).read_text(), path.name
 
 
+@pytest.mark.parametrize("site", FACILITIES)
+def test_large_files_are_sent_as_the_agent_sends_them(site: str) -> None:
+    """By the launcher's own command after the folders are made, or over MPI by a rank on each node."""
+    calls = re.findall(r"^# (.+)\n((?:.+\\\n)*.+)$", (GOLDEN / site / "train.calls").read_text().split("\n\n", 1)[1], re.M)
+    titles = [title for title, _ in calls]
+    large = next(number for number, title in enumerate(titles) if title.startswith("each file of 16 MB and more"))
+    assert titles[large + 1].startswith("on every node: unpack")
+    if site == "aurora":
+        words = calls[large][1].split()
+        assert words[0] == "mpiexec" and words[words.index("-ppn") + 1] == "1"
+        assert calls[large][1].endswith("/env/bin/python -m mpi4py -m workflow.allocation.broadcast ORDER.json FOLDER")
+    else:
+        assert calls[large][1].startswith("sbcast --force --preserve FILE ")
+        assert titles[large - 1] == "on every node: make the folders of large files"
+        assert "workflow.allocation.staging ORDER.json" in calls[large - 1][1]
+
+
 @pytest.mark.parametrize("site", (*FACILITIES, "local"))
 def test_the_reference_campaign_fits(site: str) -> None:
     plan = make_plan(load_campaign(ROOT / "campaigns" / "sc26.yaml", site))

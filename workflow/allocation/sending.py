@@ -49,13 +49,19 @@ def over_mpi(
     order = folder.with_suffix(".json")
     order.parent.mkdir(parents=True, exist_ok=True)
     Sending(len(nodes), setting.launcher.node_variable, tuple(files)).write(order)
-    # Run by mpi4py itself, which ends all ranks when one dies of a defect: the others would wait for it.
-    command = (sys.executable, "-m", _MPI, "-m", "workflow.allocation.broadcast", str(order), str(folder))
-    ended = call_on_each(setting, nodes, command, folder, give_up)
+    ended = call_on_each(setting, nodes, mpi_command(str(order), str(folder)), folder, give_up)
     faults = _faults(folder)
     if faults or not ended:
         logger.warning("the broadcast failed: %s", "; ".join(faults[:3]) or f"it did not end well; see {folder}/stderr.log")
     return int(_fields(folder / SENT).get("files", 0)) if ended else 0
+
+
+def mpi_command(order: str, folder: str) -> tuple[str, ...]:
+    """Return the command of a rank on each node that sends files over MPI.
+
+    Run by mpi4py itself, which ends all ranks when one dies of a defect: the others would wait for it.
+    """
+    return sys.executable, "-m", _MPI, "-m", "workflow.allocation.broadcast", order, folder
 
 
 def _faults(folder: Path) -> list[str]:
