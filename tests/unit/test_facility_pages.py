@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,3 +49,55 @@ def test_a_facility_page_says_how_ranks_find_one_another(facility: str) -> None:
     assert "from mpi4py import MPI" in section, "how to see which MPI it found"
     if facility not in TORCH_OF_THE_SITE:
         assert '$ MPICC="cc -shared" pip install --no-cache-dir --no-binary=mpi4py' in section
+
+
+SECTIONS = {
+    "frontier": ("Frontier and Perlmutter: Slurm", "Frontier: the rest"),
+    "perlmutter": ("Frontier and Perlmutter: Slurm", "Perlmutter: the rest"),
+    "aurora": ("Aurora: PBS Pro and PALS",),
+}
+PROGRAMS = ("srun", "mpiexec", "sbcast")
+
+
+def in_scripts(facility: str) -> set[str]:
+    """Return every directive, flag, module and variable of a facility's golden files."""
+    found: set[str] = set()
+    for path in (ROOT / "tests" / "golden" / "scripts" / facility).iterdir():
+        for line in path.read_text().replace("\\\n", "\n").splitlines():
+            found |= set(_named(line))
+    return found
+
+
+def _named(line: str) -> Iterator[str]:
+    words = line.split() if line.startswith("#") else shlex.split(line, comments=True)
+    if line.startswith("#SBATCH "):
+        yield words[1].partition("=")[0]
+    elif line.startswith("#PBS "):
+        yield f"-l {words[2].partition('=')[0]}" if words[1] == "-l" else words[1]
+    elif words[:2] == ["module", "load"] or words[:2] == ["module", "unload"] or words[:1] == ["unset"]:
+        yield from (word for word in words[1:] if word not in ("load", "unload"))
+    elif words[:1] == ["exec"] or not words or line.startswith("#"):
+        return
+    elif words[0] in PROGRAMS:
+        call = words[: next((at for at, word in enumerate(words) if word in ("true", "/env/bin/python")), len(words))]
+        yield from (word.partition("=")[0] for word in call if word.startswith("-"))
+        yield from (name for name in ("sbcast", "mpi4py", "workflow.allocation.broadcast") if name in words)
+    else:
+        assignment = words[1] if words[0] == "export" else words[0]
+        if re.match(r"[A-Za-z_]\w*=", assignment):
+            yield assignment.partition("=")[0]
+
+
+@pytest.mark.parametrize("facility", FACILITIES)
+def test_each_line_of_the_scripts_has_a_source_or_is_called_unverified(facility: str) -> None:
+    page = (ROOT / "docs" / "facilities" / "scripts.md").read_text()
+    told: set[str] = set()
+    for title in SECTIONS[facility]:
+        section = page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+        for names, why, source, standing in rows:
+            told |= set(re.findall(r"`([^`]+)`", names))
+            assert why and source and re.match("sourced|tried|unverified", standing), names
+            assert "from memory" not in source or "unverified" in standing or "Perlmutter" in source, names
+    assert in_scripts(facility) - told == set(), "in the scripts, not on the page"
+    assert told - in_scripts(facility) == set(), "on the page, in no script"
