@@ -65,7 +65,8 @@ def leakage(
     Returns:
         `divisions`: one for each fold of the task, one in all where it has none. Each has the `structures` of each split of
         the task, and `branches`: for each, by `identity` and by `composition`, structures of each split of the task that its
-        training split holds too; under `itself`, what the task's own training split holds.
+        training split holds too; under `itself`, what the task's own training split holds. `unseen`: by branch, what of it no
+        count by identity shows.
 
     Raises:
         CampaignError: A store cannot be read, or not be divided so.
@@ -78,7 +79,8 @@ def leakage(
     else:
         outline = outlines(task)
         divided = [divide(outline, splits, each) for each in each_fold(division)]
-    return {"task": task.name, "divisions": [_counted(own, part_of, held) for part_of in divided]}
+    unseen = {name: told for name, store in against.items() if (told := store.manifest["source"].get("unseen"))}
+    return {"task": task.name, "divisions": [_counted(own, part_of, held) for part_of in divided], "unseen": unseen}
 
 
 def _counted(

@@ -9,7 +9,8 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from model.config import LeakageConfig
+from model.config import ConvertConfig, LeakageConfig
+from model.data import convert
 from model.data import leakage as module
 from model.data.division import divide, each_fold
 from model.data.leakage import compositions, leakage
@@ -19,6 +20,7 @@ from model.data.splits import TEST, TRAIN, split
 from model.data.store import Store
 from model.parallel import Ranks
 from model.specs import Division, Splits, Storage
+from tests.contracts.sources import transition1x
 from tests.structures import random_block, store_of
 from workflow.report.facts import StageFacts
 from workflow.report.leaked import leakage_tables
@@ -66,6 +68,20 @@ def test_another_seed_would_leak(stores: dict[str, Store]) -> None:
     other = next(Splits(seed=s, validation=0.2, test=0.3) for s in range(4, 99) if _leaks(stores["branch"], tested, s))
     keys = module._held(stores["branch"], {"identity": task.identity, "composition": task.identity}, other, Ranks(), None)
     assert tested & set(keys["identity"].tolist())
+
+
+def test_what_no_count_by_identity_shows_is_told_beside_the_table(stores: dict[str, Store], tmp_path: Path) -> None:
+    """Frames of a reaction have its reactant's identity: its product, a molecule of the task, does not count."""
+    (tmp_path / "paths").mkdir()
+    transition1x.write(tmp_path / "paths" / transition1x.FILE)
+    about = {"name": "paths", "reader": {"name": "transition1x"}, "sources": (tmp_path / "paths",), "store": "store"}
+    convert.run(ConvertConfig(**about, splits=SPLITS), tmp_path / "paths", Ranks())
+    against = {"paths": Store.open(tmp_path / "paths" / "store"), "branch": stores["branch"]}
+    found = leakage(stores["task"], against, SPLITS, Ranks())
+    assert set(found["unseen"]) == {"paths"} and "products" in found["unseen"]["paths"]
+    status = StageStatus(key="tune", kind="finetune", state="done", needs=())
+    told = leakage_tables(StageFacts(status=status, result={"leakage": {"task": found}}))[-1]
+    assert told.rows == (("paths", found["unseen"]["paths"]),)
 
 
 def _leaks(store: Store, tested: set[int], seed: int) -> bool:

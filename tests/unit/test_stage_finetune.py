@@ -11,8 +11,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from made_campaign import MadeCampaign
-from stage_allocation import FakeAllocation, following
-from test_stage_training import given, request, run, trained
+from stage_allocation import FakeAllocation, data_receipt, following
+from test_stage_training import given, promoted, request, run, trained
 
 from model.config import FinetuneConfig
 from model.outcome import Cause, Outcome, Status, write_json
@@ -24,6 +24,7 @@ from workflow.errors import ConfigError
 from workflow.finetuning import FinetuneTask, load_task, task_names
 from workflow.report.facts import StageFacts, gather
 from workflow.report.finetuned import _spread, finetuning_tables
+from workflow.report.status import StageStatus
 from workflow.report.written import write_tables
 from workflow.stages.finetune import FinetuneSpec
 
@@ -197,6 +198,20 @@ def test_tasks_are_trained_on_though_their_leakage_cannot_be_told(tmp_path: Path
     made = request(tmp_path, "tune", "finetune", spec, **given(tmp_path))
     result = run(FakeAllocation(made, tmp_path, behave, leaked=Cause.BUG))
     assert (result.status, result.result["leakage"]) == (Status.DONE, {})
+    assert result.result["not_compared"] == {"task": "the comparison failed: it ended with bug"}
+    status = StageStatus(key="tune", kind="finetune", state="done", needs=())
+    table = finetuning_tables(StageFacts(status=status, result=result.result))[-1]
+    assert table.caption == "Leakage that is not counted in tune"
+    assert table.rows == (("task", "not compared: the comparison failed: it ended with bug"),)
+
+
+def test_a_branch_of_another_conversion_is_told_as_not_compared(tmp_path: Path) -> None:
+    inputs = {"data": data_receipt(tmp_path, "gfn1", "task"), "best": promoted(tmp_path, 1.0, 2.0)}
+    spec = {"needs": ["best"], "task": {"task": "wiggle150"}, "strategies": ["scratch"], "repeats": 1}
+    made = FakeAllocation(request(tmp_path, "tune", "finetune", spec, inputs=inputs), tmp_path, behave)
+    result = run(made)
+    assert list(made.compared["leakage-task"].against) == ["gfn1"]
+    assert result.result["not_compared"] == {"emt": "not converted by a stage that this one needs"}
 
 
 def test_a_link_that_ends_early_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -13,9 +13,13 @@ _PARTS, _KINDS = ("test", "validation"), ("identity", "composition")
 
 
 def leakage_tables(stage: StageFacts) -> list[Table]:
-    """Return for each task what stands in the training splits of branches; none where nothing was counted."""
+    """Return for each task what stands in the training splits of branches, and what these counts do not tell."""
     found: Mapping[str, Any] = stage.result.get("leakage") or {}
-    return [_into(task, each["divisions"]) for task, each in sorted(found.items())]
+    unseen = {name: why for each in found.values() for name, why in each.get("unseen", {}).items()}
+    left_out = [(name, f"not compared: {why}") for name, why in (stage.result.get("not_compared") or {}).items()]
+    untold = Table(f"Leakage that is not counted in {stage.key}", ("branch or task", "why"), (*unseen.items(), *left_out))
+    made = [_into(task, each["divisions"]) for task, each in sorted(found.items())]
+    return [*made, untold] if untold.rows else made
 
 
 def _into(task: str, divisions: Sequence[Mapping[str, Any]]) -> Table:

@@ -235,7 +235,7 @@ def _result(
     rows = [_row(run, done[run][1].result) for run in shown if run in done]
     rows += [_failed(run, fault) for run in shown if (fault := trainings.failed(run)) is not None]
     outputs = [each for run in shown if run in done for each in _checkpoint(allocation, run, *done[run])]
-    result: dict[str, Any] = {"tasks": list(spec.tasks), "table": rows, "protocols": _protocols(spec), "leakage": found}
+    result: dict[str, Any] = {"tasks": list(spec.tasks), "table": rows, "protocols": _protocols(spec), **found}
     if rates:
         result["rates"] = list(rates)
     if summary.status is Status.DONE:

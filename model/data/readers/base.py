@@ -56,6 +56,7 @@ class SourceInfo:
         pitfalls: Sentences that a user should know.
         target_unit: Unit of a scalar target in the store; empty for a class and where there is none.
         is_absolute: Total energies are counted from nuclei and electrons apart, as quantum chemistry does, not from pseudo-atoms.
+        unseen: What of its structures identities do not tell, so that no count of leakage shows it; empty where they tell all.
         version: Of the reader; raised when it gives other values, ids or identities for the same file, so that no store
             mixes the two.
     """
@@ -74,6 +75,7 @@ class SourceInfo:
     pitfalls: tuple[str, ...] = ()
     target_unit: str = ""
     is_absolute: bool = False
+    unseen: str = ""
     version: int = 1
 
     @property

@@ -35,10 +35,11 @@ INFO = SourceInfo(
         "The groups train, val and test are links into data: read all of the file and each frame comes twice.",
         "The subgroups reactant, product and transition_state repeat frames of the path; only the path is read.",
         "Frames of one path are near each other: a split by frame leaks, so a reaction stays whole, with its reactant.",
-        "Its product goes with it, and may be a molecule of a test split elsewhere: counted by identity, it does not show.",
+        "Its product goes with it, and may be a molecule of a test split elsewhere: counts by identity do not show it.",
         "Figshare has served empty files; compare sizes.",
         "OMol25's trans1x rows are the same reactions at another level of theory. Charge and spin are not stated.",
     ),
+    unseen="frames have their reactant's identity, products too: only `same composition` counts these, with all their isomers",
 )
 _LEVEL = "wB97x_6-31G(d)"
 _FRAMES_AT_ONCE = 1024
