@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from workflow.queues import queue_for
+from workflow.site import load_site
+from workflow.site_testing import _walltime_s as length_s
+
 ROOT = Path(__file__).parents[2]
 FACILITIES = ("frontier", "aurora", "perlmutter")
 TORCH_OF_THE_SITE = ("aurora",)
@@ -49,6 +53,21 @@ def test_a_facility_page_says_how_ranks_find_one_another(facility: str) -> None:
     assert "from mpi4py import MPI" in section, "how to see which MPI it found"
     if facility not in TORCH_OF_THE_SITE:
         assert '$ MPICC="cc -shared" pip install --no-cache-dir --no-binary=mpi4py' in section
+
+
+@pytest.mark.parametrize("facility", FACILITIES)
+def test_a_facility_page_says_where_its_first_test_runs(facility: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    page = (ROOT / "docs" / "facilities" / f"{facility}.md").read_text()
+    section = page.partition("## 4. First test")[2].partition("\n## ")[0]
+    site = load_site(facility)
+    command = re.search(rf"^\$ campaign sites test {facility}(?: --queue (\S+))?", section, re.M)
+    assert command
+    seconds = length_s(site)
+    queues = {queue_for(site, 2, seconds, name).name for name in {command[1], None}}
+    prose = re.sub(r"^```.*?^```$", "", section, flags=re.M | re.S)
+    named = set(re.findall(r"`([^`]+)`", prose)) & {queue.name for queue in site.queues}
+    assert named <= queues and (facility != "aurora" or named == {"debug", "capacity"})
 
 
 SECTIONS = {
