@@ -12,7 +12,7 @@ from made_campaign import MadeCampaign, half, trials, whole
 from workflow.errors import ConfigError
 from workflow.report.facts import gather
 from workflow.report.graph import draw_graph
-from workflow.report.html import write_report
+from workflow.report.html import _ORDER, write_report
 from workflow.report.search_plots import trajectory
 from workflow.report.status import StageStatus
 from workflow.report.trials import fold_trials
@@ -103,6 +103,29 @@ def test_every_figure_and_result_tells_where_it_comes_from(text: str) -> None:
         "SHA-256 abababababababab…",
     ):
         assert piece in text, piece
+
+
+SEVEN = {"model", "data mix", "precision", "layout", "nodes", "versions", "seed"}
+"""What must be told of each figure that shows a model."""
+WITHOUT_A_MODEL = {
+    *("Graph of the stages", "Node-hours used and planned by stage", "Elements in the data (data)", "Attempts over time"),
+    *("Energies and forces of the branches (data)",),
+}
+
+
+def test_every_figure_that_shows_a_model_tells_seven_things_of_it(tmp_path: Path) -> None:
+    whole(tmp_path)
+    facts = gather(tmp_path)
+    pictures = [block.picture for make in _ORDER for block in make(facts).blocks if block.picture]
+    shown = {each.title: dict(each.origin) for each in pictures if each.title not in WITHOUT_A_MODEL}
+    assert len(shown) == 10
+    for title, origin in shown.items():
+        told = {name.partition(" of ")[0] for name, text in origin.items() if text}
+        assert told >= SEVEN, f"{title}: {SEVEN - told}"
+    pareto = shown["Objective against cost, with each backbone's Pareto front"]
+    assert (pareto["precision of painn"], pareto["precision of egnn"]) == ("fp64", "fp32")
+    assert "precision" not in pareto and pareto["seed"], "once what both have in common"
+    assert "stage of train/2" in shown["Where the time of trainings went"]
 
 
 def test_tables_have_captions_units_and_the_numbers(text: str) -> None:

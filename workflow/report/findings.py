@@ -11,7 +11,7 @@ from workflow.report.compared import comparison_tables
 from workflow.report.coverage import coverage
 from workflow.report.facts import Facts, Line, StageFacts
 from workflow.report.finetuned import finetuning_tables
-from workflow.report.provenance import campaign_origin, stage_origin
+from workflow.report.provenance import stage_origin, stages_origin
 from workflow.report.tables import number
 
 _ALL_POINTS = 60_000
@@ -143,7 +143,8 @@ def _pareto(facts: Facts, found: list[StageFacts]) -> Picture | None:
         f"{name}: {len(rows)} trials, best {number(min(row['objective'] for row in rows))}" for name, rows in points.items()
     )
     caption = "Each backbone's finished trials, and as a staircase those that none of its own beats in both cost and objective."
-    origin = campaign_origin(facts, *(path for stage in found for path in (_receipt(stage), f"{stage.attempt}/run/record.jsonl")))
+    files = (path for stage in found for path in (_receipt(stage), f"{stage.attempt}/run/record.jsonl"))
+    origin = stages_origin(facts, found, *files)
     return Picture(
         "Objective against cost, with each backbone's Pareto front",
         f"Objective against parameters and against node time of training. {told}.",

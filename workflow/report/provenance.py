@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from model.draws import Portion, parts
@@ -43,6 +43,18 @@ def stage_origin(facts: Facts, stage: StageFacts, *files: str) -> Origin:
         ("read from", ", ".join(file for file in files if file)),
     ]
     return _present(rows)
+
+
+def stages_origin(facts: Facts, stages: Sequence[StageFacts], *files: str) -> Origin:
+    """Return the origin of what shows several stages side by side: once what they have in common, else a row for each."""
+    shared = ("campaign file", "read from")
+    told = {stage.key: {name: text for name, text in stage_origin(facts, stage) if name not in shared} for stage in stages}
+    rows: list[tuple[str, str]] = []
+    for name in dict.fromkeys(name for origin in told.values() for name in origin):
+        texts = {key: origin.get(name, "") for key, origin in told.items()}
+        alike = len(set(texts.values())) == 1
+        rows += [(name, next(iter(texts.values())))] if alike else [(f"{name} of {key}", text) for key, text in texts.items()]
+    return _present([*rows, ("campaign file", _file(facts)), ("read from", ", ".join(file for file in files if file))])
 
 
 def model_text(facts: Facts, stage: StageFacts) -> str:

@@ -9,7 +9,7 @@ from workflow.report import plots, tables, time_tables, training_plots
 from workflow.report.blocks import Block, Picture, Section
 from workflow.report.facts import Facts
 from workflow.report.graph import draw_graph
-from workflow.report.provenance import campaign_origin
+from workflow.report.provenance import campaign_origin, stages_origin
 from workflow.report.tables import number
 from workflow.report.timings import phases
 from workflow.stages.base import walltime_text
@@ -85,7 +85,7 @@ def times(facts: Facts) -> Section:
         caption = (
             "Load: reading stores and building the model. Reduce: waiting for other ranks included. Other: start, progress, end."
         )
-        origin = campaign_origin(facts, "stages/*/link-*/attempt-*/run/tasks/*/outcome.json")
+        origin = stages_origin(facts, [stage for stage, _ in shown], "stages/*/link-*/attempt-*/run/tasks/*/outcome.json")
         picture = Picture(
             "Where the time of trainings went", f"Shares of time. {told}.", training_plots.phases(rows), caption, origin
         )
