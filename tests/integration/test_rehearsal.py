@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import signal
 import time
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 from login import Command
+from rich.console import Console
 
 from workflow.draft import load_campaign
 from workflow.finetuning import load_task, task_names
 from workflow.rehearsal.evidence import proofs
-from workflow.rehearsal.miniature import small_fields
+from workflow.rehearsal.miniature import left_out, small_fields
+from workflow.rehearsal.rehearse import Rehearsal
+from workflow.report.rehearsed import print_rehearsal
 
 CAMPAIGN = """\
 name: big
@@ -49,13 +53,18 @@ stages:
 
 def test_a_campaign_of_a_thousand_nodes_is_rehearsed_here(campaign: Command, tmp_path: Path) -> None:
     (tmp_path / "big.yaml").write_text(CAMPAIGN)
+    began = time.monotonic()
     done = campaign("rehearse", "big.yaml", "--into", tmp_path / "r", timeout=550)
+    waited = time.monotonic() - began
     result = json.loads((tmp_path / "r" / "rehearsal.json").read_text())
     assert all(proof["holds"] for proof in result["proofs"]), done.stdout
     what = {proof["what"]: proof["seen"] for proof in result["proofs"]}
     assert what["a killed job resumed from its checkpoint"].startswith("train/1: job 1 was killed")
     assert [row["key"] for row in result["rows"]] == ["data", "search/painn", "best", "train/1", "train/2", "lead", "screen"]
     assert "yes every stage done" in done.stdout
+    assert max(row["seconds"] for row in result["rows"]) < result["seconds"] < waited
+    assert "evaluations 2 of 200" in result["left_out"]["search/painn"]
+    assert "left out of search/painn: evaluations 2 of 200" in done.stdout
     assert not any((tmp_path / "r" / "node-local").rglob("*.bp"))
 
 
@@ -109,6 +118,19 @@ def test_the_small_campaign_keeps_what_breaks(tmp_path: Path, monkeypatch: pytes
             assert small["evaluations"] == 2
     assert fields["stages"]["finetune"]["task"] == list(sc26.stages["finetune"].task)
     assert set(fields["stages"]) == {name.partition("/")[0] for name in sc26.stages}
+
+
+def test_what_the_small_campaign_leaves_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    told = left_out(load_campaign(Path(__file__).parents[2] / "campaigns" / "sc26.yaml", "local"))
+    assert {"strategies scratch"} <= set(told["finetune"])
+    assert told["search/egnn"] == ["evaluations 2 of 200"]
+    assert told["train"] == ["epochs 4 of 100"] and "data" not in told
+    console = Console(file=io.StringIO(), width=80)
+    print_rehearsal(Rehearsal(tmp_path, [], [], 1.0, told), console)
+    printed = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "left out of finetune: links 2 of 3; strategies scratch; epochs 2 of 200" in printed
+    assert "left out of search/egnn, search/schnet" in printed and printed.count("evaluations 2 of 200") == 1
 
 
 def test_a_small_training_asks_for_no_more_ranks_than_there_are(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ SPLITS = {"validation": 0.25, "test": 0.25}
 NODES = 2
 """Nodes of every job."""
 _WALLTIME = "00:10:00"
+_OF_JOBS = ("nodes", "spares", "shard", "batch")
+"""Keys whose smaller value leaves nothing out."""
 
 
 def small_fields(campaign: Campaign, data: dict[str, str]) -> dict[str, Any]:
@@ -66,6 +68,25 @@ def _small(spec: StageSpec) -> dict[str, Any]:
     if (small.get("training") or {}).get("width"):
         small = merge(small, {"training": {"width": None}})  # there are as many ranks here as nodes
     return small
+
+
+def left_out(campaign: Campaign) -> dict[str, list[str]]:
+    """Return by stage what its miniature does not do at all, or less often: members of lists, and counts."""
+    told = {name: _left_out(spec, _small(spec)) for name, spec in campaign.stages.items()}
+    return {name: each for name, each in told.items() if each}
+
+
+def _left_out(spec: StageSpec, small: dict[str, Any]) -> list[str]:
+    found = []
+    for key in (each for each in small if each in type(spec).model_fields and each not in _OF_JOBS):
+        whole, kept = getattr(spec, key), small[key]
+        if isinstance(whole, tuple) and isinstance(kept, list):
+            missing = [each for each in whole if each not in kept]
+            names = f"all {len(missing)}" if any(isinstance(each, dict) for each in missing) else ", ".join(map(str, missing))
+            found += [f"{key} {names}"] if missing else []
+        elif isinstance(whole, int) and isinstance(kept, int) and kept < whole:
+            found.append(f"{key} {kept} of {whole:,}")
+    return found
 
 
 def data_orders(campaign: Campaign, folder: Path) -> dict[str, dict[str, Any]]:

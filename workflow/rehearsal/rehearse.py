@@ -21,7 +21,7 @@ from workflow.draft import draft_campaign
 from workflow.errors import ConfigError, StageError
 from workflow.rehearsal.evidence import Proof, Row, proofs, rows
 from workflow.rehearsal.interference import Interference
-from workflow.rehearsal.miniature import NODES, data_orders, small_fields
+from workflow.rehearsal.miniature import NODES, data_orders, left_out, small_fields
 from workflow.site import packaged
 from workflow.targets import folder_in
 
@@ -49,12 +49,14 @@ class Rehearsal:
         rows: Every stage.
         proofs: What it had to show.
         seconds: Wall time of everything.
+        left_out: By stage, what its miniature did not do at all, or less often.
     """
 
     folder: Path
     rows: list[Row]
     proofs: list[Proof]
     seconds: float
+    left_out: dict[str, list[str]]
 
     @property
     def holds(self) -> bool:
@@ -79,7 +81,8 @@ def rehearse(file: Path, folder: Path) -> Rehearsal:
         small = small_fields(campaign, _write_data(campaign, folder))
         (folder / FILE).write_text(yaml.safe_dump(small, sort_keys=False))
         killed = _run(campaign, folder)
-    result = Rehearsal(folder, rows(folder / "run"), proofs(folder / "run", killed), time.monotonic() - began)
+    run, seconds = folder / "run", time.monotonic() - began
+    result = Rehearsal(folder, rows(run), proofs(run, killed), seconds, left_out(campaign))
     write_json(folder / RESULT, {**asdict(result), "folder": str(folder)})
     return result
 

@@ -20,6 +20,11 @@ def print_rehearsal(rehearsal: Rehearsal, console: Console | None = None) -> Non
         state = Text(row.state or "not reached", "green" if row.state == "done" else "bold red")
         table.add_row(row.key, row.kind, state, str(row.jobs), f"{row.seconds:.1f}", row.note)
     print_table(table, console)
+    alike: dict[str, list[str]] = {}
+    for stage, what in rehearsal.left_out.items():
+        alike.setdefault("; ".join(what), []).append(stage)
+    for told, stages in alike.items():
+        console.print(f"left out of {', '.join(stages)}: {told}", soft_wrap=True, markup=False)
     for proof in rehearsal.proofs:
         mark = Text("yes " if proof.holds else "NO  ", "green" if proof.holds else "bold red")
         console.print(Text.assemble(mark, f"{proof.what}: {proof.seen}"), soft_wrap=True)
