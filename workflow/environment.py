@@ -203,13 +203,16 @@ def _of_the_site(site: Site | None) -> list[str]:
         return []
     loads = [line for line in site.setup if line.startswith("module load")]
     modules = [name for line in loads for name in line.split()[2:]]
-    loaded = _loaded_modules()
-    absent = [name for name in modules if name.partition("/")[0] not in loaded]
-    return [f"module {name} of {site.name} is not loaded here: what it brings is left to the nodes" for name in absent]
-
-
-def _loaded_modules() -> set[str]:
-    return {name.partition("/")[0] for name in os.environ.get("LOADEDMODULES", "").split(":") if name}
+    loaded = [each for each in os.environ.get("LOADEDMODULES", "").split(":") if each]
+    versions = {each.partition("/")[0]: each for each in loaded}
+    lines = []
+    for name in modules:
+        other = versions.get(name.partition("/")[0])
+        if other is None:
+            lines.append(f"module {name} of {site.name} is not loaded here: what it brings is left to the nodes")
+        elif "/" in name and name not in loaded:
+            lines.append(f"module {name} of {site.name}: {other} is loaded here; what was compiled with it may not run there")
+    return lines
 
 
 def _pack(path: Path, files: dict[str, Path]) -> None:

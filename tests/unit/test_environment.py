@@ -60,6 +60,17 @@ def test_modules_that_are_not_loaded_are_named(small: None, tmp_path: Path, monk
     assert "module rccl-net-plugin/1.0 of frontier is not loaded here" in said and "module rocm" not in said
 
 
+def test_a_module_of_another_version_is_named(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was compiled with ROCm 6 does not run with ROCm 7."""
+    monkeypatch.setenv("LOADEDMODULES", "rocm/6.4.1:cpe/26.03")
+    said = "\n".join(build(tmp_path, load_site("frontier")).left_out)
+    assert "module rocm/7.1.1 of frontier: rocm/6.4.1 is loaded here" in said and "module cpe" not in said
+    monkeypatch.setenv("LOADEDMODULES", "nccl/2.24:conda/Miniforge3-24.11.3-0")
+    assert "module" not in "\n".join(build(tmp_path / "p", load_site("perlmutter")).left_out), (
+        "a module without a version takes any"
+    )
+
+
 @pytest.mark.parametrize(("key", "word"), [("python", "Python"), ("machine", "machine"), ("sources", "version of this program")])
 def test_an_archive_of_another_world_is_refused(small: None, tmp_path: Path, key: str, word: str) -> None:
     archive = build(tmp_path, None)
