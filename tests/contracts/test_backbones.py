@@ -201,6 +201,10 @@ def test_isolated_atom(model):
     assert torch.isfinite(prediction.energy).all()
     assert torch.equal(prediction.forces[0], torch.zeros(3, dtype=torch.float64))
     assert torch.equal(predict(model, molecule(1)).forces, torch.zeros(1, 3, dtype=torch.float64))
+    elsewhere = torch.tensor([[31.7, -4.4, 1e3]], dtype=torch.float64)
+    wide = 20.0 * torch.eye(3, dtype=torch.float64) + torch.rand(3, 3, generator=torch.Generator().manual_seed(0)).double()
+    places = [molecule(1), molecule(1).moved(elsewhere), System(molecule(1).numbers, elsewhere, wide)]
+    assert len({energy(model, place) for place in places}) == 1, "a constant of its element: no place or cell changes a bit of it"
     trained = make(model.spec.backbone["name"], elements=model.spec.elements).requires_grad_(True)
     alone = trained.predict(graph_of(molecule(1), CUTOFF), training=True)
     (alone.energy.sum() + alone.forces.square().sum()).backward()

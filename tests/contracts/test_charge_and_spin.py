@@ -10,8 +10,8 @@ import pytest
 import torch
 import training_runs as runs
 from ase import Atoms
-from backbone_models import BACKBONES, CUTOFF, make
-from graphs import graph_of, molecule
+from backbone_models import BACKBONES, CUTOFF, energy, make
+from graphs import System, graph_of, molecule
 from stores import SPLITS
 from structures import labelled, store_of
 
@@ -33,6 +33,15 @@ def test_they_matter_and_are_told_apart(backbone):
     condition = [p for name, p in model.parameter_groups()["backbone"] if "condition" in name]
     assert len(condition) == 2
     assert all(bool(p.grad.abs().sum() > 0) for p in condition)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_neutral_singlets_far_apart_add(backbone):
+    """With charge and spin among the inputs, two neutral singlets are one neutral singlet."""
+    model, singlet = make(backbone, charge_spin=True), {"charge": 0, "spin": 1}
+    left, right = molecule(6, seed=1, **singlet), molecule(4, seed=2, **singlet)
+    both = System(torch.cat([left.numbers, right.numbers]), torch.cat([left.positions, right.positions + 50.0]), **singlet)
+    assert energy(model, both) == pytest.approx(energy(model, left) + energy(model, right), abs=1e-10)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

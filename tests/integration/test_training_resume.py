@@ -31,13 +31,18 @@ def resume(folder: Path) -> str | None:
     return str(last) if (last / "meta.json").exists() else None
 
 
-def kill_after(process, folder: Path, steps: int) -> None:
-    """Kill all ranks and their launcher once so many steps are in the log."""
+def kill_within(process, folder: Path, epoch: int) -> None:
+    """Kill all ranks and their launcher once a checkpoint stands that was written within an epoch."""
     deadline = time.monotonic() + 60
-    while len(runs.steps(folder)) < steps and process.poll() is None and time.monotonic() < deadline:
+    while not is_within(folder, epoch) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(30)
+
+
+def is_within(folder: Path, epoch: int) -> bool:
+    standing = runs.standing(folder) if resume(folder) else {"epoch": 0, "step": 0}
+    return (standing["epoch"], standing["step"] > 0) == (epoch, True)
 
 
 def require_same(expected: Path, found: Path) -> None:
@@ -49,8 +54,21 @@ def require_same(expected: Path, found: Path) -> None:
     assert best == [True, True]
 
 
+def second_file_of_the_second_checkpoint(before: Path, layout: dict[str, list[int]]) -> int:
+    """Return the number of that rename on rank 0, which first copies the best checkpoint there is and writes `meta.json` last."""
+    groups = 1 + sum(held[0] == 0 for held in layout.values())
+    best = len(layout) + 2 if (before / "checkpoints" / "best" / "meta.json").exists() else 0
+    return best + groups + 1 + 2
+
+
+def unnamed(folder: Path) -> set[str]:
+    """Return the groups' files in a checkpoint's folder that its `meta.json` does not name."""
+    files = checkpoint.read_meta(folder).files.values() if (folder / "meta.json").exists() else ()
+    return {path.name for path in folder.glob("*.pt") if not path.name.startswith(".")} - {each["file"] for each in files}
+
+
 RANKS = [
-    *((1, {}), (2, {}), pytest.param(3, {"layout": "branch"}, marks=pytest.mark.slow), (4, {"batch": {"edges": 200}})),
+    *((1, {}), (2, {}), (3, {"layout": "branch"}), (4, {"batch": {"edges": 200}})),
     pytest.param(2, {"shard": True, "micro_batch": 2}, marks=pytest.mark.slow),
 ]
 
@@ -60,17 +78,20 @@ def test_killed_runs_end_bit_for_bit_as_the_uninterrupted_one(
     stores: dict[str, Path], tmp_path: Path, ranks: int, changes: dict[str, Any]
 ) -> None:
     fields = runs.config(stores, epochs=3, checkpoint_every_s=0.001, **changes)
-    assert runs.run(tmp_path / "plain", fields, ranks).status is Status.DONE
+    outcome = runs.run(tmp_path / "plain", fields, ranks)
+    assert outcome.status is Status.DONE
     total = len(runs.steps(tmp_path / "plain"))
 
-    rng = random.Random(ranks)
-    first = rng.randrange(2, total // 2)
+    epoch = random.Random(ranks).randrange(2)
     process = runs.start(tmp_path / "kill0", fields, ranks)
-    kill_after(process, tmp_path / "kill0", first)
+    kill_within(process, tmp_path / "kill0", epoch)
+    assert is_within(tmp_path / "kill0", epoch), "killed in the middle of an epoch"
 
-    process = runs.start(tmp_path / "kill1", fields | {"resume": resume(tmp_path / "kill0")}, ranks, kill_at=rng.randrange(2, 12))
+    kill_at = second_file_of_the_second_checkpoint(tmp_path / "kill0", outcome.result["layout"])
+    process = runs.start(tmp_path / "kill1", fields | {"resume": resume(tmp_path / "kill0")}, ranks, kill_at=kill_at)
     assert process.wait(60) != 0
     assert not (tmp_path / "kill1" / "outcome.json").exists()
+    assert any(map(unnamed, (tmp_path / "kill1" / "checkpoints").iterdir())), "killed between two files of a checkpoint"
 
     before = resume(tmp_path / "kill1") or resume(tmp_path / "kill0")
     outcome = runs.run(tmp_path / "end", fields | {"resume": before}, ranks)

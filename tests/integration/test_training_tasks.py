@@ -142,6 +142,9 @@ def test_a_frozen_fine_tuning_resumes(trained: Path, stores: dict[str, Path], tm
     assert finetune.run(FinetuneConfig.model_validate(fields), tmp_path / "end", Ranks()).status is Status.DONE
     mine, theirs = runs.tensors(tmp_path / "plain"), runs.tensors(tmp_path / "end")
     assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+    whole, resumed = (checkpoint.read_meta(tmp_path / name / "checkpoints" / "last") for name in ("plain", "end"))
+    assert whole.state["where"] == resumed.state["where"] and whole.references == resumed.references
+    assert whole.statistics == resumed.statistics and whole.state["scales"] == resumed.state["scales"]
 
 
 def test_strategies_ask_for_what_they_need(trained: Path, stores: dict[str, Path], tmp_path: Path) -> None:
