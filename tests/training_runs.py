@@ -35,6 +35,22 @@ runpy.run_module("model", run_name="__main__", alter_sys=True)
 """`python -c` program: the model command, killed by itself just before the n-th rename within a checkpoint."""
 
 
+LOG_LOSSES = """
+import runpy, sys
+from model.training.stepping import Stepper
+step = Stepper.step
+def logged(self, *args):
+    totals = step(self, *args)
+    if self._ranks.is_first:
+        with open("losses.log", "a") as file:
+            file.write(f"{float(totals[0]).hex()}\\n")
+    return totals
+Stepper.step = logged
+runpy.run_module("model", run_name="__main__", alter_sys=True)
+"""
+"""`python -c` program: the model command, which also writes down the loss of every step."""
+
+
 def config(stores: dict[str, Path], **changes: Any) -> dict[str, Any]:
     """Return a small FP64 training over some stores, with clipping and averaging on."""
     shares = (0.4, 0.35, 0.25)
@@ -49,20 +65,25 @@ def config(stores: dict[str, Path], **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def start(folder: Path, fields: dict[str, Any], ranks: int, *, command: str = "train", kill_at: int = 0) -> subprocess.Popen[str]:
-    """Start a model command in a new folder; with `kill_at`, every rank kills itself before its n-th checkpoint rename."""
+def start(
+    folder: Path, fields: dict[str, Any], ranks: int, *, command: str = "train", kill_at: int = 0, logged: bool = False
+) -> subprocess.Popen[str]:
+    """Start a model command in a new folder; with `kill_at`, every rank kills itself before its n-th checkpoint rename.
+
+    With `logged`, the first rank writes down the loss of every step.
+    """
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
-    program = ["-c", KILL_AT_RENAME, str(kill_at)] if kill_at else ["-m", "model"]
+    program = ["-c", KILL_AT_RENAME, str(kill_at)] if kill_at else ["-c", LOG_LOSSES] if logged else ["-m", "model"]
     argv = [str(MPIEXEC), "-n", str(ranks), sys.executable, *program, command, "config.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (folder / "log").open("w") as log:
         return subprocess.Popen(argv, cwd=folder, env=environment, stdout=log, stderr=log, text=True, start_new_session=True)
 
 
-def run(folder: Path, fields: dict[str, Any], ranks: int, *, command: str = "train") -> Outcome:
+def run(folder: Path, fields: dict[str, Any], ranks: int, *, command: str = "train", logged: bool = False) -> Outcome:
     """Run a model command to its end."""
-    code = start(folder, fields, ranks, command=command).wait(120)
+    code = start(folder, fields, ranks, command=command, logged=logged).wait(120)
     outcome = read_outcome(folder)
     assert outcome is not None, (code, (folder / "log").read_text()[-2000:])
     return outcome
@@ -82,6 +103,11 @@ def standing(folder: Path) -> dict[str, Any]:
     timed = ("elapsed_s", "seconds_to_best")
     history = [{k: v for k, v in line.items() if k not in ("t", "structures_per_s")} for line in fields["history"]]
     return {k: v for k, v in fields.items() if k not in timed} | {"history": history}
+
+
+def losses(folder: Path) -> list[float]:
+    """Return the loss of each step of a run that wrote them down."""
+    return [float.fromhex(line) for line in (folder / "losses.log").read_text().split()]
 
 
 def steps(folder: Path) -> list[int]:

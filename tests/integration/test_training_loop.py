@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,23 @@ import torch
 import training_runs as runs
 from graphs import graph_of, molecule, one_atom, triclinic
 from stores import emt_store
+from torch import Tensor
+from torch.autograd import Function
 
 from model import checkpoint
 from model.config import TrainConfig
 from model.device import MemoryLimit
-from model.faults import cause_of
+from model.faults import Diverged, cause_of
 from model.feasibility import MARGIN, Batch, training_gb
 from model.graph import AtomGraph
+from model.multitask import MultiTaskModel
 from model.outcome import CampaignError, Cause, Outcome, Status
 from model.parallel import Ranks
+from model.prediction import Prediction
 from model.training import assembly, trainer
 from model.training.accumulation import Accumulation
+from model.training.state import Standing
+from model.training.stepping import Stepper
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +145,44 @@ def test_pieces_chosen_by_the_memory_model_train_the_same_model(
     assert train(tmp_path, stores, micro_batch="auto", memory_gb=6e-4).status is Status.DONE
     assert len(counts) == len(runs.steps(tmp_path)) and 1 < max(counts) < 7, counts
     require_same(plain, tmp_path)
+
+
+class Overflows(Function):
+    """The identity, whose gradient is infinite."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0] * torch.inf
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_divergence_names_what_caused_it(
+    what: str, stores: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a loss the structures that are not finite, all of a batch where only its gradient is not."""
+    step, predict, batch = Stepper.step, MultiTaskModel.predict, list[tuple[str, int]]()
+
+    def watched(stepper: Stepper, graph: AtomGraph, counts: Tensor, standing: Standing, rate: float) -> Tensor:
+        ids = stepper._parts.batches.ids(standing.epoch, standing.step)
+        batch[:] = zip(ids, graph.num_atoms.tolist(), strict=True)
+        return step(stepper, graph, counts, standing, rate)
+
+    def wrong(model: MultiTaskModel, graph: AtomGraph, **keys: Any) -> Prediction:
+        found = predict(model, graph, **keys)
+        missing = torch.where(graph.num_atoms == 5, torch.nan, 1.0)
+        return replace(found, energy=found.energy * missing if what == "loss" else Overflows.apply(found.energy))
+
+    monkeypatch.setattr(Stepper, "step", watched)
+    monkeypatch.setattr(MultiTaskModel, "predict", wrong)
+    with pytest.raises(Diverged, match=f"{what} not finite at epoch 0, step ") as caught:
+        train(tmp_path, stores, micro_batch=2)
+    named = str(caught.value).partition("structures: ")[2].split(", ")
+    assert named == [name for name, atoms in batch if what == "gradient" or atoms == 5]
+    assert named and (what == "gradient") == (len(named) == len(batch))
 
 
 def require_same(plain: Path, other: Path) -> None:

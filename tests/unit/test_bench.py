@@ -41,6 +41,7 @@ PROMISED = {
         "predict_fp64_vs_eager",
         "void",
     },
+    "dynamics": {f"painn_{what}_{unit}" for what in ("molecule", "crystal") for unit in ("mev_per_atom", "kelvin")},
 }
 
 
