@@ -19,7 +19,7 @@ def test_a_test_of_this_machine_finds_it_as_its_file_says(campaign: Command, tmp
     assert all(check["ok"] for check in checks.values()), done.stdout
     assert set(checks) == {
         *("account, queue, nodes", "broadcast", "ranks", "cores", "devices", "node-local path", "collective library"),
-        *("return code (exit)", "return code (killed)", "timer", "signal"),
+        *("return code (exit)", "return code (killed)", "timer"),
     }
     assert "2 ranks in a world of 2 on 2 nodes" in checks["ranks"]["seen"]
     assert "10 MB on every node" in checks["broadcast"]["seen"] and "sent to all at once" in checks["broadcast"]["seen"]
