@@ -86,6 +86,14 @@ def test_one_absence_is_not_enough_however_late() -> None:
     assert story.look(seen()).kind is Kind.WAIT, "two looks at the same moment"
 
 
+def test_a_sighting_while_accounting_is_silent_starts_the_search_anew_too() -> None:
+    story = Story(SUBMITTED)
+    story.look(seen())
+    story.look(seen(job(JobState.QUEUED), answered=False), 30)
+    assert story.rows(seen(), 40, 59) == ["not seen", "not seen"]
+    assert story.look(seen(), 1).kind is Kind.FENCE
+
+
 def test_a_sighting_between_two_absences_starts_the_search_anew() -> None:
     story = Story(SUBMITTED)
     story.look(seen())
@@ -253,6 +261,7 @@ def test_what_cannot_be_read_is_no_silence(facts: dict[str, None]) -> None:
         (JobState.FAILED, 74, True, Cause.STORAGE),
         (JobState.FAILED, 127, False, Cause.BAD_CONFIG),
         (JobState.FAILED, 137, True, Cause.NODE_FAILURE),
+        (JobState.FAILED, 3, True, Cause.NODE_FAILURE),
         (JobState.FAILED, 1, True, Cause.BUG),
         (JobState.FAILED, None, False, Cause.BUG),
     ],

@@ -14,6 +14,7 @@ _OF_STATE = {
 }
 _KILLED, _TERMINATED, _INTERRUPTED, _HUNG_UP = 128 + 9, 128 + 15, 128 + 2, 128 + 1
 _OF_EXIT = {
+    3: (Cause.NODE_FAILURE, "its agent had been taken for dead, and found so when it went on"),  # a driver died between both
     0: (Cause.STORAGE, "it ended well by its exit code, but left no receipt"),
     73: (Cause.STORAGE, "it could not make its run folder"),  # EX_CANTCREAT, from our own script
     74: (

@@ -131,8 +131,10 @@ class Row:
 def _remember(attempt: Attempt, seen: Observation, now: float) -> Attempt:
     sight = Sight(attempt, seen, now)
     absent, ended = attempt.absent_since, attempt.ended_since
-    if seen.answered:
-        absent = None if sight.rows else (now if absent is None else absent)
+    if sight.rows:  # in an answer without accounting too: what was seen counts
+        absent = None
+    elif seen.answered and absent is None:
+        absent = now
     waits = sight.final is not None or seen.receipt is not None or attempt.phase is Phase.SETTLED
     if waits or seen.answered:
         ended = (now if ended is None else ended) if waits else None
