@@ -25,7 +25,7 @@ from workflow.batch.executor import BatchExecutor, kernel_config
 from workflow.batch.job import Job
 from workflow.batch.shared import shared
 from workflow.campaign import Campaign, Instance
-from workflow.errors import CampaignError, ConfigError, LeaseHeld, SiteError, StageError
+from workflow.errors import CampaignError, ConfigError, LeaseHeld, SiteError, StageError, is_of_storage
 from workflow.journal import Journal
 from workflow.launch import launches
 from workflow.ledger import Ledger
@@ -181,6 +181,8 @@ class Driver:
             self._runs[key].decided(future.result())
         elif isinstance(error, CampaignError):
             self._runs[key].fail(StageError(error.what, error.where, error.remedy))
+        elif is_of_storage(error):
+            raise error  # this driver leaves, and the next one decides it
         else:
             with open(self._rundir.traceback, "a") as file:
                 traceback.print_exception(error, file=file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from dying import failing_write
 from toy.world import campaign_of, drive, events, executions, site_file, states
 
+from workflow.campaign import stage_kind
 from workflow.cancel import cancel
 from workflow.driver import Driver
 from workflow.errors import JournalError
@@ -89,6 +91,19 @@ def test_a_disk_that_fails_in_a_commit_costs_the_driver_and_nothing_else(home: P
         drive(campaign_of(home, A))
     assert drive(campaign_of(home, A)) == 0
     assert executions(home) == {("a", 1): 1} and states(home) == {"a": "done"}
+
+
+def test_a_disk_that_fails_in_a_decision_is_not_the_stages_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    campaign = campaign_of(home, A | BEST)
+    with monkeypatch.context() as patch:
+        patch.setattr(stage_kind("choose"), "decide", full)
+        with pytest.raises(OSError, match="the disk is full"):
+            drive(campaign)
+    assert drive(campaign_of(home, A | BEST)) == 0
+    assert executions(home) == {("a", 1): 1} and states(home) == {"a": "done", "best": "done"}
 
 
 @pytest.mark.parametrize("text", ["[1]", "{}"])

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import signal
@@ -33,7 +32,7 @@ from workflow.batch import fence
 from workflow.batch.scheduler import JobInfo, this_job
 from workflow.campaign import stage_kind
 from workflow.environment import packed
-from workflow.errors import CampaignError, SchedulerError
+from workflow.errors import CampaignError, SchedulerError, is_of_storage
 from workflow.process import ProcessId
 from workflow.receipt import Receipt, read_receipt, write_receipt
 from workflow.request import Request, read_request
@@ -43,7 +42,6 @@ from workflow.stages.base import StageResult
 
 logger = logging.getLogger(__name__)
 EXIT_REVOKED, EXIT_STORAGE = 3, 74  # EX_IOERR of sysexits.h; `workflow/batch/causes.py` knows it
-_STORAGE_ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.ESTALE, errno.EROFS)
 
 
 def main(argv: list[str]) -> int:
@@ -51,7 +49,7 @@ def main(argv: list[str]) -> int:
     try:
         return _carry_out(argv)
     except OSError as error:
-        if error.errno not in _STORAGE_ERRORS:
+        if not is_of_storage(error):
             raise
         logger.exception("the campaign's folder cannot be written")
         return EXIT_STORAGE
@@ -249,7 +247,7 @@ def failure(attempt: AttemptDir, request: Request, error: Exception) -> StageRes
 def _cause_of(error: Exception) -> Cause:
     if isinstance(error, StageInError):
         return error.cause
-    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
+    if is_of_storage(error):
         return Cause.STORAGE
     if isinstance(error, SchedulerError):  # its server was away just when the job started: the stage is not to blame
         return Cause.SCHEDULER
