@@ -87,6 +87,7 @@ class System:
     Attributes:
         overlay: What a user of the tests writes over that facility's profile.
         environment: What makes its commands the ones on PATH.
+        asks: Its command that tells of all jobs; the first, where there are several.
         submits: Its command that hands a job in.
         cancels: Its command that ends one.
         accounts: Tells all jobs handed in below a folder, oldest first.
@@ -95,6 +96,7 @@ class System:
 
     overlay: Path
     environment: Mapping[str, str]
+    asks: str
     submits: str
     cancels: str
     accounts: Callable[[Path], list[Account]]

@@ -39,13 +39,14 @@ def around_a_submission(play: Play) -> None:
 
 
 def around_an_id(play: Play) -> None:
-    """When the id came and is not written down, when it is, and at the next look."""
+    """When the id came and is not written down, when it is, at the next look, and when that was answered."""
     play.write({"a": {"plan": ["wait go+done"]}, "b": {}})
     play.dies("after submit")
     assert not play.login.events("submitted")
     play.dies("after id")
     assert play.login.events("submitted")
     play.dies("poll", 3)
+    play.dies_within(play.login.system.asks)
     play.release()
     play.finishes()
 
@@ -70,6 +71,16 @@ def a_chain_unseen(play: Play) -> None:
     assert not play.login.events("settled")
     play.finishes()
     assert [line["link"] for line in play.login.events("settled")] == [1, 2, 3]
+
+
+def a_search_unseen(play: Play) -> None:
+    """The driver dies as soon as a search is submitted; it completes all the same before the next one comes (R11)."""
+    play.write_search()
+    play.dies("after id", 2)
+    play.all_ended(2)
+    assert not play.login.events("settled", stage="search")
+    play.finishes()
+    play.require_one_search(deaths=0)
 
 
 def a_history_purged(play: Play) -> None:
@@ -182,7 +193,7 @@ def a_holder_frozen_at_its_last_look(play: Play) -> None:
 
 def in_a_cancel(play: Play) -> None:
     """A chain is ended by hand: one link runs, one waits; whoever ends it dies on the way."""
-    play.write({"a": {"plan": ["sleep 90+done"], "links": 2}}, a="cancelled")
+    play.write({"a": {"plan": ["sleep 250+done"], "links": 2}}, a="cancelled")  # far longer than all the deaths take
     play.dies("after id", 2)
     play.started("a")
     play.dies("after line cancel_requested", cancels=True)
@@ -210,6 +221,7 @@ CASES = {
     "around an id": Case(("K4", "K5", "K6"), around_an_id),
     "a start unseen": Case(("K7",), a_start_unseen),
     "a chain unseen": Case(("K8",), a_chain_unseen),
+    "a search unseen": Case(("K8",), a_search_unseen),
     "a history purged": Case(("K9",), a_history_purged),
     "between receipt and stage": Case(("K10",), between_receipt_and_stage),
     "in a rename": Case(("K11",), in_a_rename),

@@ -27,7 +27,7 @@ from workflow.resolved import stored_campaign
 AGENT = Path(__file__).with_name("agent.py")
 NAME = "crash"
 BUDGET = 4.0
-_PATIENCE_S = 420.0
+_PATIENCE_S = 900.0
 _DEADLY = """#!/bin/sh
 # carried out, and whoever asked is dead before it hears the answer: once
 answer=$({program} "$@"); code=$?

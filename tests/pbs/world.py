@@ -17,7 +17,7 @@ _DELETED = 91
 
 def system_of(pbs: Pbs) -> System:
     """Return the stand-in as the Aurora of a user on its login node."""
-    return System(OVERLAY, pbs.environment, "qsub", "qdel", partial(accounts_of, pbs), partial(forgotten, pbs))
+    return System(OVERLAY, pbs.environment, "qstat", "qsub", "qdel", partial(accounts_of, pbs), partial(forgotten, pbs))
 
 
 def jobs_below(pbs: Pbs, folder: Path) -> dict[str, dict[str, Any]]:

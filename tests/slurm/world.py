@@ -19,7 +19,7 @@ _STATE, _COMPLETE, _CANCELLED = 0xFF, 3, 4  # slurm.h: enum job_states, and its 
 def system_of(cluster: Cluster) -> System:
     """Return the cluster as the Frontier of a user on its login node."""
     accounts, forget = partial(accounts_of, cluster), partial(forgotten, cluster)
-    return System(OVERLAY, cluster.environment, "sbatch", "scancel", accounts, forget)
+    return System(OVERLAY, cluster.environment, "squeue", "sbatch", "scancel", accounts, forget)
 
 
 def accounts_of(cluster: Cluster, folder: Path) -> list[Account]:
