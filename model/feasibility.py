@@ -9,8 +9,8 @@ each: the median is 2 % (SchNet 8 % too much in BF16), 95 % lie within 12 %; one
 all, is 21 % short. DimeNet (220) and MACE (300; one to three layers of 8–100 features): the median is 2 %, 95 % lie within 9 %
 (MACE with a force head 5 % and 18 %); six of 0.4–2.8 GB came out within 2 % (BF16: 14 % too much).
 Of forty drawn evenly on a logarithmic scale from 50 MB to 4 GB, with all backbones and precisions, each measured in a fresh
-process, the median error is 1.3 %, the largest 8.8 % (PaiNN in BF16, too little). The largest models of the searches agree within 20 %
-with FP64 steps on tensors without memory (MACE's, of 313 GB: 10 % too little); MACE's in BF16 has not been tried.
+process, the median error is 1.3 %, the largest 8.8 % (PaiNN in BF16, too little). The largest models of the searches agree
+within 20 % with FP64 steps on tensors without memory (MACE's, of 313 GB: 10 % too little); MACE's in BF16 has not been tried.
 `tests/unit/test_feasibility*.py` measure these and others.
 
 A rank of a training holds more than a bare step does (`training_gb`): gradients stand in their arrays all the time, and those
