@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from seeds import bugs
 from seeds.bugs import BUGS
 from seeds.running import Summary, run_seeds
 from seeds.weather import FAULTS, STORMS
@@ -37,7 +38,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
         return any(line.startswith(f"{promise} ") for lines in so_far.broken.values() for line in lines)
 
     with plant():
-        total = run_seeds(0, 1000, until=is_found)
+        total = run_seeds(0, 1000, storm=bugs.STORMS.get(name, ()), until=is_found)
     assert is_found(total), f"{total.seeds} histories, and none showed that {name}"
 
 

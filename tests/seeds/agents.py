@@ -12,6 +12,7 @@ from workflow.allocation.allocation import RevokedError, require_right
 from workflow.allocation.heartbeat import replace_json
 from workflow.allocation.nodes import NodePool
 from workflow.batch import fence
+from workflow.batch.scheduler import JobState
 from workflow.errors import StageError
 from workflow.receipt import Receipt, verify, vouch, write_receipt
 from workflow.request import Request, read_request
@@ -51,6 +52,8 @@ class Run:
         self._done: list[int] = []
         self._began = 0.0
         self._is_deaf = False
+        skews = world.weather.strikes("clock skew of a node", world.now)
+        self._skew_s = world.rng.uniform(-900.0, 900.0) if skews else 0.0
 
     @property
     def key(self) -> str:
@@ -229,12 +232,15 @@ class Run:
 
     @property
     def _left_s(self) -> float:
-        """Seconds to the time at which its own timer would stop it."""
-        return self._job.limit_at - self._margin_s - self._world.now
+        """Seconds to the time at which its own timer would stop it, by its node's clock."""
+        return self._job.limit_at - self._margin_s - self._world.now - self._skew_s
 
     def _meets_with_a_fault(self) -> bool:
         world = self._world
         if world.weather.strikes("agent killed", world.now):
+            self.exit(137)
+        elif world.weather.strikes("out of memory", world.now):
+            self._job.ending = JobState.OUT_OF_MEMORY
             self.exit(137)
         elif world.weather.strikes("agent silent", world.now):
             self.is_silent = True

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from seeds.world import World
 
 _HIDES_S = 0.8 * WINDOW_S
+_LASTS_S = {
+    **dict.fromkeys(("empty with exit 0", "stale", "row missing"), (1.0, _HIDES_S)),
+    "stale for long": (WINDOW_S, 4000.0),
+}
 
 
 class Batch(Scheduler):
@@ -22,6 +26,10 @@ class Batch(Scheduler):
     Args:
         world: The history.
         seed: Of what is drawn here.
+
+    Attributes:
+        shown: Jobs that the last answer showed alive, that are, and that nobody has ended yet.
+        outage: From when to when it does not answer.
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -29,6 +37,7 @@ class Batch(Scheduler):
         self._world, self._rng = world, random.Random(seed)
         self._hidden: dict[str, float] = {}
         self._blind: tuple[str, float, Snapshot] = ("", -1.0, Snapshot(()))
+        self.shown: list[Job] = []
         self.outage = (-1.0, -1.0)
 
     def submit(self, spec: JobSpec) -> str:
@@ -38,6 +47,8 @@ class Batch(Scheduler):
         fault = world.weather.one_of(SUBMIT, world.now)
         if fault == "refused for now":
             raise SchedulerError("too many jobs", where)
+        if fault == "refused for good":
+            raise SchedulerError("no such queue", where, transient=False)
         if fault == "lost on the way":
             raise SchedulerError("no answer", where, unknown=True)
         job = world.accept(Ask(spec.token, spec.nodes, spec.walltime_s, after=spec.after, facts={"workdir": where}))
@@ -59,15 +70,18 @@ class Batch(Scheduler):
         name, until, old = self._blind
         if world.now >= until:
             name, old = world.weather.one_of(QUERY, world.now), self._true()
-            lasting = self._rng.uniform(1, _HIDES_S) if name in ("empty with exit 0", "stale", "row missing") else 0.0
+            lasting = self._rng.uniform(*_LASTS_S[name]) if name in _LASTS_S else 0.0
             self._blind = (name, world.now + lasting, old)
         snapshot = self._seen(name, old)
-        living = {job.ask.name for job in world.model.jobs.values() if not job.state.is_final}
-        world.truth.seen(living, {row.token for row in snapshot.rows}, WINDOW_S)
+        living = [job for job in world.model.jobs.values() if not job.state.is_final]
+        world.truth.seen({job.ask.name for job in living}, {row.token for row in snapshot.rows}, WINDOW_S)
+        alive = {row.job_id for row in snapshot.rows if not row.state.is_final}
+        self.shown = [job for job in living if job.id in alive and job.state is not JobState.ENDING]
         return snapshot
 
     def cancel(self, job_id: str) -> None:
         world = self._world
+        world.truth.asked[job_id].append(world.now)
         if self._is_out() or world.weather.strikes("cancel unanswered", world.now):
             raise SchedulerError("no answer", job_id)
         job = world.model.jobs.get(job_id)
@@ -91,7 +105,7 @@ class Batch(Scheduler):
     def _seen(self, fault: str, old: Snapshot) -> Snapshot:
         if fault == "no answer":
             raise SchedulerError("no answer")
-        if fault == "stale":
+        if fault.startswith("stale"):
             return old
         rows = list(self._true().rows)
         if fault == "empty with exit 0":

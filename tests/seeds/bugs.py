@@ -11,19 +11,20 @@ from typing import Any
 from unittest import mock
 
 import seeds.agents
-import workflow.batch.executor
 import workflow.driver
 import workflow.stage_run
-from model.outcome import Status
+from model.outcome import Cause, Status
 from seeds.agents import Run
 from workflow import attempts, chain
 from workflow.allocation.nodes import NodePool
 from workflow.batch import fence, protocol
 from workflow.batch.attempt import Action, Attempt, Kind, Observation, Phase
+from workflow.batch.executor import BatchExecutor
 from workflow.batch.protocol import Sight
 from workflow.batch.scheduler import Snapshot
+from workflow.chained import ChainedFile
 from workflow.journal import Journal
-from workflow.ledger import AttemptEntry
+from workflow.ledger import AttemptEntry, StageEntry
 from workflow.receipt import Receipt, write_receipt
 
 Plant = Callable[[], AbstractContextManager[Any]]
@@ -103,8 +104,8 @@ def _receipt_first() -> AbstractContextManager[Any]:
 
 
 def _silence_is_an_answer() -> AbstractContextManager[Any]:
-    ask = workflow.batch.executor.BatchExecutor._ask
-    return mock.patch.object(workflow.batch.executor.BatchExecutor, "_ask", lambda self: ask(self) or Snapshot(()))
+    ask = BatchExecutor._ask
+    return mock.patch.object(BatchExecutor, "_ask", lambda self: ask(self) or Snapshot(()))
 
 
 def _memory_of_its_own() -> AbstractContextManager[Any]:
@@ -142,6 +143,37 @@ def _idle_agent() -> AbstractContextManager[Any]:
     return mock.patch.object(Run, "leave", idle)
 
 
+@contextlib.contextmanager
+def _careless_append() -> Iterator[None]:
+    append = ChainedFile.append
+
+    def behind(self: ChainedFile, event: str, /, **fact: Any) -> dict[str, Any]:
+        self._fault = None
+        return append(self, event, **fact)
+
+    with mock.patch.object(ChainedFile, "append", behind), mock.patch.object(ChainedFile, "is_broken", property(_always(False))):
+        yield
+
+
+def _without_rows(*names: str) -> AbstractContextManager[Any]:
+    return mock.patch.object(protocol, "TABLE", tuple(row for row in protocol.TABLE if row.name not in names))
+
+
+def _partial_is_done() -> AbstractContextManager[Any]:
+    """A stage whose link has stopped in order counts as done, with what stands there."""
+    next_step = chain.next_step
+
+    def hasty(stage: StageEntry, spec: Any) -> chain.Step:
+        ended = [each for each in stage.attempts if each.status is Status.PARTIAL]
+        return chain.Step("done", ended[0].link, ended[0].number) if ended else next_step(stage, spec)
+
+    return mock.patch.object(chain, "next_step", hasty)
+
+
+def _judged(cause: Cause) -> Plant:
+    return lambda: mock.patch.object(protocol, "judge", _always((cause, "so it is said")))
+
+
 def _forgetful_driver() -> AbstractContextManager[Any]:
     """One that takes an attempt without an id, which an earlier driver wrote down, for one never submitted."""
     restored = attempts.restored
@@ -161,17 +193,35 @@ BUGS: dict[str, tuple[str, Plant]] = {
         "R2",
         lambda: mock.patch.object(Sight, "chosen", property(lambda self: self.attempt.job_id)),
     ),
+    "cancels are not carried out": ("R2", lambda: mock.patch.object(BatchExecutor, "_cancel", _always(None))),
+    "what has ended is not guarded": ("R2", lambda: mock.patch.object(BatchExecutor, "guard", _always(None))),
+    "nobody looks for twins": ("R2", lambda: mock.patch.object(Sight, "twins", property(_always([])))),
+    "lines are appended behind one that failed": ("R3", _careless_append),
     "nobody searches before submitting": ("R3", _no_search),
     "one absence is enough": ("R3", _one_absence),
     "an earlier driver's unknown submission counts as none": ("R3", _forgetful_driver),
     "earlier work is not inherited": ("R3", lambda: mock.patch.object(attempts, "_previous", _always(()))),
     "an agent with nothing to do stays": ("R4", _idle_agent),
+    "a job that hangs behind its receipt is left alone": (
+        "R4",
+        lambda: _without_rows("receipt; its job lingers", "settled; its job lingers"),
+    ),
     "a receipt stands before its outputs": ("R5", _receipt_first),
+    "a stage counts as done when a link has stopped": ("R5", _partial_is_done),
     "silence counts as an answer": ("R6", _silence_is_an_answer),
     "a driver counts attempts by itself": ("R7", _memory_of_its_own),
     "the pool does not take nodes back": ("R8", _leaking_pool),
     "unknown submissions cost nothing": ("R9", _cheap_unknowns),
     "an end has no cause": ("R10", _no_cause),
+    "every end is a defect": ("R10", _judged(Cause.BUG)),
+    "every end is for want of memory": ("R10", _judged(Cause.OOM)),
+    "a receipt settles before its job has ended": ("R10", lambda: mock.patch.object(Sight, "is_gone", property(_always(True)))),
     "links are submitted one by one": ("R11", _links_one_by_one),
 }
 """What is planted, and the promise that it breaks."""
+STORMS: dict[str, tuple[str, ...]] = {
+    "nothing is ever revoked": ("node failure, agent lives on", "driver killed"),
+    "what has ended is not guarded": ("driver killed", "appears very late"),
+    "silence counts as an answer": ("outage of a day",),
+}
+"""Faults by which a bug is found in few histories that would else need many."""

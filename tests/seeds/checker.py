@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from promises import decisions_follow, ends_are_told, is_approved, outputs_stand
 
+from seeds.ends import left_alone, mistold, needless
 from workflow import budget
+from workflow.errors import JournalError
 from workflow.journal import read_events
 from workflow.ledger import Ledger
 from workflow.rundir import RunDir
@@ -27,8 +29,11 @@ def broken(world: World) -> list[str]:
     rundir = RunDir(world.folder)
     if not rundir.journal.is_dir():
         return list(world.truth.broken)
-    events = read_events(rundir)
-    checks = (_r1, _r2, _r3, _r4, _r6, _r9, _r10, _r11, _liveness)
+    try:
+        events = read_events(rundir)
+    except JournalError as error:
+        return [*world.truth.broken, f"R3 the record is lost: {error.what}"]
+    checks = (_r1, _r2, _r3, _r4, _r6, _r9, _r10, _r11, _liveness, left_alone, mistold, needless)
     of_files = [*outputs_stand(world.folder, events), *decisions_follow(world.campaign, events)]
     return [*world.truth.broken, *of_files, *(each for check in checks for each in check(world, events))]
 
@@ -79,7 +84,7 @@ def _r4(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
             continue
         worked = max((e.t for e in world.truth.effects if e.run == run.name), default=0.0)
         idle_s = job.ended - max(done, job.started, worked)
-        if idle_s > IDLE_S and not run.lingered:
+        if idle_s > IDLE_S and not run.lingered and job.id not in world.truth.endless:
             yield f"R4 job {job.id} held its nodes for {idle_s:.0f} s though {stage} was done"
 
 

@@ -11,8 +11,8 @@ from unittest import mock
 import workflow.driver
 import workflow.journal
 from workflow.batch.executor import BatchExecutor
-from workflow.driver import Driver
-from workflow.errors import LeaseHeld
+from workflow.driver import FAILED, Driver
+from workflow.errors import JournalError, LeaseHeld
 from workflow.journal import Journal
 from workflow.segments import segment_path
 
@@ -93,6 +93,12 @@ class Life:
         except LeaseHeld:
             self._world.truth.displaced += 1
             self._drop()
+        except OSError:  # of a disk that fails: it leaves as `Driver` does
+            self._leave()
+        except JournalError as error:
+            self._world.truth.broken.append(f"R3 the record is lost: {error.what}")
+            self._world.code = FAILED
+            self._drop()
         return not self.is_over
 
     def _begin(self) -> None:
@@ -112,12 +118,16 @@ class Life:
         self._settle()
 
     def _step(self) -> None:
+        world, journal = self._world, self._journal
+        assert journal is not None
+        world.batch.shown = []
         self._driver._batch._pass()
+        if not (self.has_slept or self.is_displaced):
+            world.truth.looked(journal.epoch, world.batch.shown)
         self._settle()
         if self._driver._is_over():
             self.code = self._driver._code()
-            assert self._journal is not None
-            self._journal.close()
+            journal.close()
             self.is_over = True
 
     def _settle(self) -> None:
@@ -129,6 +139,12 @@ class Life:
 
     def _pass(self, point: str) -> None:
         self._world.passing(self, point)
+
+    def _leave(self) -> None:
+        self.is_over = True
+        if self._journal is not None:
+            with contextlib.suppress(LeaseHeld, OSError):
+                self._journal.close()
 
     def _drop(self) -> None:
         self.is_over = True

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from model.outcome import Status
+from model.outcome import Cause, Status
 from workflow.errors import StageError
 from workflow.receipt import Receipt, verify
 
@@ -42,6 +43,10 @@ class Truth:
         effects: Units committed, in order.
         agents: Which job's agent began, by the attempt's folder.
         receipts: When each receipt came to stand, by the attempt's folder.
+        ends: How it says that the attempt ended.
+        asked: When a driver asked for the end of each job, by its id.
+        births: When each driver began, by its epoch.
+        looks: When each driver, by its epoch, had seen each job alive and done what it does then.
         done: When each stage first had a receipt that says done.
         events: Lines of journals as they were committed: time, driver's epoch, line.
         fooled: Tokens whose living job was hidden for longer than the site's windows.
@@ -57,6 +62,10 @@ class Truth:
     effects: list[Effect] = field(default_factory=list)
     agents: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     receipts: dict[str, float] = field(default_factory=dict)
+    ends: dict[str, tuple[Status, Cause | None]] = field(default_factory=dict)
+    asked: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    births: dict[int, float] = field(default_factory=dict)
+    looks: dict[tuple[int, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     done: dict[str, float] = field(default_factory=dict)
     events: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
     fooled: set[str] = field(default_factory=set)
@@ -68,6 +77,7 @@ class Truth:
     def watch(self, journal: Journal) -> None:
         """Keep every line that this driver commits from now on, with the true time."""
         inner, epoch = journal.listener, journal.epoch
+        self.births[epoch] = self.clock.now
 
         def listen(line: dict[str, Any]) -> None:
             self.events.append((self.clock.now, epoch, line))
@@ -87,6 +97,7 @@ class Truth:
     def left(self, run: Run, receipt: Receipt) -> None:
         """A receipt has come to stand: from now on everybody may rest on what it lists."""
         self.receipts[str(run.folder.root)] = self.clock.now
+        self.ends[str(run.folder.root)] = (receipt.status, receipt.cause)
         if receipt.status is Status.DONE:
             self.done.setdefault(receipt.stage, self.clock.now)
         try:
@@ -113,6 +124,11 @@ class Truth:
                 self.fooled.add(token)
         for token in shown:
             self._hidden_since.pop(token, None)
+
+    def looked(self, epoch: int, jobs: Iterable[Job]) -> None:
+        """A driver has seen these jobs alive, and has done what it does then."""
+        for job in jobs:
+            self.looks[epoch, job.id].append(self.clock.now)
 
     def _is_early(self, key: str) -> bool:
         return key in self.staged_keys and key not in self.done

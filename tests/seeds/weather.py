@@ -9,10 +9,14 @@ from collections.abc import Sequence
 WINDOW_S = 120.0
 """How long the site lets an absence, or an unknown submission, stand before it counts; what hides less long must fool nobody."""
 
-SUBMIT = ("accepted after time-out", "lost on the way", "refused for now", "vanishes", "appears later", "appears very late")
-QUERY = ("no answer", "accounting silent", "empty with exit 0", "stale", "row missing", "reordered")
+SUBMIT = (
+    *("accepted after time-out", "lost on the way", "refused for now", "refused for good"),
+    *("vanishes", "appears later", "appears very late"),
+)
+QUERY = ("no answer", "accounting silent", "empty with exit 0", "stale", "stale for long", "row missing", "reordered")
 RUN = (
     "held",
+    "held after failed starts",
     "requeued",
     "preempted",
     "node failure",
@@ -25,12 +29,19 @@ RUN = (
     "hangs at its end",
     "ignores the wish to stop",
     "own fault",
+    "out of memory",
     "storage fault",
+    "clock skew of a node",
 )
 CANCEL = ("cancel ignored", "cancel unanswered")
-DRIVER = ("driver killed", "driver killed in a commit", "frozen and thawed", "two drivers", "clock skew", "long absence")
+DRIVER = (
+    *("driver killed", "driver killed in a commit", "disk full in a commit", "fsync fails"),
+    *("frozen and thawed", "two drivers", "clock skew", "long absence"),
+)
 WORLD = ("outage of a day", "person cancels", "budget too small")
 FAULTS = (*SUBMIT, *QUERY, *RUN, *CANCEL, *DRIVER, *WORLD)
+FINAL = ("refused for good", "own fault", "out of memory", "person cancels", "budget too small")
+"""Those that a campaign may rightly end by, without being done."""
 _OFTEN = (
     *("vanishes", "appears very late", "never leaves ending", "hangs at its end", "agent silent", "person cancels"),
     *("ignores the wish to stop", "ignores the wish to stop", "outage of a day", *CANCEL),

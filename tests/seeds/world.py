@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import yaml
+from dying import failing_write
 from toy.world import install
 
 import workflow.batch.executor
@@ -271,7 +272,10 @@ class World:
 
     def _happen(self, happened: list[Happening]) -> None:
         for each in happened:
-            if each.what is What.STARTED:
+            if each.what is What.STARTED and self.weather.strikes("held after failed starts", self.now):
+                self.model.requeue(each.job)
+                self.hold(each.job, self.now + self.rng.uniform(60, 5000))
+            elif each.what is What.STARTED:
                 run = self.runs[each.job.id] = Run(self, each.job)
                 run.was_slow = self.weather.strikes("slow start", self.now)
                 self.at(self.now + (self.rng.uniform(0, 600) if run.was_slow else 1.0), run.script)
@@ -362,10 +366,14 @@ class World:
 
     @contextlib.contextmanager
     def _deadly(self) -> Iterator[None]:
-        """Let a driver die around the very moment at which a line of its journal is written."""
+        """Let a driver die, or its disk fail, around the very moment at which a line of its journal is written."""
         append = ChainedFile.append
 
         def dangerous(record: ChainedFile, event: str, /, **fact: Any) -> dict[str, Any]:
+            for fault, whole in (("disk full in a commit", False), ("fsync fails", True)):
+                if self.weather.strikes(fault, self.now, 0.2):
+                    with failing_write(whole=whole):
+                        return append(record, event, **fact)
             if not self.weather.strikes("driver killed in a commit", self.now, 0.2):
                 return append(record, event, **fact)
             if self.rng.random() < 0.5:
