@@ -14,6 +14,8 @@ from workflow.document import read_document
 from workflow.site import Site, overlay_path
 
 OF_OVERLAY = "from your overlay"
+FORM = 2
+"""Of what a test leaves; earlier ones marked whole queues and environments, of which they had tried a little."""
 _LISTS = ("queues", "limits")
 _COUNTS = ("running", "eligible", "submitted")
 _NO_FIGURES = ("name", "description", "sources", "unverified", "paths", "account")
@@ -95,7 +97,7 @@ def keep_test(name: str, result: dict[str, Any]) -> Path:
     """Write down what a test has found, for `campaign sites show`."""
     path = tested_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**result, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "user": os.environ.get("USER", "")})
+    write_json(path, {**result, "form": FORM, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "user": os.environ.get("USER", "")})
     return path
 
 
@@ -106,6 +108,8 @@ def _own_keys(name: str) -> set[str]:
 
 def _tests(name: str) -> dict[str, str]:
     found = read_json(tested_path(name)) or {}
+    if found.get("form") != FORM:
+        return {}
     verdicts: dict[str, str] = {}
     for check in found.get("checks", []):
         for key in check["verifies"]:

@@ -63,7 +63,7 @@ def write_schema(into: Path) -> Path:
 def _renamed(text: str, template: str, name: str) -> str:
     if name == template or not re.fullmatch(NAME, name):
         return text
-    return re.sub(r"(?m)^name: *\S+", f"name: {name}", text, count=1)
+    return re.sub(r"(?m)^name: *\S+", f'name: "{name}"', text, count=1)  # 2024 and null are names too
 
 
 def _moved(text: str) -> str:

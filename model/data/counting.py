@@ -73,7 +73,7 @@ def edge_counts(store: Store, cutoff: float, max_neighbors: int | None, ranks: R
             folder.mkdir(parents=True, exist_ok=True)
             write_bytes(path, _count(store.folder / shards[number]["folder"], shards[number], cutoff, max_neighbors).tobytes())
     ranks.barrier()
-    if ranks.is_first and read_json(folder / COUNTS) is None:
+    if ranks.is_first and "edges" not in (read_json(folder / COUNTS) or {}):  # earlier releases did not say how they vary
         _describe(store, folder, cutoff, max_neighbors)
     ranks.barrier()
     parts = [np.fromfile(_part(folder, shard), "<u4") for shard in shards]

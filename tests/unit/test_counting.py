@@ -67,6 +67,16 @@ def test_what_was_counted_is_read(store: Store, monkeypatch: pytest.MonkeyPatch)
             edge_counts(store, cutoff, cap, Ranks())
 
 
+def test_how_counts_vary_is_said_of_those_of_an_earlier_release_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = edge_counts(store, 5.0, None, Ranks())
+    path = counts_folder(store, 5.0, None) / COUNTS
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in told.items() if key != "edges"}))
+    monkeypatch.setattr(counting, "_count", None)  # nothing is counted again
+    assert edge_counts(store, 5.0, None, Ranks()).tolist() == first.tolist()
+    assert json.loads(path.read_text()) == told
+
+
 def test_a_part_that_was_cut_is_counted_again(store: Store) -> None:
     first = edge_counts(store, 5.0, None, Ranks())
     (part,) = counts_folder(store, 5.0, None).glob("*.u32")

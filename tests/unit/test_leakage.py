@@ -145,7 +145,7 @@ def test_folds_test_what_branches_have_trained_on(by: str, stores: dict[str, Sto
     (table,) = leakage_tables(StageFacts(status=status, result={"leakage": {"task": found}}))
     cell = dict(zip(table.columns, table.rows[0], strict=True))[">test, same identity"]
     low, high = min(counts), max(counts)
-    assert cell == f"{low}–{high} of 6 structures, mean {sum(counts) / 4:g}" and table.caption.endswith("over 4 folds")
+    assert cell == f"{low}–{high} of 6 structures, mean {sum(counts) / 4:g}" and table.caption.endswith("over all 4 folds")
 
 
 def test_published_parts_test_what_branches_have_trained_on(tmp_path: Path, stores: dict[str, Store]) -> None:

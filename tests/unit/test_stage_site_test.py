@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from stage_allocation import FakeAllocation, request
 
 from model.outcome import Outcome, Status, write_json
-from workflow.site import load_site
+from workflow.site import Periods, load_site
 from workflow.site_facts import figures, keep_test
 from workflow.stages import site_test
 
@@ -66,6 +67,15 @@ def test_a_job_shows_of_the_queues_only_how_its_own_is_called(home: Path) -> Non
     assert marks["setup"] == "source", "a module that is not there does not end a script"
 
 
+def test_a_test_of_an_earlier_release_marks_nothing(home: Path) -> None:
+    """It said of all queues what it had tried in one."""
+    check = {"name": "nodes", "ok": True, "seen": "2 nodes", "verifies": ["queues.capacity.options"]}
+    path = keep_test("aurora", {"checks": [check]})
+    assert "tested" in {each.mark for each in figures(load_site("aurora"))}
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "form"}))
+    assert "tested" not in {each.mark for each in figures(load_site("aurora"))}
+
+
 def test_the_end_of_the_walltime_shows_two_of_the_periods(home: Path) -> None:
     allocation = _aurora(home / "c", lambda *_: Outcome(Status.PARTIAL), time_left_s=0.0)
     check = site_test._timer(allocation)  # type: ignore[arg-type]
@@ -94,5 +104,7 @@ def test_the_schedulers_signal_is_waited_for(
     assert check["ok"] is ok and check["seen"].startswith(seen)
 
 
-def test_where_no_signal_is_asked_for_none_is_checked(home: Path) -> None:
+def test_where_no_signal_is_asked_for_or_could_be_waited_for_none_is_checked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert site_test._signal(_aurora(home / "c")) == []  # type: ignore[arg-type]
+    monkeypatch.setattr(Periods, "margin_s", lambda *_: 65.0)  # it would come 60 s after the timer, 5 s before the end
+    assert site_test._signal(_aurora(home / "d", warnings=[False])) == []  # type: ignore[arg-type]

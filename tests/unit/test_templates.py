@@ -84,7 +84,12 @@ def test_a_copy_names_its_schema(home: Path) -> None:
 def test_a_copy_differs_from_what_ships_in_its_paths_and_its_name_only(home: Path) -> None:
     for name in EXPLAINED:
         text = (ROOT / "campaigns" / f"{name}.yaml").read_text().replace('"../', '"')
-        for file, title in ((f"{name}.yaml", yaml.safe_load(text)["name"]), ("copy-2.yaml", "copy-2")):
+        for file, title in (
+            (f"{name}.yaml", yaml.safe_load(text)["name"]),
+            ("copy-2.yaml", "copy-2"),
+            ("2024.yaml", "2024"),
+            ("null.yaml", "null"),
+        ):
             copy = yaml.safe_load(write_template(name, home / file, force=True).read_text())
             assert copy == {**yaml.safe_load(text), "name": title}
 

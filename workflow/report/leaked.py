@@ -34,7 +34,7 @@ def _into(task: str, divisions: Sequence[Mapping[str, Any]]) -> Table:
         (name if name != "itself" else f"{task} itself", *(cell(name, split, kind) for split in _PARTS for kind in _KINDS))
         for name in divisions[0]["branches"]
     ]
-    folds = f", range and mean over {len(divisions)} folds" if len(divisions) > 1 else ""
+    folds = f", range and mean over all {len(divisions)} folds" if len(divisions) > 1 else ""
     return Table(f"Leakage into {task}: structures of its splits that stand in what was trained on{folds}", columns, tuple(rows))
 
 

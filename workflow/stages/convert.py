@@ -12,6 +12,7 @@ from pydantic import Field
 
 from model.config import ConvertConfig
 from model.outcome import Outcome, Status
+from model.registry import reader
 from model.specs import Storage
 from workflow.receipt import Output
 from workflow.request import Request
@@ -89,10 +90,11 @@ class Kind(Stage):
 def store_folder(campaign: Path, request: Request, name: str) -> Path:
     """Return where a store is made: the same place for all attempts, so that finished shards count.
 
-    The name carries a digest of what is converted and how: another source or option is another store.
+    The name carries a digest of what is converted and how: another source, option or version of its reader is another store.
     """
-    how = (request.spec.get("shard"), request.spec.get("storage"))
-    what = json.dumps([{**request.sources, **request.branches}[name], request.splits, *how], sort_keys=True)
+    source = {**request.sources, **request.branches}[name]
+    how = (request.spec.get("shard"), request.spec.get("storage"), reader(source["reader"]).INFO.version)
+    what = json.dumps([source, request.splits, *how], sort_keys=True)
     return RunDir(campaign).stage(request.stage) / "stores" / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
 
 

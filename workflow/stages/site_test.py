@@ -20,6 +20,7 @@ from workflow.stages.base import Allocation, Stage, StageResult, StageSpec, Task
 _MEGABYTES = 8
 _EARLY_S = 5.0
 _LATE_S = 120.0  # the scheduler's signal comes a minute after the timer, and may be late
+_WARNED_S = 65.0  # by then a signal that is in time has come
 _RECEIPT_S = 10.0  # kept for the receipt
 _LOOK_S = 0.5
 Check = dict[str, Any]
@@ -60,7 +61,8 @@ class Kind(Stage):
         checks += [_reported(allocation, probe, check) for check in (_world, _cores, _devices, _local, _collective)]
         checks += [_ends(allocation, exercise, probe) for exercise in ("exit", "killed")]
         if spec.wait:
-            checks += [_timer(allocation), *_signal(allocation)]
+            checks.append(timer := _timer(allocation))
+            checks += _signal(allocation) if timer["ok"] else []
         table = allocation.folder.run / "site-test.json"
         write_json(table, checks)
         failed = [each["name"] for each in checks if not each["ok"]]
@@ -205,12 +207,15 @@ def _timer(allocation: Allocation) -> Check:
 
 
 def _signal(allocation: Allocation) -> list[Check]:
-    """Wait for the signal that the scheduler was asked to send, after the agent's own timer; where none is, there is no check."""
-    if allocation.warned() is None:
-        return []
+    """Wait for the signal that the scheduler was asked to send, after the agent's own timer.
+
+    There is no check where none is asked for, or where it would come too near to the end for the receipt.
+    """
     periods, began = Periods.model_validate(allocation.request.site["periods"]), time.monotonic()
-    longest = min(_LATE_S, periods.margin_s(allocation.request.walltime_s) - _RECEIPT_S)
-    while not (heard := bool(allocation.warned())) and time.monotonic() - began < longest:
+    room = periods.margin_s(allocation.request.walltime_s) - _RECEIPT_S
+    if allocation.warned() is None or room < _WARNED_S:
+        return []
+    while not (heard := bool(allocation.warned())) and time.monotonic() - began < min(_LATE_S, room):
         time.sleep(_LOOK_S)
     seconds = f"{time.monotonic() - began:.0f} s after the timer"
     return [_check("signal", heard, f"it came {seconds}" if heard else f"none came until {seconds}")]
