@@ -124,20 +124,6 @@ def test_cancelled_in_its_first_second_and_cancelled_while_it_waited(batch: Sche
             assert (each.state, each.started is not None) == (JobState.CANCELLED, has_started), each
 
 
-def test_the_walltime_ends_a_job_and_meanwhile_the_queue_forgets_another(
-    batch: Scheduler, site: Site, tmp_path: Path, slurm: Cluster
-) -> None:
-    """Both take a minute and more, and wait beside each other."""
-    job_id = batch.submit(job(site, tmp_path / "a", "trap 'echo TERM' TERM; while :; do sleep 0.1; done", minutes=0.1))
-    brief = batch.submit(job(site, tmp_path / "b", "exit 4"))
-    done = ended(batch, job_id, 150)
-    assert done.state is JobState.TIMEOUT
-    assert (done.ended or 0) - (done.started or 0) >= 60  # rounded up to whole minutes
-    assert "TERM" in (tmp_path / "a" / "job.log").read_text()
-    wait(lambda: brief not in slurm.run("squeue", "-h", "-t", "all", "-o", "%i").split(), 90, every=1)
-    assert (row(batch, brief).state, row(batch, brief).exit) == (JobState.FAILED, 4)
-
-
 def test_what_will_never_do_is_refused_for_good(batch: Scheduler, site: Site, tmp_path: Path) -> None:
     wrong = {
         "account": site.model_copy(update={"account": "nobody"}),

@@ -36,6 +36,7 @@ class Batch(Scheduler):
         super().__init__(world.campaign.site)
         self._world, self._rng = world, random.Random(seed)
         self._hidden: dict[str, float] = {}
+        self._strangers: dict[str, tuple[float, float]] = {}
         self._blind: tuple[str, float, Snapshot] = ("", -1.0, Snapshot(()))
         self.shown: list[Job] = []
         self.outage = (-1.0, -1.0)
@@ -81,6 +82,9 @@ class Batch(Scheduler):
 
     def cancel(self, job_id: str) -> None:
         world = self._world
+        if job_id in self._strangers:
+            world.truth.broken.append(f"R2 a driver asks for the end of somebody else's job, which has the id {job_id} now")
+            return
         world.truth.asked[job_id].append(world.now)
         if self._is_out() or world.weather.strikes("cancel unanswered", world.now):
             raise SchedulerError("no answer", job_id)
@@ -94,13 +98,18 @@ class Batch(Scheduler):
         self._hidden[job.id] = self._world.now + self._rng.uniform(_HIDES_S / 2, _HIDES_S)
         self._world.weather.hits["appears later"] += 1
 
+    def give_away(self, job_id: str) -> None:
+        """Let the batch system begin its ids anew, so that another job of this user, of no campaign, gets this one."""
+        self._strangers[job_id] = (self._world.now, self._world.now + self._rng.uniform(600, 9000))
+
     def _is_out(self) -> bool:
         return self.outage[0] <= self._world.now < self.outage[1]
 
     def _true(self) -> Snapshot:
         now = self._world.now
         jobs = self._world.model.told()
-        return Snapshot(tuple(_row(job) for job in jobs if self._hidden.get(job.id, -1.0) <= now))
+        rows = [_row(job) for job in jobs if self._hidden.get(job.id, -1.0) <= now]
+        return Snapshot((*rows, *(_stranger(job_id, *times, now) for job_id, times in self._strangers.items())))
 
     def _seen(self, fault: str, old: Snapshot) -> Snapshot:
         if fault == "no answer":
@@ -124,3 +133,8 @@ def _row(job: Job) -> JobRow:
     where = (job.id, job.ask.name, job.ask.facts["workdir"], job.state, code)
     started = None if job.state in (JobState.QUEUED, JobState.HELD) else job.started
     return JobRow(*where, "", job.submitted + job.order / 1e6, started, job.ended, job.ask.nodes)
+
+
+def _stranger(job_id: str, began: float, ends: float, now: float) -> JobRow:
+    state, code, ended = (JobState.RUNNING, None, None) if now < ends else (JobState.FAILED, 3, ends)
+    return JobRow(job_id, "analysis", "/elsewhere", state, code, "", began, began, ended, 1)

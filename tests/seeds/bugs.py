@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -21,7 +23,7 @@ from workflow.batch import fence, protocol
 from workflow.batch.attempt import Action, Attempt, Kind, Observation, Phase
 from workflow.batch.executor import BatchExecutor
 from workflow.batch.protocol import Sight
-from workflow.batch.scheduler import Snapshot
+from workflow.batch.scheduler import JobRow, Snapshot
 from workflow.chained import ChainedFile
 from workflow.journal import Journal
 from workflow.ledger import AttemptEntry, StageEntry
@@ -66,6 +68,17 @@ def _no_search() -> AbstractContextManager[Any]:
         return decide(attempt, seen, now)
 
     return mock.patch.object(protocol, "decide", hasty)
+
+
+def _ids_alone() -> AbstractContextManager[Any]:
+    """A driver that knows a job that it has seen once by its id."""
+    of, known = Snapshot.of, defaultdict[tuple[str, Path], set[str]](set)
+
+    def by_id(self: Snapshot, token: str, workdir: Path) -> tuple[JobRow, ...]:
+        known[token, workdir] |= {row.job_id for row in of(self, token, workdir)}
+        return tuple(row for row in self.rows if row.job_id in known[token, workdir])
+
+    return mock.patch.object(Snapshot, "of", by_id)
 
 
 def _one_absence() -> AbstractContextManager[Any]:
@@ -193,6 +206,7 @@ BUGS: dict[str, tuple[str, Plant]] = {
         "R2",
         lambda: mock.patch.object(Sight, "chosen", property(lambda self: self.attempt.job_id)),
     ),
+    "a job is known by its id alone": ("R2", _ids_alone),
     "cancels are not carried out": ("R2", lambda: mock.patch.object(BatchExecutor, "_cancel", _always(None))),
     "what has ended is not guarded": ("R2", lambda: mock.patch.object(BatchExecutor, "guard", _always(None))),
     "nobody looks for twins": ("R2", lambda: mock.patch.object(Sight, "twins", property(_always([])))),
@@ -223,5 +237,6 @@ STORMS: dict[str, tuple[str, ...]] = {
     "nothing is ever revoked": ("node failure, agent lives on", "driver killed"),
     "what has ended is not guarded": ("driver killed", "appears very late"),
     "silence counts as an answer": ("outage of a day",),
+    "a job is known by its id alone": ("id reused", "person cancels"),
 }
 """Faults by which a bug is found in few histories that would else need many."""

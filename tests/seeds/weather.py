@@ -11,7 +11,7 @@ WINDOW_S = 120.0
 
 SUBMIT = (
     *("accepted after time-out", "lost on the way", "refused for now", "refused for good"),
-    *("vanishes", "appears later", "appears very late"),
+    *("vanishes", "id reused", "appears later", "appears very late"),
 )
 QUERY = ("no answer", "accounting silent", "empty with exit 0", "stale", "stale for long", "row missing", "reordered")
 RUN = (
@@ -43,7 +43,7 @@ FAULTS = (*SUBMIT, *QUERY, *RUN, *CANCEL, *DRIVER, *WORLD)
 FINAL = ("refused for good", "own fault", "out of memory", "person cancels", "budget too small")
 """Those that a campaign may rightly end by, without being done."""
 _OFTEN = (
-    *("vanishes", "appears very late", "never leaves ending", "hangs at its end", "agent silent", "person cancels"),
+    *("vanishes", "id reused", "appears very late", "never leaves ending", "hangs at its end", "agent silent", "person cancels"),
     *("ignores the wish to stop", "ignores the wish to stop", "outage of a day", *CANCEL),
 )
 """Faults that need others, or much luck, to come to something."""
@@ -51,7 +51,7 @@ STORMS = (
     ("person cancels", "ignores the wish to stop", "agent silent", "cancel ignored"),
     ("never leaves ending", "hangs at its end"),
     ("agent silent", "agent killed", "empty with exit 0", "row missing"),
-    ("driver killed", "vanishes", "person cancels"),
+    ("driver killed", "vanishes", "id reused", "person cancels"),
 )
 """Faults that seldom meet by chance; some further histories have all of one kind."""
 
@@ -79,6 +79,8 @@ class Weather:
         if rng.random() < 0.05:
             self._rates = {"long absence": 1.0}
         self._rates |= dict.fromkeys(storm, 0.5)
+        if "id reused" in self._rates:
+            self._rates.setdefault("vanishes", 0.5)
         if not self._rates.keys().isdisjoint((*CANCEL, "ignores the wish to stop")):
             self._rates["person cancels"] = 1.0
 

@@ -159,6 +159,8 @@ class World:
         if job.is_waiting and job.id in self.model.jobs:
             self.truth.vanished.add(job.id)
             self.model.vanish(job)
+            if self.weather.strikes("id reused", self.now):
+                self.batch.give_away(job.id)
 
     def at(self, when: float, act: Callable[[], None]) -> None:
         """Do something at a time."""

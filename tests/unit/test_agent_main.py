@@ -63,6 +63,25 @@ def test_a_server_that_is_away_when_a_job_starts_costs_an_attempt_and_no_stage(
     assert agent.inherited_result(_request(tmp_path, name, link=2, previous=("link-1",))) is None, "the next link tries"
 
 
+@pytest.mark.parametrize("text", [None, "\n"])
+def test_a_node_file_that_is_lost_or_empty_costs_an_attempt_and_no_stage(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None
+) -> None:
+    nodes = tmp_path / "nodes"
+    if text is not None:
+        nodes.write_text(text)
+    monkeypatch.setenv("PBS_JOBID", "1.a")
+    monkeypatch.setenv("PBS_NODEFILE", str(nodes))
+    attempt = AttemptDir(tmp_path / "link-1")
+    attempt.run.mkdir(parents=True)
+    write_request(attempt.request, _request(tmp_path, "aurora"))
+    assert agent.main(["agent", str(attempt.root)]) == 1
+    receipt = read_receipt(attempt.receipt)
+    assert receipt is not None and (receipt.status, receipt.cause) == (Status.FAILED, Cause.SCHEDULER), receipt
+    assert str(nodes) in receipt.message
+    assert agent.inherited_result(_request(tmp_path, "aurora", link=2, previous=("link-1",))) is None, "the next link tries"
+
+
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_record_that_could_not_be_written_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: bool) -> None:
     """A line is left half by a full disk, or whole by a disk that cannot say whether it stands."""

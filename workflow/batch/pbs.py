@@ -141,13 +141,19 @@ def this_job(site: Site) -> JobInfo:
 
     Raises:
         SiteError: This process runs in no job.
-        SchedulerError: The server does not say when it ends.
+        SchedulerError: No node is named to the job, or the server does not say when it ends.
     """
     try:
-        job_id, names = os.environ["PBS_JOBID"], Path(os.environ["PBS_NODEFILE"]).read_text().split()
-    except (KeyError, OSError) as error:
+        job_id, nodes = os.environ["PBS_JOBID"], Path(os.environ["PBS_NODEFILE"])
+    except KeyError as error:
         remedy = "The agent is started by a batch script; use `campaign run`."
-        raise SiteError(f"no job of PBS: {error}", f"site {site.name}", remedy) from error
+        raise SiteError(f"no job of PBS: {error} is not set", f"site {site.name}", remedy) from error
+    try:
+        names = nodes.read_text().split()
+    except OSError as error:
+        raise SchedulerError(f"the job's node file cannot be read: {error.strerror}", str(nodes)) from error
+    if not names:
+        raise SchedulerError("no node stands in the job's node file", str(nodes))
     end = patiently(lambda: _end_time(site, job_id), f"the end of job {job_id}", f"site {site.name}: `qstat -f`")
     return JobInfo(job_id, tuple(dict.fromkeys(names)), end)
 
