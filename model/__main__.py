@@ -40,7 +40,7 @@ _EPILOG = """commands:
   evaluate   errors of a checkpoint on one split, beside baselines
   blend      branch weights from composition
   screen     energies, forces and a ranking of candidates
-  check      build a model once without memory: does it fit together, and how large is it
+  check      build models once without memory: do they fit together, and how large are they; takes any number of files
   probe      what ranks see of their nodes
   bench      errors and speed of FP32 and BF16; it has options instead of a file: `python -m model bench precision --help`
 
@@ -66,14 +66,15 @@ def main() -> int:
         return int(importlib.import_module("model.bench").run(sys.argv[2:]))
     arguments = _parse()
     if arguments.command == "check":
-        return int(importlib.import_module("model.check").run(arguments.config))
+        return int(importlib.import_module("model.check").run(arguments.configs))
+    path: Path = arguments.configs[0]
     start = time.monotonic()
     folder, ranks = Path.cwd(), Ranks()
     config: Task | None = None
     try:
         ranks = parallel.discover()
         _drop_old_outcome(folder, ranks)
-        config = load(arguments.command, arguments.config)
+        config = load(arguments.command, path)
         ranks = _begin(arguments.command, config, folder, ranks)
         outcome = importlib.import_module(MODULES[arguments.command]).run(config, folder, ranks)
     except BaseException as error:
@@ -85,8 +86,11 @@ def _parse() -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m model", description=__doc__, epilog=_EPILOG, formatter_class=raw)
     parser.add_argument("command", choices=[*MODULES, "check"], help="what to do, see below")
-    parser.add_argument("config", type=Path, help="YAML file; see model/config.py for its keys")
-    return parser.parse_args()
+    parser.add_argument("configs", metavar="config", nargs="+", type=Path, help="YAML file; see model/config.py for its keys")
+    arguments = parser.parse_args()
+    if arguments.command != "check" and len(arguments.configs) > 1:
+        parser.error(f"{arguments.command} takes one file")
+    return arguments
 
 
 def _drop_old_outcome(folder: Path, ranks: Ranks) -> None:

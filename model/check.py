@@ -1,10 +1,12 @@
-"""`python -m model check`: build a model once without memory, to see that its options fit together, and how large it is."""
+"""`python -m model check`: build models once without memory, to see that their options fit together, and how large they are."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -16,25 +18,32 @@ from model.outcome import CampaignError
 from model.specs import ModelSpec
 
 
-def run(path: Path) -> int:
-    """Build the model of a YAML file (keys of `ModelSpec`) on the meta device; print its size as JSON.
+def run(paths: Sequence[Path]) -> int:
+    """Build the model of each YAML file (keys of `ModelSpec`) on the meta device; print its size as a line of JSON.
 
     Returns:
-        0, or 1 where it cannot be built; then the JSON has `what` and `remedy` instead.
+        0, or 1 where one cannot be built; then its JSON has `what` and `remedy` instead.
     """
+    code = 0
+    for path in paths:
+        facts = _facts(path)
+        code = max(code, int("what" in facts))
+        sys.stdout.write(json.dumps(facts) + "\n")
+        sys.stdout.flush()
+    return code
+
+
+def _facts(path: Path) -> dict[str, Any]:
     try:
         spec = ModelSpec.model_validate(yaml.safe_load(path.read_text()))
-        facts = {
+        return {
             "parameters": num_parameters(spec),
             "large_structure_gb": large_structure_gb(spec),
             "large_structure_gflop": large_structure_gflop(spec),
         }
     except (CampaignError, ValidationError, yaml.YAMLError, OSError) as error:
         what, remedy = _told(error)
-        sys.stdout.write(json.dumps({"what": what, "remedy": remedy}) + "\n")
-        return 1
-    sys.stdout.write(json.dumps(facts) + "\n")
-    return 0
+        return {"what": what, "remedy": remedy}
 
 
 def _told(error: Exception) -> tuple[str, str]:

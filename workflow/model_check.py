@@ -1,4 +1,4 @@
-"""Build each model of a campaign once, on no memory, in a process of its own: torch stays out of this one."""
+"""Build each model of a campaign once, on no memory, in another process: torch stays out of this one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import yaml
 from workflow.campaign import Campaign, stage_kind
 from workflow.errors import CampaignError
 
-_AT_ONCE = 2
 _TIMEOUT_S = 180
 
 
@@ -41,11 +41,10 @@ def built_models(campaign: Campaign, tell: Callable[[str], None] = lambda _: Non
         raise ModuleNotFoundError("torch is not installed")
     distinct = {_identity(model): model for model in stated.values()}
     built: dict[str, dict[str, Any]] = {}
-    tell(f"building models: {len(distinct)}, seconds each")
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for identity, facts in zip(distinct, pool.map(_build, distinct.values()), strict=True):
-            built[identity] = facts
-            tell(f"building models: {len(built)} of {len(distinct)} done")
+    tell(f"building models: {len(distinct)}, some seconds")
+    for identity, facts in zip(distinct, _all_built(list(distinct.values())), strict=True):
+        built[identity] = facts
+        tell(f"building models: {len(built)} of {len(distinct)} done")
     return {name: built[_identity(model)] for name, model in stated.items()}
 
 
@@ -77,26 +76,49 @@ def _identity(model: dict[str, Any] | None) -> str:
     return json.dumps(model, sort_keys=True, default=str)
 
 
-def _build(model: dict[str, Any]) -> dict[str, Any]:
+def _all_built(models: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Give the facts of each model in turn; one that ends the process costs no other its own."""
     with tempfile.TemporaryDirectory(prefix="campaign-check-") as folder:
-        file = Path(folder) / "model.yaml"
-        file.write_text(yaml.safe_dump(json.loads(_identity(model))))
-        environment = {"OMP_NUM_THREADS": "1", **os.environ}
-        command = [sys.executable, "-m", "model", "check", str(file)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment, check=False)
-        except subprocess.TimeoutExpired:
-            return {"what": f"the model was not built within {_TIMEOUT_S} s", "remedy": "Try a smaller one."}
-    return _answer(done)
+        files = [Path(folder) / f"{number}.yaml" for number in range(len(models))]
+        for file, model in zip(files, models, strict=True):
+            file.write_text(yaml.safe_dump(json.loads(_identity(model))))
+        done = 0
+        while done < len(files):
+            for facts in _built(files[done:], Path(folder) / "stderr"):
+                done += 1
+                yield facts
 
 
-def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def _built(files: list[Path], said: Path) -> Iterator[dict[str, Any]]:
+    """Give the facts of models that one process builds, up to the first that it does not come through."""
+    command, environment = [sys.executable, "-m", "model", "check", *map(str, files)], {"OMP_NUM_THREADS": "1", **os.environ}
+    with (
+        said.open("w") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
+    ):
+        for _ in files:
+            began = time.monotonic()
+            try:
+                yield json.loads(_next_line(process))
+            except ValueError:
+                process.kill()
+                yield _fault(process.wait(), said, time.monotonic() - began)
+                return
+
+
+def _next_line(process: subprocess.Popen[str]) -> str:
+    """Return what it writes next; empty where it ends before, by itself or because its time is over."""
+    assert process.stdout is not None
+    timer = threading.Timer(_TIMEOUT_S, process.kill)
+    timer.start()
     try:
-        facts: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        return {
-            "what": f"`python -m model check` ended with code {done.returncode}: {last}",
-            "remedy": "Run it by hand to see more.",
-        }
-    return facts
+        return process.stdout.readline()
+    finally:
+        timer.cancel()
+
+
+def _fault(code: int, said: Path, seconds: float) -> dict[str, Any]:
+    if seconds >= _TIMEOUT_S:
+        return {"what": f"the model was not built within {_TIMEOUT_S} s", "remedy": "Try a smaller one."}
+    last = (said.read_text().strip().splitlines() or ["no word"])[-1]
+    return {"what": f"`python -m model check` ended with code {code}: {last}", "remedy": "Run it by hand to see more."}

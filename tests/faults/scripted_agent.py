@@ -18,7 +18,6 @@ from workflow.allocation.allocation import AgentAllocation
 from workflow.allocation.task import TaskLaunch
 from workflow.errors import StageError
 from workflow.search.loop import Plan, Search
-from workflow.search.optimizer import Optimizer
 from workflow.search.space import make_space
 from workflow.search.trials import Trials
 from workflow.stages.base import StageResult, TaskResult
@@ -97,6 +96,8 @@ class Scripted:
 
     def _search(self, allocation: AgentAllocation) -> StageResult:
         """Run the real loop of a search whose trials take all nodes; none of them can succeed."""
+        from workflow.search.optimizer import Optimizer  # its import costs seconds, and this stage alone needs it
+
         source = ConvertConfig(name="a", reader={"name": "extxyz"}, sources=(Path("a.xyz"),), store=Path("store"))
         plan = Plan(50, allocation.num_nodes, 3, lambda point, resume: source, lambda config: "")  # type: ignore[arg-type, return-value]
         space = make_space("painn", {})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from model.feasibility import large_structure_gb
 from model.specs import ModelSpec
+from workflow import model_check
 from workflow.check import check_campaign
+from workflow.draft import load_campaign
 
 FRAME = 'Properties=species:S:1:pos:R:3:forces:R:3 energy=-1.0 pbc="F F F"'
 GOOD = """\
@@ -206,7 +209,30 @@ def test_a_check_says_how_far_it_is(file: Path) -> None:
     file.write_text(GOOD.replace("  best:", "  other: {kind: hpo, needs: [data], backbone: egnn}\n  best:"))
     told: list[str] = []
     check_campaign(file, tell=told.append)
-    assert told == ["building models: 2, seconds each", "building models: 1 of 2 done", "building models: 2 of 2 done"]
+    assert told == ["building models: 2, some seconds", "building models: 1 of 2 done", "building models: 2 of 2 done"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "what"), [("kill -9 $$", "ended with code -9: no word"), ("exec sleep 60", "not built within 2 s")]
+)
+def test_a_model_that_ends_the_process_that_builds_it_costs_no_other_its_own(
+    file: Path, monkeypatch: pytest.MonkeyPatch, ends: str, what: str
+) -> None:
+    """One in three ends it; the process is a script that answers for the others."""
+    python = file.parent / "python"
+    python.write_text(
+        "#!/bin/sh\nshift 3\nfor file; do\n"
+        f"  grep -q 'hidden: 32' \"$file\" && {{ {ends}; }}\n"
+        '  echo \'{"parameters": 7, "large_structure_gb": 0.1, "large_structure_gflop": 1}\'\ndone\n'
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr(model_check, "_TIMEOUT_S", 2)
+    monkeypatch.setattr(sys, "executable", str(python))
+    other = "  other{0}: {{kind: hpo, needs: [data], backbone: egnn, space: {{hidden: {0}}}}}\n"
+    file.write_text(GOOD.replace("  best:", f"{other.format(32)}{other.format(48)}  best:"))
+    built = model_check.built_models(load_campaign(file))
+    assert {name: facts.get("parameters") for name, facts in built.items()} == {"find": 7, "other32": None, "other48": 7}
+    assert what in built["other32"]["what"]
 
 
 def test_a_backbone_that_is_none_is_told_once(file: Path) -> None:
