@@ -22,6 +22,16 @@ pytest_plugins = ("slurm.fixture", "pbs.fixture")
 SAMPLES = ROOT.parent / "shared" / "samples"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module that share something costly on one worker, for each worker would make its own."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("xdist_group") is None:
+            fixtures = item._fixtureinfo.name2fixturedefs.values()
+            if any(each.scope == "module" for defined in fixtures for each in defined):
+                item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse to spread the tests of one cluster over workers: each would start a cluster of its own.
 

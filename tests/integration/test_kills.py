@@ -88,22 +88,22 @@ def uninterrupted(campaign: Command, samples: Path, plain: dict[str, Any]) -> di
     return plain
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 300) -> Any:
+def wait_for(condition: Callable[[], Any], every_s: float = 0.02, timeout_s: float = 300) -> None:
     end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.002)
-    raise AssertionError("it did not come to that")
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(every_s)
 
 
-def moment(name: str, folder: RunDir, total: int) -> Callable[[], bool]:
-    """Return when to kill: at a seeded step of the first or of a late epoch, or while a checkpoint is being written."""
-    first = random.Random(name).randint(2, total // EPOCHS - 1)
+def come_to(name: str, folder: RunDir, total: int) -> None:
+    """Wait until it is time to kill: at a seeded step of the first or of a late epoch, or while a checkpoint is being written."""
     if name == "write":
-        return lambda: any(p.name.startswith(".") for p in folder.stage("train").glob("*/*/run/tasks/*/checkpoints/*/.*"))
-    start = 0 if name == "first" else total // 2
-    return lambda: len(steps(folder)) >= start + first
+        being_written = "*/*/run/tasks/*/checkpoints/*/.*"  # for milliseconds
+        wait_for(lambda: any(folder.stage("train").glob(being_written)), every_s=0.002)
+    else:
+        start = 0 if name == "first" else total // 2
+        step = start + random.Random(name).randint(2, total // EPOCHS - 1)
+        wait_for(lambda: len(steps(folder)) >= step)
 
 
 def agent_of(attempt: AttemptDir) -> psutil.Process:
@@ -120,7 +120,7 @@ def test_a_killed_driver_loses_nothing(when: str, campaign: Command, samples: Pa
     expected = uninterrupted(campaign, samples, plain)
     file, folder = write_file(campaign, samples), folder_of(campaign)
     driver = campaign.start("run", file)
-    wait_for(moment(when, folder, expected["steps"]))
+    come_to(when, folder, expected["steps"])
     driver.kill()
     driver.wait()
     campaign("run", file, timeout=600)
@@ -139,7 +139,7 @@ def test_a_killed_agent_costs_one_checkpoint_interval_at_most(
     expected = uninterrupted(campaign, samples, plain)
     file, folder = write_file(campaign, samples), folder_of(campaign)
     driver = campaign.start("run", file)
-    wait_for(moment(when, folder, expected["steps"]))
+    come_to(when, folder, expected["steps"])
     agent_of(folder.attempt("train", 1, 1)).kill()
     assert driver.wait(600) == 0
     receipt, end = end_of(folder)
@@ -157,7 +157,7 @@ def test_a_rank_that_ignores_term_writes_nothing_after_the_takeover(
     expected = uninterrupted(campaign, samples, plain)
     file, folder = write_file(campaign, samples), folder_of(campaign)
     driver = campaign.start("run", file)
-    wait_for(moment("first", folder, expected["steps"]))
+    come_to("first", folder, expected["steps"])
     old = folder.attempt("train", 1, 1)
     agent = agent_of(old)
     ranks = [p for p in agent.children(recursive=True) if "model" in p.cmdline() and "train" in p.cmdline()]

@@ -155,7 +155,8 @@ def test_nothing_keeps_a_reader_out(opened: Any, name: str, scheme: str) -> None
     page = opened(name, 1280, scheme)
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    found = axe.Axe().run(page, options={"runOnly": rules}).response
+    # What is drawn inside of a picture is one image to a reader, named by its label; its texts' colours are tried below.
+    found = axe.Axe().run(page, context={"exclude": ["figure svg > *"]}, options={"runOnly": rules}).response
     assert len(found["passes"]) > 20
     assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
 
