@@ -91,9 +91,11 @@ def left_alone(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
     for (epoch, job_id), looks in world.truth.looks.items():
         job = jobs[job_id]
         twins[epoch, job.ask.name][job_id] = looks
-        if _is_left(world, job, looks, journal.due(job.ask.name), patience_s) or _is_passed_over(world, job, epoch, journal):
+        receipt = world.truth.receipts.get(str(job.ask.facts["workdir"]))
+        before = [t for t in looks if receipt is None or t <= receipt]  # when it has stopped in order, it has time to end
+        if _is_left(world, job, before, journal.due(job.ask.name), patience_s) or _is_passed_over(world, job, epoch, journal):
             yield f"R2 driver {epoch} let job {job_id} be, which was wanted no more"
-        if _is_left(world, job, looks, world.truth.receipts.get(str(job.ask.facts["workdir"])), patience_s):
+        if _is_left(world, job, looks, receipt, patience_s):
             yield f"R4 driver {epoch} let job {job_id} be, which hung behind its receipt"
     for (epoch, _), each in twins.items():
         since = max(looks[0] for looks in each.values())

@@ -44,11 +44,11 @@ class Summary:
 
     @property
     def duplicated(self) -> int:
-        return sum(line.startswith("R1") for lines in self.broken.values() for line in lines)
+        return sum(line.startswith("R1 ") for lines in self.broken.values() for line in lines)
 
     @property
     def lost(self) -> int:
-        return sum(line.startswith(("R2", "R3")) for lines in self.broken.values() for line in lines)
+        return sum(line.startswith(("R2 ", "R3 ")) for lines in self.broken.values() for line in lines)
 
     def add(self, other: Summary) -> None:
         """Take another summary in."""

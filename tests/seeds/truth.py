@@ -47,6 +47,7 @@ class Truth:
         asked: When a driver asked for the end of each job, by its id.
         births: When each driver began, by its epoch.
         looks: When each driver, by its epoch, had seen each job alive and done what it does then.
+        passes: When drivers had looked at all there is.
         done: When each stage first had a receipt that says done.
         events: Lines of journals as they were committed: time, driver's epoch, line.
         fooled: Tokens whose living job was hidden for longer than the site's windows.
@@ -66,6 +67,7 @@ class Truth:
     asked: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     births: dict[int, float] = field(default_factory=dict)
     looks: dict[tuple[int, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    passes: list[float] = field(default_factory=list)
     done: dict[str, float] = field(default_factory=dict)
     events: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
     fooled: set[str] = field(default_factory=set)
@@ -127,6 +129,7 @@ class Truth:
 
     def looked(self, epoch: int, jobs: Iterable[Job]) -> None:
         """A driver has seen these jobs alive, and has done what it does then."""
+        self.passes.append(self.clock.now)
         for job in jobs:
             self.looks[epoch, job.id].append(self.clock.now)
 

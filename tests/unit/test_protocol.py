@@ -195,6 +195,13 @@ def test_a_job_requeued_by_the_site_after_its_end_is_cancelled() -> None:
     assert (same.row, same.jobs) == ("settled; its job lingers", ("7",))
 
 
+def test_twins_that_turn_up_one_by_one_do_not_keep_a_job_that_lingers_alive() -> None:
+    story, own, other = Story(SETTLED), job(JobState.RUNNING), job(JobState.QUEUED, "9", submitted=9)
+    assert story.look(seen(own)).row == "settled"
+    assert story.look(seen(own, other), 15).jobs == ("9",), "it may be ending by itself"
+    assert story.look(seen(own, other), 90).jobs == ("9", "7")
+
+
 def test_what_is_not_wanted_is_barred_before_it_starts() -> None:
     story = Story(replace(SUBMITTED, cancel=True))
     assert story.look(seen(job(JobState.QUEUED))).kind is Kind.FENCE

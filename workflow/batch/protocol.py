@@ -239,7 +239,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         "settled; a twin is alive",
         lambda s: s.attempt.phase is Phase.SETTLED and bool(s.twins) and s.may_ask,
-        _ask(Kind.CANCEL, lambda s: s.twins),
+        _ask(Kind.CANCEL, lambda s: [*s.twins, *(s.live if s.has_waited(s.attempt.windows.ttl_s) else [])]),
     ),
     Row(
         "settled; its job lingers",
