@@ -74,7 +74,7 @@ def test_it_is_told(file: Path, name: str) -> None:
     assert told[0].remedy
 
 
-@pytest.mark.parametrize("text", ["[" * 3000, "a: " + "{a: " * 3000 + "1" + "}" * 3000])
+@pytest.mark.parametrize("text", ["[" * 3000, "a: " + "{a: " * 3000 + "1" + "}" * 3000], ids=["lists", "mappings"])
 def test_brackets_without_end_are_refused(file: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(ConfigError, match="nested too deeply"):
