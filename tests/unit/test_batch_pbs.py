@@ -12,7 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from model.outcome import Cause
 from workflow.batch import command, pbs
+from workflow.batch.causes import judge
 from workflow.batch.scheduler import JobSpec, JobState, commands, for_site
 from workflow.errors import SchedulerError, SiteError
 from workflow.site import Site, load_site
@@ -83,6 +85,12 @@ def test_what_cannot_be_read_leaves_open_whether_it_was_accepted(site: Site, ans
     with pytest.raises(SchedulerError) as error:
         for_site(site).submit(job(tmp_path / "a"))
     assert error.value.unknown
+
+
+@pytest.mark.parametrize("code", [0, 1, 32, 99, 162])
+def test_an_id_counts_whatever_the_exit_code(site: Site, answers, tmp_path: Path, code: int) -> None:
+    answers("qsub", out="7.aurora-pbs\nhave a nice day\n", err="qsub: oops", code=code)
+    assert for_site(site).submit(job(tmp_path / "a")) == "7.aurora-pbs"
 
 
 def test_no_answer_leaves_it_open_too(site: Site, answers, tmp_path: Path) -> None:
@@ -181,6 +189,39 @@ def test_jobs_of_others_are_not_ours(site: Site, answers) -> None:
     other = {"Job_Name": "cabcdefghijklm", "Job_Owner": "somebody@uan", "job_state": "R"}
     answers("qstat", out=json.dumps({"Jobs": {"5.s": other}}))
     assert for_site(site).snapshot().rows == ()
+
+
+def test_jobs_are_known_by_the_user_of_the_process(site: Site, answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = {f"{n}.s": {"Job_Owner": f"{name}@uan", "job_state": "R"} for n, name in enumerate((getpass.getuser(), "ada"))}
+    answers("qstat", out=json.dumps({"Jobs": jobs}))
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "ada")
+    assert [row.job_id for row in for_site(site).snapshot().rows] == ["0.s"]
+
+
+def test_a_user_without_a_name_is_told_so(site: Site, answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers("qstat", out=json.dumps({"Jobs": {"5.s": {"Job_Owner": "ada@uan", "job_state": "R"}}}))
+    monkeypatch.setattr(os, "getuid", lambda: 3_999_999_999)
+    with pytest.raises(SchedulerError, match="user 3999999999 has no name here"):
+        for_site(site).snapshot()
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "cause"),
+    [
+        *((code, JobState.NODE_FAIL, Cause.NODE_FAILURE) for code in (-4, -5, -6, -14, -20, -30)),
+        *((code, JobState.OUT_OF_MEMORY, Cause.OOM) for code in (-26, -27, -31)),
+        *((code, JobState.FAILED, Cause.SCHEDULER) for code in (-1, -2, -3, -7, -10, -11, -17, -24, -32, -99)),
+    ],
+)
+def test_the_servers_own_codes_are_no_defect_of_ours(samples: Path, code: int, state: JobState, cause: Cause) -> None:
+    (job,) = pbs._parsed((samples / "pbs" / "failed_exit3.json").read_text()).values()
+    row = pbs._row("7.s", {**job, "Exit_status": code})
+    assert (row.state, row.exit) == (state, code)
+    for started in (False, True):
+        found, message = judge(row, started=started)
+        assert found is cause and found.is_transient is (cause is not Cause.OOM)
+        assert message.endswith(f"code is {code}")
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,7 @@ def test_what_cannot_be_read_is_no_silence(facts: dict[str, None]) -> None:
         (JobState.FAILED, 127, False, Cause.BAD_CONFIG),
         (JobState.FAILED, 137, True, Cause.NODE_FAILURE),
         (JobState.FAILED, 3, True, Cause.NODE_FAILURE),
+        (JobState.FAILED, -2, False, Cause.SCHEDULER),
         (JobState.FAILED, 1, True, Cause.BUG),
         (JobState.FAILED, None, False, Cause.BUG),
     ],

@@ -37,8 +37,12 @@ def judge(row: JobRow, *, started: bool) -> tuple[Cause, str]:
         row: The final row.
         started: Whether its agent got as far as to say that it had started.
     """
+    own = f"; the batch system's own code is {row.exit}" if row.exit is not None and row.exit < 0 else ""
     if row.state in _OF_STATE:
-        return _OF_STATE[row.state]
+        cause, message = _OF_STATE[row.state]
+        return cause, f"{message}{own}"
+    if own:
+        return Cause.SCHEDULER, f"the batch system gave it up{own}"
     if row.exit == 0 and not started:
         return Cause.SCHEDULER, "it ended without having started its agent"
     if row.exit is not None and row.exit in _OF_EXIT:

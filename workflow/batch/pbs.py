@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
+import pwd
 import re
 import shlex
 import time
@@ -40,6 +40,11 @@ _NOT_NOW = frozenset({38, 160, 162})
 """Exit codes of qsub that say that nothing was accepted, and that time may mend it: a limit reached, a server that is down."""
 _ENDED, _UNKNOWN_ID = 35, 153
 _WALLTIME_EXIT = -29
+_LOST_NODE = frozenset({-4, -5, -6, -14, -20, -30})
+"""The server's own exit codes of jobs that lost a node: its daemon began anew, or could not be reached by the first node or the
+server, or did not join (`JOB_EXEC_*` of OpenPBS's `job.h`; Altair's reference guide, table of job exit codes)."""
+_OUT_OF_MEMORY = frozenset({-26, -27, -31})
+"""Those of jobs that used more memory than they may: virtual, plain, high-bandwidth."""
 _DELETED, _WAITS_FOR_ANOTHER = 91, 22
 _WAITING = {"Q": JobState.QUEUED, "W": JobState.QUEUED, "T": JobState.QUEUED, "M": JobState.QUEUED, "H": JobState.HELD}
 _UNDER_WAY = {"R": JobState.RUNNING, "B": JobState.RUNNING, "S": JobState.RUNNING, "U": JobState.RUNNING, "E": JobState.ENDING}
@@ -77,9 +82,8 @@ class Kind(Scheduler):
         after = [job_id for job_id in spec.after if job_id in known]  # a job that waits for an unknown one never runs
         depend = ["-W", f"depend=afterany:{':'.join(after)}"] if after else []
         answer = self._ask(["qsub", *depend, str(spec.script)], spec.workdir, changes=True)
-        job_id = answer.out.strip().splitlines()[-1].strip() if answer.out.strip() else ""
-        if answer.code == 0 and _ID.fullmatch(job_id):
-            return job_id
+        if ids := [line.strip() for line in answer.out.splitlines() if _ID.fullmatch(line.strip())]:
+            return ids[-1]  # a code beside one does not unmake the job
         where = str(spec.workdir)
         if answer.code in _REFUSED:
             raise SchedulerError(f"qsub refused: {answer.words}", where, "Mend the site's queues or the stage.", transient=False)
@@ -90,7 +94,8 @@ class Kind(Scheduler):
 
     def snapshot(self) -> Snapshot:
         """Ask for all jobs, ended ones too, without ids: with several, some releases show the first only."""
-        own = {job_id: job for job_id, job in self._jobs().items() if _owner(job) == getpass.getuser()}
+        owner = _own_name()
+        own = {job_id: job for job_id, job in self._jobs().items() if _owner(job) == owner}
         try:
             return Snapshot(tuple(_row(job_id, job) for job_id, job in own.items()))
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # a job that cannot be read must not count as absent
@@ -217,14 +222,18 @@ def _state(job: dict[str, Any]) -> JobState:
         return JobState.RUNNING
     if code == _WALLTIME_EXIT:
         return JobState.TIMEOUT
+    if code in _LOST_NODE:
+        return JobState.NODE_FAIL
+    if code in _OUT_OF_MEMORY:
+        return JobState.OUT_OF_MEMORY
     if job.get("substate") == _DELETED:
         return JobState.CANCELLED
     return JobState.COMPLETED if code == 0 else JobState.FAILED
 
 
 def _exit(code: Any) -> int | None:
-    """Return the exit code; the server adds 256 to the number of a signal, shells 128."""
-    if not isinstance(code, int) or code < 0:
+    """Return the exit code; the server adds 256 to the number of a signal, shells 128, and its own codes are negative."""
+    if not isinstance(code, int) or code == _WALLTIME_EXIT:  # which the state tells
         return None
     return code - 128 if code >= 256 else code
 
@@ -232,6 +241,19 @@ def _exit(code: Any) -> int | None:
 def _submitted(job_id: str, job: dict[str, Any]) -> float:
     number = re.match(r"\d+", job_id)
     return (_time(job.get("ctime")) or 0.0) + (int(number[0]) % 10**6 / 10**6 if number else 0.0)
+
+
+def _own_name() -> str:
+    """Return this user's name as the server knows it: that of the process, whatever `LOGNAME` says.
+
+    Raises:
+        SchedulerError: The user's number has no name on this host.
+    """
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError as error:
+        what = f"user {os.getuid()} has no name here, by which jobs of ours could be told from others'"
+        raise SchedulerError(what, "the host's user database", "Run on a login node of the site.") from error
 
 
 def _owner(job: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ class JobRow:
         token: Job name.
         workdir: Working folder it was submitted with.
         state: See `JobState`.
-        exit: Exit code (128 + n for signal n), where known.
+        exit: Exit code, where known: 128 + n for signal n; the batch system's own where it is negative.
         reason: The scheduler's own words, for people.
         submitted: Sort key of the submission: larger is later.
         started: Unix time by the scheduler's clock, or None.
