@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from model.outcome import CampaignError, Cause
+from model.outcome import CampaignError, Cause, is_of_storage
 
 
 class Diverged(Exception):  # noqa: N818 named after the cause class
@@ -20,7 +20,6 @@ class PeerLost(Exception):  # noqa: N818
     """A collective failed because another rank is gone: the fault is that rank's."""
 
 
-_STORAGE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.ESTALE)
 _ALLOCATION_FAILED = ("DefaultCPUAllocator", "not enough memory", "out of memory", "bad_alloc")
 """Words of torch's allocation errors: on a CPU they are bare RuntimeErrors with no type of their own."""
 
@@ -35,7 +34,7 @@ def cause_of(error: BaseException) -> Cause:
         return Cause.BAD_CONFIG
     if isinstance(error, PeerLost):
         return Cause.LAUNCHER
-    if isinstance(error, OSError) and error.errno in _STORAGE:
+    if is_of_storage(error):
         return Cause.STORAGE
     return Cause.BUG
 

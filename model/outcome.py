@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 OUTCOME_FILE = "outcome.json"
+_OF_STORAGE = frozenset({errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.ESTALE, errno.EROFS, errno.ESHUTDOWN, errno.EREMOTEIO})
+"""A disk that is full or fails; a client that Lustre evicted finds its requests shut down, or failed on the server."""
+_OF_STORAGE_OR_PEERS = frozenset({errno.ENOTCONN, errno.ETIMEDOUT})
+"""Those that an evicted client sees too, and whoever loses a peer: the first name a file, a socket has none."""
 
 
 class CampaignError(Exception):
@@ -28,6 +33,13 @@ class CampaignError(Exception):
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
         return f"{head}\n  {self.remedy}" if self.remedy else head
+
+
+def is_of_storage(error: BaseException) -> bool:
+    """Say whether a disk failed or is full: the work is not to blame, and may succeed when tried again."""
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in _OF_STORAGE or (error.errno in _OF_STORAGE_OR_PEERS and error.filename is not None)
 
 
 class Status(StrEnum):

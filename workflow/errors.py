@@ -1,9 +1,8 @@
 """Errors that a user reads: what, where, remedy."""
 
-import errno
 import re
 
-from model.outcome import CampaignError
+from model.outcome import CampaignError, is_of_storage
 
 __all__ = [
     "CampaignError",
@@ -17,7 +16,6 @@ __all__ = [
     "plain",
 ]
 
-_OF_STORAGE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.ESTALE, errno.EROFS)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -25,11 +23,6 @@ def plain(text: object, most: int | None = 200) -> str:
     """Return what somebody else wrote as it may stand on a terminal: control characters escaped, cut where it is long."""
     escaped = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(text))
     return escaped if most is None or len(escaped) <= most else f"{escaped[: most - 1]}…"
-
-
-def is_of_storage(error: BaseException) -> bool:
-    """Say whether a disk failed or is full: the work is not to blame, and may succeed when tried again."""
-    return isinstance(error, OSError) and error.errno in _OF_STORAGE
 
 
 class ConfigError(CampaignError):

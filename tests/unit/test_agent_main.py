@@ -19,7 +19,7 @@ from workflow.rundir import AttemptDir
 from workflow.site import load_site
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESHUTDOWN])
 def test_a_full_disk_is_the_storages_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int) -> None:
     def fail(_: Path) -> None:
         raise OSError(number, "no room")
