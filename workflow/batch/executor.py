@@ -203,7 +203,7 @@ class BatchExecutor(LaunchExecutor):
         elif action.kind is Kind.FENCE:
             self._bar(watch)
         elif action.kind is Kind.STOP:
-            watch.job.folder.stop.touch()
+            fence.ask_to_stop(watch.job.folder)
         elif action.kind is Kind.CANCEL:
             self._cancel(action.jobs)
         elif action.kind is Kind.ACCOUNT:

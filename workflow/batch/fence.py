@@ -17,10 +17,11 @@ from workflow.rundir import AttemptDir
 def take(attempt: AttemptDir) -> bool:
     """Make the run folder before the job does, and say whether that succeeded.
 
-    True means that the attempt can never start. Either way it has lost the right to have effect.
+    True means that the attempt can never start. Either way it has lost the right to have effect. An attempt's folder that
+    was deleted, or purged by its file system, is made again for that.
     """
     try:
-        attempt.run.mkdir(mode=0o700)
+        attempt.run.mkdir(mode=0o700, parents=True)
     except FileExistsError:
         if not attempt.revoked.exists():
             write_json(attempt.revoked, {"barred": False})
@@ -45,6 +46,12 @@ def revoke_earlier(campaign: Path, previous: Iterable[str]) -> list[AttemptDir]:
     folders = [AttemptDir(campaign / folder) for folder in previous]
     left = [each for each in folders if not each.receipt.exists() and not each.revoked.exists()]
     return [each for each in left if not take(each)]
+
+
+def ask_to_stop(attempt: AttemptDir) -> None:
+    """Ask the agent to end in order, in a folder that is made again where it was deleted or purged."""
+    attempt.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    attempt.stop.touch()
 
 
 def is_barred(attempt: AttemptDir) -> bool:
