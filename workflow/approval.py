@@ -11,6 +11,7 @@ from typing import Any
 
 from model.outcome import read_json, write_json
 from workflow.errors import CampaignError, ConfigError
+from workflow.ownership import is_ours
 from workflow.rundir import RunDir
 
 
@@ -47,9 +48,11 @@ def read_approval(path: Path) -> Approval:
     """Read an approval.
 
     Raises:
-        ConfigError: The file is none.
+        ConfigError: The file is none, or another user's.
     """
     remedy = "It is passed over. Take the file away, and approve again with `campaign approve`."
+    if path.exists() and not is_ours(path):
+        raise ConfigError("not an approval of yours", str(path), remedy)
     try:
         fields: Any = read_json(path)
         approval = Approval(str(fields["id"]), fields["stage"], float(fields["node_hours"]))

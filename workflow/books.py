@@ -42,6 +42,9 @@ class Books:
     Args:
         folder: The campaign's folder.
 
+    Attributes:
+        passed_over: Files among the approvals that are none, each with what to do.
+
     Raises:
         ConfigError: No campaign has begun there, or it has no budget.
     """
@@ -50,8 +53,12 @@ class Books:
         self._rundir = RunDir(folder.resolve())
         self.campaign: Campaign = stored_campaign(self._rundir)
         self._ledger = Ledger(read_events(self._rundir))
+        self.passed_over: list[str] = []
         for path in waiting(self._rundir, self._ledger.approvals):
-            self._ledger.apply({"event": "approved", **asdict(read_approval(path))})
+            try:
+                self._ledger.apply({"event": "approved", **asdict(read_approval(path))})
+            except ConfigError as error:
+                self.passed_over.append(str(error))
         if self.campaign.header.budget is None:
             remedy = "Nothing is ever held; `budget: {node_hours: …}` in the file would set a limit."
             raise ConfigError("the campaign has no budget", str(self.campaign.path), remedy)

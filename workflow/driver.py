@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import secrets
 import traceback
@@ -29,6 +28,7 @@ from workflow.errors import CampaignError, ConfigError, LeaseHeld, SiteError, St
 from workflow.journal import Journal
 from workflow.launch import launches
 from workflow.ledger import Ledger
+from workflow.ownership import close, is_ours, private
 from workflow.resolved import reconciled, write_resolved
 from workflow.rundir import RunDir
 from workflow.signals import hearing
@@ -81,7 +81,7 @@ class Driver:
 
     def run(self, *, once: bool = False, resume: bool = False) -> int:
         """Tell the whole story; see `run_campaign`."""
-        with _private(), self._lease() as journal, self._kernel(journal) as kernel:
+        with private(), self._lease() as journal, self._kernel(journal) as kernel:
             self._open(journal, kernel, resume)
             self._adopt(list(self._ledger.stages))
             self._lay_out(kernel)
@@ -91,7 +91,7 @@ class Driver:
 
     def wind_down(self, keys: list[str]) -> None:
         """Cancel some stages, and go on until they have ended."""
-        with _private(), self._lease() as journal, self._kernel(journal) as kernel:
+        with private(), self._lease() as journal, self._kernel(journal) as kernel:
             self._open(journal, kernel, resume=False)
             self._adopt(keys)
             entries = [self._ledger.stage(key) for key in keys]
@@ -100,7 +100,7 @@ class Driver:
 
     @contextmanager
     def _lease(self) -> Iterator[Journal]:
-        self._rundir.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        close(self._rundir)
         journal = Journal.take(self._rundir, self._campaign.site.periods)
         self._passing("lease")
         with hearing(lambda: self._events.put(self._interrupt)):
@@ -219,15 +219,27 @@ class Driver:
         for path in waiting(self._rundir, self._ledger.approvals | self._passed_over):
             self._take_in(path)
         for key in self._runs:
-            if self._ledger.stage(key).state not in ENDED and self._rundir.stage_cancel(key).exists():
+            if self._ledger.stage(key).state not in ENDED and self._is_wanted(self._rundir.stage_cancel(key)):
                 self._guarded(key, StageRun.cancel)
+
+    def _is_wanted(self, wish: Path) -> bool:
+        """Say whether we ask for the end of a stage; what is none of ours is told of, and left."""
+        if is_ours(wish):
+            return True
+        if wish.exists():
+            self._pass_over(str(wish), f"{wish}: no file of yours, so it cancels nothing; take it away")
+        return False
+
+    def _pass_over(self, name: str, why: str) -> None:
+        if name not in self._passed_over:
+            self._passed_over.add(name)
+            self._notice(why)
 
     def _take_in(self, path: Path) -> None:
         try:
             approval = read_approval(path)
         except ConfigError as error:
-            self._passed_over.add(path.stem)
-            self._notice(str(error))
+            self._pass_over(path.stem, str(error))
             return
         self._passing("before approval")
         self._journal.commit("approved", **asdict(approval))
@@ -271,16 +283,6 @@ class Driver:
 
     def _interrupt(self) -> None:
         self._interrupted = True
-
-
-@contextmanager
-def _private() -> Iterator[None]:
-    """Keep what is made from all other users, whatever the umask of the shell; the jobs' scripts do the same."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 def _attempt(job: Job) -> Job:

@@ -18,6 +18,7 @@ from workflow.campaign import Campaign, Instance, stage_kind
 from workflow.errors import StageError
 from workflow.journal import Journal
 from workflow.ledger import Ledger, StageEntry
+from workflow.ownership import is_ours
 from workflow.queues import queue_for
 from workflow.receipt import Receipt, read_receipt, write_receipt
 from workflow.rundir import RunDir
@@ -90,7 +91,8 @@ class StageRun:
         if self.future.done():
             return
         if self.entry.state in ("failed", "cancelled") and self._desk.resume:
-            self._desk.rundir.stage_cancel(self.key).unlink(missing_ok=True)
+            if is_ours(wish := self._desk.rundir.stage_cancel(self.key)):
+                wish.unlink()
             self._desk.journal.commit("resumed", stage=self.key)
         if self.entry.state in ENDED:
             self._tell()
@@ -149,7 +151,7 @@ class StageRun:
         self._end("failed", Cause.BAD_CONFIG if isinstance(error, StageError) else Cause.BUG, str(error))
 
     def _decide(self) -> None:
-        if self._desk.rundir.stage_cancel(self.key).exists():
+        if is_ours(self._desk.rundir.stage_cancel(self.key)):
             self.cancel()
             return
         self._desk.rundir.stage(self.key).mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -122,6 +122,8 @@ def approve(where: Where, stage: str | None, target: Path | None, node_hours: fl
 
     where.folder = locate_of_stage("approve [STAGE]", stage, target)
     books = Books(where.folder)
+    for line in books.passed_over:
+        click.echo(line, err=True)
     if node_hours is not None:
         books.raise_to(node_hours, stage)
     else:
