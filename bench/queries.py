@@ -39,7 +39,7 @@ class Counted(Scheduler):
         self.queries += 1
         return Snapshot(tuple(self._rows))
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, token: str) -> None:
         """Nothing here is cancelled."""
 
     @property

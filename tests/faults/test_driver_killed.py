@@ -106,7 +106,7 @@ def test_a_link_of_a_chain_that_is_cancelled_by_hand_lets_none_overtake_the_one_
     assert killed_at(home, "after id", 3)
     wait_until(lambda: bool(executions(home)))
     second = sorted(batch(home).snapshot().rows, key=lambda row: int(row.job_id))[1]
-    batch(home).cancel(second.job_id)
+    batch(home).cancel(second.job_id, second.token)
     wait_until(lambda: sum(row.state.is_final for row in batch(home).snapshot().rows) == 1)
     time.sleep(1.0)  # five looks of a supervisor at what it waits for
     assert executions(home) == {("a", 1): 1}

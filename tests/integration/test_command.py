@@ -66,7 +66,7 @@ def test_a_cancelled_campaign_is_resumed(campaign: Command, file: Path, monkeypa
     job_id = batch.submit(spec)  # else the few structures are converted before they can be cancelled
     assert campaign("run", file, "--once", "--plain", check=False).returncode == 4
     assert campaign("cancel", "data", "--yes").stdout == "data: cancelled\n"
-    batch.cancel(job_id)
+    batch.cancel(job_id, "blocker")
     assert campaign("run", file, "--plain", check=False).returncode == 1
     out = campaign("resume", file, "--plain").stdout
     assert "stage data: tried again" in out

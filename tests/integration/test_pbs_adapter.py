@@ -102,13 +102,17 @@ def test_held_and_cancelled_before_and_after_the_start(batch: Scheduler, site: S
     wait((tmp_path / "a" / "began").exists)
     pbs.run("qhold", waiting)
     wait(lambda: row(batch, waiting).state is JobState.HELD)
-    for each in (waiting, running):
-        batch.cancel(each)
+    batch.cancel(waiting, "ca")
+    batch.cancel(running, "cb")
+    time.sleep(1.0)
+    assert [row(batch, each).state for each in (waiting, running)] == [JobState.HELD, JobState.RUNNING], "of other names"
+    batch.cancel(waiting, "cb")
+    batch.cancel(running, "ca")
     before, after = ended(batch, waiting), ended(batch, running)
     assert (before.state, before.started, before.exit) == (JobState.CANCELLED, None, None)
     assert (after.state, after.exit) == (JobState.CANCELLED, 143) and after.started is not None
-    batch.cancel(running)
-    batch.cancel("999999")
+    batch.cancel(running, "ca")
+    batch.cancel("999999", "ca")
     assert not (tmp_path / "b" / "ran").exists()
 
 
@@ -149,7 +153,7 @@ def test_a_limit_is_refused_for_now(batch: Scheduler, site: Site, tmp_path: Path
     with pytest.raises(SchedulerError) as error:
         batch.submit(job(site, tmp_path / "b", "true", nodes=2, queue="debug-scaling"))
     assert error.value.transient and not error.value.unknown
-    batch.cancel(first)
+    batch.cancel(first, "ca")
     ended(batch, first)
 
 
@@ -201,7 +205,7 @@ def test_a_job_that_no_destination_takes_is_accepted_and_vanishes(batch: Schedul
     job_id = batch.submit(spec)
     assert row(batch, job_id).state is JobState.QUEUED
     wait(lambda: batch.snapshot().of(spec.token, spec.workdir) == ())
-    batch.cancel(job_id)
+    batch.cancel(job_id, spec.token)
 
 
 def test_a_submission_without_an_answer_is_unknown_and_is_found_later(
@@ -231,8 +235,8 @@ def test_without_a_server_nothing_is_known_and_nothing_is_accepted(
     with pytest.raises(SchedulerError) as error:
         batch.submit(small(site, tmp_path / "b", "true"))
     assert error.value.transient and not error.value.unknown
-    with pytest.raises(SchedulerError, match="qdel"):
-        batch.cancel(running)
+    with pytest.raises(SchedulerError, match="255"):
+        batch.cancel(running, "ca")
     (tmp_path / "a" / "go").touch()
     pbs.up()
     assert (ended(batch, running).state, row(batch, running).exit) == (JobState.FAILED, 4)
@@ -266,7 +270,7 @@ def test_what_has_a_session_of_its_own_outlives_its_job_unless_the_site_contains
     spec = small(site, tmp_path / "a", f'cd "$PBS_O_WORKDIR"; {beats}\ntrap : TERM; touch began; while :; do sleep 0.1; done')
     job_id = batch.submit(spec)
     wait((spec.workdir / "began").exists)
-    batch.cancel(job_id)
+    batch.cancel(job_id, spec.token)
     ended(batch, job_id)
     beat = (spec.workdir / "beat").read_text()
     time.sleep(1.0)

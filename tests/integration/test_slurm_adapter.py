@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,13 +92,17 @@ def test_held_and_cancelled_before_and_after_the_start(batch: Scheduler, site: S
     wait(lambda: row(batch, running).state is JobState.RUNNING)
     slurm.run("scontrol", "hold", waiting)
     wait(lambda: row(batch, waiting).state is JobState.HELD)
-    for each in (waiting, running):
-        batch.cancel(each)
+    batch.cancel(waiting, "ca")
+    batch.cancel(running, "cb")
+    time.sleep(2.0)
+    assert [row(batch, each).state for each in (waiting, running)] == [JobState.HELD, JobState.RUNNING], "of other names"
+    batch.cancel(waiting, "cb")
+    batch.cancel(running, "ca")
     before, after = ended(batch, waiting), ended(batch, running)
     assert (before.state, before.started) == (JobState.CANCELLED, None)
     assert after.state is JobState.CANCELLED and after.started is not None
-    batch.cancel(running)
-    batch.cancel("999999")
+    batch.cancel(running, "ca")
+    batch.cancel("999999", "ca")
     assert not (tmp_path / "b" / "ran").exists()
 
 
@@ -111,12 +116,12 @@ def test_cancelled_in_its_first_second_and_cancelled_while_it_waited(batch: Sche
     wait(lambda: row(batch, blocker).state is JobState.RUNNING)
     waiting = batch.submit(job(site, tmp_path / "b", "true", nodes=8, queue="bin1"))
     wait(lambda: bool(told(waiting)))
-    batch.cancel(waiting)
-    batch.cancel(blocker)
+    batch.cancel(waiting, "cb")
+    batch.cancel(blocker, "ca")
     ended(batch, blocker)
     brief = batch.submit(job(site, tmp_path / "c", WAITS))
     wait(lambda: row(batch, brief).state is JobState.RUNNING, every=0.05)
-    batch.cancel(brief)
+    batch.cancel(brief, "cc")
     for job_id, has_started in ((waiting, False), (brief, True)):
         done = ended(batch, job_id)
         wait(lambda job_id=job_id: [each.state for each in told(job_id)] == [JobState.CANCELLED])
@@ -151,7 +156,7 @@ def test_a_limit_is_refused_for_now(batch: Scheduler, site: Site, tmp_path: Path
     with pytest.raises(SchedulerError) as error:
         batch.submit(job(site, tmp_path / "b", "true", queue="debug"))
     assert error.value.transient and not error.value.unknown
-    batch.cancel(first)
+    batch.cancel(first, "ca")
     ended(batch, first)
 
 
@@ -185,7 +190,7 @@ def test_a_users_variables_neither_hide_jobs_nor_change_them(
     monkeypatch.delenv("SQUEUE_PARTITION")
     said = slurm.run("scontrol", "show", "job", job_id).split()
     assert {"Requeue=0", "TimeLimit=00:02:00", "Comment=ca"} <= set(said)
-    batch.cancel(job_id)
+    batch.cancel(job_id, "ca")
     ended(batch, job_id)
 
 

@@ -13,6 +13,7 @@ from workflow.simulation.job import Ask, Job
 if TYPE_CHECKING:
     from seeds.world import World
 
+_STRANGER = "analysis"  # name of jobs of this user that are of no campaign
 _HIDES_S = 0.8 * WINDOW_S
 _LASTS_S = {
     **dict.fromkeys(("empty with exit 0", "stale", "row missing"), (1.0, _HIDES_S)),
@@ -80,16 +81,18 @@ class Batch(Scheduler):
         self.shown = [job for job in living if job.id in alive and job.state is not JobState.ENDING]
         return snapshot
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, token: str) -> None:
         world = self._world
-        if job_id in self._strangers:
+        if job_id in self._strangers and token == _STRANGER:
             world.truth.broken.append(f"R2 a driver asks for the end of somebody else's job, which has the id {job_id} now")
             return
         world.truth.asked[job_id].append(world.now)
         if self._is_out() or world.weather.strikes("cancel unanswered", world.now):
             raise SchedulerError("no answer", job_id)
         job = world.model.jobs.get(job_id)
-        if job is not None and job.is_running and world.weather.strikes("cancel ignored", world.now):
+        if job is None or job.ask.name != token:
+            return
+        if job.is_running and world.weather.strikes("cancel ignored", world.now):
             return
         world.model.cancel(job_id)
 
@@ -137,4 +140,4 @@ def _row(job: Job) -> JobRow:
 
 def _stranger(job_id: str, began: float, ends: float, now: float) -> JobRow:
     state, code, ended = (JobState.RUNNING, None, None) if now < ends else (JobState.FAILED, 3, ends)
-    return JobRow(job_id, "analysis", "/elsewhere", state, code, "", began, began, ended, 1)
+    return JobRow(job_id, _STRANGER, "/elsewhere", state, code, "", began, began, ended, 1)

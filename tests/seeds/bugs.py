@@ -206,7 +206,7 @@ BUGS: dict[str, tuple[str, Plant]] = {
         "R2",
         lambda: mock.patch.object(Sight, "chosen", property(lambda self: self.attempt.job_id)),
     ),
-    "a job is known by its id alone": ("R2", _ids_alone),
+    "a job is known by its id alone": ("R10", _ids_alone),
     "cancels are not carried out": ("R2", lambda: mock.patch.object(BatchExecutor, "_cancel", _always(None))),
     "what has ended is not guarded": ("R2", lambda: mock.patch.object(BatchExecutor, "guard", _always(None))),
     "nobody looks for twins": ("R2", lambda: mock.patch.object(Sight, "twins", property(_always([])))),

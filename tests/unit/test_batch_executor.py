@@ -52,7 +52,8 @@ class Scripted(Scheduler):
             raise SchedulerError("slurmctld is away")
         return Snapshot(tuple(self.rows.values()), not self.is_without_accounting)
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, token: str) -> None:
+        assert self.rows[job_id].token == token
         self.put(job_id, JobState.CANCELLED)
 
     def put(self, job_id: str, state: JobState, code: int | None = None) -> None:

@@ -135,9 +135,12 @@ def test_cancel_in_the_queue_and_while_running(site: Site, tmp_path: Path) -> No
     running = batch.submit(job(tmp_path / "a", "sleep 300", nodes=2))
     queued = batch.submit(job(tmp_path / "b", "touch ran", nodes=2))
     wait(lambda: row(batch, running).state is JobState.RUNNING)
-    batch.cancel(queued)
+    for job_id, token in ((running, "cb"), (queued, "ca"), ("999", "ca")):
+        batch.cancel(job_id, token)
+        assert not list(Path(site.scheduler.options["spool"]).glob("*.cancel")), "a job of another name is left alone"
+    batch.cancel(queued, "cb")
     assert (ended(batch, queued).state, row(batch, queued).started) == (JobState.CANCELLED, None)
-    batch.cancel(running)
+    batch.cancel(running, "ca")
     assert ended(batch, running).state is JobState.CANCELLED
     assert not (tmp_path / "b" / "ran").exists()
 

@@ -289,14 +289,42 @@ def test_outside_a_job_that_is_said(site: Site, monkeypatch: pytest.MonkeyPatch)
         pbs.this_job(site)
 
 
+NAMED = json.dumps({"Jobs": {"5.s": {"Job_Name": "cabcdefghijklm", "job_state": "R"}}})
+
+
 @pytest.mark.parametrize(("code", "fails"), [(0, False), (35, False), (153, False), (162, True)])
 def test_only_a_server_that_is_down_leaves_a_cancel_undone(site: Site, answers, code: int, fails: bool) -> None:
-    answers("qdel", code=code, err="qdel: words")
+    answers("qstat", out=NAMED)
+    calls = answers("qdel", code=code, err="qdel: words")
     if fails:
         with pytest.raises(SchedulerError):
-            for_site(site).cancel("5.s")
+            for_site(site).cancel("5.s", "cabcdefghijklm")
     else:
-        for_site(site).cancel("5.s")
+        for_site(site).cancel("5.s", "cabcdefghijklm")
+    assert calls.read_text().split()[1:] == ["5.s"]
+
+
+@pytest.mark.parametrize(
+    ("said", "fails"),
+    [
+        ({"out": NAMED.replace("cabcdefghijklm", "analysis")}, False),
+        ({"code": 35}, False),
+        ({"code": 153}, False),
+        ({"code": 255, "out": NAMED}, True),
+        ({"out": "{}"}, True),
+        ({"out": NAMED[:-2]}, True),
+    ],
+)
+def test_a_job_of_another_name_or_without_an_answer_is_not_ended(site: Site, answers, said: dict, fails: bool) -> None:
+    answers("qstat", **said)
+    calls = answers("qdel")
+    if fails:
+        with pytest.raises(SchedulerError) as error:
+            for_site(site).cancel("5.s", "cabcdefghijklm")
+        assert error.value.transient
+    else:
+        for_site(site).cancel("5.s", "cabcdefghijklm")
+    assert not calls.exists()
 
 
 def test_check_knows_its_programs(site: Site) -> None:

@@ -219,5 +219,38 @@ def test_refusals_are_sorted(site: Site, text: str, transient: bool, unknown: bo
     assert (error.value.transient, error.value.unknown) == (transient, unknown)
 
 
+@pytest.mark.parametrize(
+    ("code", "words", "fails"),
+    [
+        (0, "", False),
+        (1, "scancel: error: Kill job error on job id 7: Invalid job id specified", False),
+        (1, "scancel: error: Kill job error on job id 7: Job/step already completing or completed", False),
+        (1, "scancel: error: No active jobs match ALL job filters, including: Name=ctoken", False),
+        (1, "scancel: error: slurm_load_jobs error: Unable to contact slurm controller (connect failure)", True),
+        (1, "", True),
+    ],
+)
+def test_a_cancel_names_its_job_and_is_undone_only_without_an_answer(
+    site: Site, monkeypatch: pytest.MonkeyPatch, code: int, words: str, fails: bool
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setenv("SCANCEL_STATE", "PENDING")
+
+    def answer(argv: list[str], *_: object, environment: dict[str, str], **__: object) -> Answer:
+        asked.append(argv)
+        assert "SCANCEL_STATE" not in environment
+        return Answer(code, "", words)
+
+    monkeypatch.setattr(slurm, "ask", answer)
+    batch = for_site(site)
+    if fails:
+        with pytest.raises(SchedulerError, match="scancel") as error:
+            batch.cancel("7", "ctoken")
+        assert error.value.transient
+    else:
+        batch.cancel("7", "ctoken")
+    assert asked == [["scancel", "--me", "--name=ctoken", "7"]]
+
+
 def test_an_id_counts_whatever_the_exit_code(site: Site) -> None:
     assert slurm.Kind(site)._job_id(Answer(1, "123;frontier\n", "sbatch: error: oops"), "/x") == "123"

@@ -44,7 +44,8 @@ class Counted(Scheduler):
             raise SchedulerError(self.fault)
         return Snapshot(tuple(self.rows), is_complete=False)
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, token: str) -> None:
+        assert (job_id, token) == ("2", "c2")
         self.rows.clear()
 
 
@@ -87,7 +88,7 @@ def test_who_has_changed_something_takes_no_answer_from_before(tmp_path: Path, f
     batch.fault = ""
     assert [row.token for row in mine.snapshot().rows] == ["c1", "c2"]
     assert batch.queries == 2
-    mine.cancel("2")
+    mine.cancel("2", "c2")
     assert mine.snapshot().rows == ()
 
 

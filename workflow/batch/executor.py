@@ -205,7 +205,7 @@ class BatchExecutor(LaunchExecutor):
         elif action.kind is Kind.STOP:
             fence.ask_to_stop(watch.job.folder)
         elif action.kind is Kind.CANCEL:
-            self._cancel(action.jobs)
+            self._cancel(action.jobs, token)
         elif action.kind is Kind.ACCOUNT:
             self._journal.commit("accounted", token=token, node_hours=_charged(watch.job, action.node_hours))
         elif action.kind is Kind.SETTLE and action.settled is not None:
@@ -246,11 +246,11 @@ class BatchExecutor(LaunchExecutor):
         self._passing("after fence")
         self._journal.commit("revoked", token=watch.job.spec.token, barred=barred)
 
-    def _cancel(self, jobs: tuple[str, ...]) -> None:
+    def _cancel(self, jobs: tuple[str, ...], token: str) -> None:
         self._journal.check()
         for job_id in jobs:
             try:
-                self._scheduler.cancel(job_id)
+                self._scheduler.cancel(job_id, token)
             except SchedulerError:  # asked again when its time has come
                 continue
 

@@ -128,9 +128,11 @@ class Kind(Scheduler):
         """Read the spool."""
         return Snapshot(tuple(row for number in self._spool.ids() if (row := self._row(number)) is not None))
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, token: str) -> None:
         """Leave a mark that the supervisor obeys."""
-        self._spool.path(int(job_id), "cancel").touch()
+        number = int(job_id)
+        if self._spool.job(number).get("token") == token:
+            self._spool.path(number, "cancel").touch()
 
     def _hand_in(self, asked: dict[str, Any]) -> str:
         command = [sys.executable, "-m", "workflow.batch.supervisor"]

@@ -101,8 +101,15 @@ class Kind(Scheduler):
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # a job that cannot be read must not count as absent
             raise SchedulerError(f"qstat's answer makes no sense: {plain(repr(error))}", "qstat", "It is asked again.") from error
 
-    def cancel(self, job_id: str) -> None:
-        """Ask for the end of a job; one that has ended or is unknown needs none."""
+    def cancel(self, job_id: str, token: str) -> None:
+        """Ask for the end of a job; one that has ended or is unknown needs none. Its name is looked at first: qdel takes ids."""
+        told = self._ask(["qstat", "-f", "-F", "json", job_id])
+        if told.code in (_ENDED, _UNKNOWN_ID):
+            return
+        if told.code != 0 or not (jobs := _parsed(told.out)):
+            raise SchedulerError(f"qstat ended with {told.code} and no job: {told.words}", job_id, "It is asked again.")
+        if token not in [job.get("Job_Name") for job in jobs.values()]:
+            return
         answer = self._ask(["qdel", job_id], changes=True)
         if answer.code not in (0, _ENDED, _UNKNOWN_ID):
             raise SchedulerError(f"qdel: {answer.words}", job_id, "It is asked again.")

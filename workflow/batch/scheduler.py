@@ -201,8 +201,8 @@ class Scheduler(ABC):
         """
 
     @abstractmethod
-    def cancel(self, job_id: str) -> None:
-        """Ask for the end of a job; only its row tells whether it has ended.
+    def cancel(self, job_id: str, token: str) -> None:
+        """Ask for the end of a job of that name, for an id may be another's by now; only its row tells whether it has ended.
 
         Raises:
             SchedulerError: No answer.

@@ -56,10 +56,10 @@ class Shared(Scheduler):
         finally:
             self._changed = time.monotonic()
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, token: str) -> None:
         """Ask for the end of a job; answers asked for before count no more."""
         try:
-            self._inner.cancel(job_id)
+            self._inner.cancel(job_id, token)
         finally:
             self._changed = time.monotonic()
 

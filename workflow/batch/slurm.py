@@ -34,8 +34,8 @@ COMMANDS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "srun")
 _BETWEEN = "\x1f"  # between fields: a job of the user's own may have any other character in its name
 _QUEUE = _BETWEEN.join(("%i", "%V", "%T", "%r", "%S", "%e", "%D", "%N", "%j", "%Z"))
 _ACCOUNTING = "JobIDRaw,Submit,State,ExitCode,Start,End,AllocNodes,JobName,WorkDir"
-_QUIET = ("SQUEUE_", "SACCT_")
-"""Variables by which users filter what they are shown; ours must show everything."""
+_QUIET = ("SQUEUE_", "SACCT_", "SCANCEL_")
+"""Variables by which users filter what they are shown, or end; ours must show everything, and end what they name."""
 _WORDS = {
     JobState.QUEUED: ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED"),
     JobState.HELD: ("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
@@ -68,6 +68,8 @@ _NOT_NOW = (
 """What it says last when nothing was accepted and time may mend that."""
 _TIMED_OUT = ("timed out", "zero bytes were transmitted")
 """What it says last when the request may have been carried out."""
+_NOTHING_TO_END = ("invalid job id", "already completing or completed", "no active jobs match")
+"""What scancel says of a job that it need not end."""
 _NO_LOG = (0, 53)
 """Exit code and signal of a job whose folder or log could not be opened (slurmstepd's own; seen with 22.05)."""
 _CANNOT_CREATE = 73  # EX_CANTCREAT of sysexits.h; `workflow/batch/causes.py` knows it
@@ -120,10 +122,10 @@ class Kind(Scheduler):
         except SchedulerError:
             return Snapshot(_merged(queued, []), is_complete=False)
 
-    def cancel(self, job_id: str) -> None:
-        """Ask for the end of a job; one that has ended or is unknown needs none, and scancel says so with 0."""
-        answer = self._ask(["scancel", "--quiet", job_id], changes=True)
-        if answer.code != 0 and "invalid job id" not in answer.words.lower():
+    def cancel(self, job_id: str, token: str) -> None:
+        """Ask for the end of a job; one that has ended, is unknown or has another name needs none: only words tell that."""
+        answer = self._ask(["scancel", "--me", f"--name={token}", job_id], changes=True)
+        if answer.code != 0 and not any(text in answer.words.lower() for text in _NOTHING_TO_END):
             raise SchedulerError(f"scancel: {answer.words}", job_id, "It is asked again.")
 
     def _job_id(self, answer: Answer, where: str) -> str:
