@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.outcome import read_json, sync, write_json
+from model.silence import Silence
 from workflow.chained import ChainedFile
 from workflow.errors import CampaignError, LeaseHeld
 from workflow.process import ProcessId
@@ -186,11 +187,12 @@ def _await_silence(folder: Path, epoch: int, periods: Periods) -> None:
     """Return once the driver of this epoch is known to be dead; clocks of other hosts are never looked at."""
     if not epoch:
         return
-    seen, since = _count(folder, epoch), time.monotonic()
-    while not _is_ended(folder, epoch) and time.monotonic() - since < periods.ttl_s:
-        if _count(folder, epoch) != seen:
+    period_s, silence = min(periods.heartbeat_s, periods.ttl_s) / _LOOKS_PER_BEAT, Silence()
+    while not _is_ended(folder, epoch) and silence.stood_s < periods.ttl_s:
+        silence = silence.look(_count(folder, epoch), time.monotonic(), period_s, periods.ttl_s)
+        if silence.has_moved:
             raise _held(folder, epoch)
-        time.sleep(min(periods.heartbeat_s, periods.ttl_s) / _LOOKS_PER_BEAT)
+        time.sleep(period_s)
 
 
 def _is_ended(folder: Path, epoch: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ class Run:
         is_cut_off: The batch system cannot reach it: it goes on though its job has ended.
         is_warned: It was asked to end.
         works: Its agent has begun.
-        was_slow: Its script began long after its job.
+        was_slow: Its script began long after its job, or it stood still with everything else.
         lingered: Its job did not leave its last state for long.
     """
 
@@ -60,9 +61,14 @@ class Run:
         """The stage instance."""
         return self._request.stage if self._request else ""
 
+    @property
+    def is_well(self) -> bool:
+        """Whether its agent is at work, or will go on by itself."""
+        return self.works and not self.is_over and not self.is_silent
+
     def script(self) -> None:
         """Do what a batch script does: take the fence, become the agent."""
-        if self.is_over:
+        if self.is_over or self._hangs(self.script):
             return
         try:
             self.folder.run.mkdir(mode=0o700)
@@ -91,7 +97,7 @@ class Run:
 
     def work(self) -> None:
         """Begin the stage's work where the attempts before have left it."""
-        if self.is_over or self._request is None or self._inherits(self._request):
+        if self.is_over or self._request is None or self._hangs(self.work) or self._inherits(self._request):
             return
         self._done = self._inherited(self._request)
         self._is_deaf = self._world.weather.strikes("ignores the wish to stop", self._world.now)
@@ -101,7 +107,7 @@ class Run:
     def unit(self) -> None:
         """Finish one unit of work, if there is still a right to it, and go on or end."""
         request, world = self._request, self._world
-        if self.is_over or self.is_silent or request is None or not self.works:
+        if not self.is_well or request is None or self._hangs(self.unit):
             return
         try:
             require_right(self.folder)
@@ -161,9 +167,16 @@ class Run:
 
     def beat(self) -> None:
         """Write the heartbeat as it stands now."""
-        if self.works and not self.is_over and not self.is_silent:
+        if self.is_well and self._world.now >= self._world.hangs_until:
             count = int((self._world.now - self._began) / self._world.campaign.site.periods.heartbeat_s)
             replace_json(self.folder.heartbeat, {"count": count})
+
+    def _hangs(self, act: Callable[[], None]) -> bool:
+        """Put off an act to when everything that hangs goes on; say whether it hangs."""
+        hangs = self._world.now < self._world.hangs_until
+        if hangs:
+            self._world.at(self._world.hangs_until, act)
+        return hangs
 
     def _finish(self, code: int) -> None:
         if self._job.runs == self._number:  # else the site has started it anew meanwhile
@@ -222,7 +235,7 @@ class Run:
 
     def _stop_early(self) -> None:
         """Stop as an agent does that got TERM: preempted, if that came long before its own time."""
-        if self.works and not self.is_over and not self.is_silent:
+        if self.is_well and not self._hangs(self._stop_early):
             is_early = self._left_s > self._margin_s
             self.leave(*((Status.FAILED, Cause.PREEMPTED) if is_early else (Status.PARTIAL, None)))
 

@@ -87,10 +87,13 @@ class Batch(Scheduler):
             world.truth.broken.append(f"R2 a driver asks for the end of somebody else's job, which has the id {job_id} now")
             return
         world.truth.asked[job_id].append(world.now)
+        job, run = world.model.jobs.get(job_id), world.runs.get(job_id)
+        is_meant = job is not None and job.ask.name == token
+        if job is not None and is_meant and run is not None and run.is_well and job.state is JobState.RUNNING:
+            world.truth.asked_in_health[job_id].append(world.now)
         if self._is_out() or world.weather.strikes("cancel unanswered", world.now):
             raise SchedulerError("no answer", job_id)
-        job = world.model.jobs.get(job_id)
-        if job is None or job.ask.name != token:
+        if job is None or not is_meant:
             return
         if job.is_running and world.weather.strikes("cancel ignored", world.now):
             return

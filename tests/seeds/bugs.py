@@ -16,6 +16,7 @@ import seeds.agents
 import workflow.driver
 import workflow.stage_run
 from model.outcome import Cause, Status
+from model.silence import Silence
 from seeds.agents import Run
 from workflow import attempts, chain
 from workflow.allocation.nodes import NodePool
@@ -187,6 +188,17 @@ def _judged(cause: Cause) -> Plant:
     return lambda: mock.patch.object(protocol, "judge", _always((cause, "so it is said")))
 
 
+def _gaps_count() -> AbstractContextManager[Any]:
+    look = Silence.look
+
+    def hasty(self: Silence, count: object, now: float, *periods: float) -> Silence:
+        seen = look(self, count, now, *periods)
+        stands = self.looked_at is not None and seen.count == self.count
+        return replace(seen, stood_s=self.stood_s + now - (self.looked_at or 0.0), looks=self.looks + 2) if stands else seen
+
+    return mock.patch.object(Silence, "look", hasty)
+
+
 def _forgetful_driver() -> AbstractContextManager[Any]:
     """One that takes an attempt without an id, which an earlier driver wrote down, for one never submitted."""
     restored = attempts.restored
@@ -229,6 +241,7 @@ BUGS: dict[str, tuple[str, Plant]] = {
     "an end has no cause": ("R10", _no_cause),
     "every end is a defect": ("R10", _judged(Cause.BUG)),
     "every end is for want of memory": ("R10", _judged(Cause.OOM)),
+    "time in which nobody looked counts as silence": ("R10", _gaps_count),
     "a receipt settles before its job has ended": ("R10", lambda: mock.patch.object(Sight, "is_gone", property(_always(True)))),
     "links are submitted one by one": ("R11", _links_one_by_one),
 }
@@ -238,5 +251,6 @@ STORMS: dict[str, tuple[str, ...]] = {
     "what has ended is not guarded": ("driver killed", "appears very late"),
     "silence counts as an answer": ("outage of a day",),
     "a job is known by its id alone": ("id reused", "person cancels"),
+    "time in which nobody looked counts as silence": ("everything hangs",),
 }
 """Faults by which a bug is found in few histories that would else need many."""

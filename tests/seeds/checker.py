@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from promises import decisions_follow, ends_are_told, is_approved, outputs_stand
 
-from seeds.ends import left_alone, mistold, needless
+from seeds.ends import cut_down, left_alone, mistold, needless
 from workflow import budget
 from workflow.errors import JournalError
 from workflow.journal import read_events
@@ -33,7 +33,7 @@ def broken(world: World) -> list[str]:
         events = read_events(rundir)
     except JournalError as error:
         return [*world.truth.broken, f"R3 the record is lost: {error.what}"]
-    checks = (_r1, _r2, _r3, _r4, _r6, _r9, _r10, _r11, _liveness, left_alone, mistold, needless)
+    checks = (_r1, _r2, _r3, _r4, _r6, _r9, _r10, _r11, _liveness, left_alone, cut_down, mistold, needless)
     of_files = [*outputs_stand(world.folder, events), *decisions_follow(world.campaign, events)]
     return [*world.truth.broken, *of_files, *(each for check in checks for each in check(world, events))]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -121,6 +121,18 @@ def _is_left(world: World, job: Job, looks: list[float], due: float | None, pati
     late = [t for t in looks if due is not None and t > due]
     is_seen_long = len(late) > 2 and late[-1] - late[1] >= patience_s
     return is_seen_long and not any(t >= late[0] - patience_s for t in world.truth.asked[job.id])
+
+
+def cut_down(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
+    """R10: nobody takes a job for silent, and asks for its end, whose agent is at work."""
+    journal = told(world, events)
+    jobs = {job.id: job for job in world.truth.jobs}
+    tokens = Counter(job.ask.name for job in jobs.values())
+    for job_id, times in world.truth.asked_in_health.items():
+        token = jobs[job_id].ask.name
+        due = journal.due(token)
+        if tokens[token] == 1 and any(due is None or t < due for t in times):
+            yield f"R10 job {job_id} was asked to end, which was at work and wanted"
 
 
 def mistold(world: World, events: list[dict[str, Any]]) -> Iterator[str]:

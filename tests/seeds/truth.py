@@ -45,6 +45,7 @@ class Truth:
         receipts: When each receipt came to stand, by the attempt's folder.
         ends: How it says that the attempt ended.
         asked: When a driver asked for the end of each job, by its id.
+        asked_in_health: The same, of jobs whose agents were at work.
         births: When each driver began, by its epoch.
         looks: When each driver, by its epoch, had seen each job alive and done what it does then.
         passes: When drivers had looked at all there is.
@@ -65,6 +66,7 @@ class Truth:
     receipts: dict[str, float] = field(default_factory=dict)
     ends: dict[str, tuple[Status, Cause | None]] = field(default_factory=dict)
     asked: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    asked_in_health: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     births: dict[int, float] = field(default_factory=dict)
     looks: dict[tuple[int, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     passes: list[float] = field(default_factory=list)

@@ -97,6 +97,7 @@ class World:
         rows: How often each row of the protocol's table has decided.
         points: How often a driver died at each point.
         code: How the campaign ended; None where it did not.
+        hangs_until: When agents go on that stand still because everything does.
     """
 
     def __init__(self, seed: int, base: Path, storm: Sequence[str] = ()) -> None:
@@ -106,6 +107,7 @@ class World:
         self.rows: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
         self.code: int | None = None
+        self.hangs_until = -1.0
         self.folder = base / f"seed-{seed}"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.shape = self.rng.choice(list(CAMPAIGNS))
@@ -295,10 +297,23 @@ class World:
         living = [life for life in self._lives if not life.is_over]
         if not living or self.weather.strikes("two drivers", self.now, 0.2):
             self._begin()
+        self._step(living)
+        if self.weather.strikes("everything hangs", self.now, 0.2):
+            self._hang()
+            self._step([life for life in living if not life.is_over])
+
+    def _step(self, living: list[Life]) -> None:
         for life in living:
             if not life.is_over:
                 life.step()
                 self.code = life.code if life.is_over and life.code is not None else self.code
+
+    def _hang(self) -> None:
+        """Let drivers and agents stand still together, as where their file system hangs; the drivers go on first."""
+        self.hangs_until = self.now + self.rng.uniform(2.5 * self.campaign.site.periods.ttl_s, 3600.0) + 1.0
+        for run in self.runs.values():
+            run.was_slow |= not run.is_over
+        self.pass_time(self.hangs_until - self.now - 1.0)
 
     def _beat(self) -> None:
         """Write the heartbeats that a driver is about to look at."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import workflow.journal
 from workflow.chained import ChainedFile, read_chain
 from workflow.errors import JournalError, LeaseHeld
 from workflow.journal import Journal, is_driven, read_events
@@ -132,6 +136,24 @@ def test_a_silent_driver_of_another_host_is_replaced_after_its_time_to_live(tmp_
     journal = Journal.take(RunDir(tmp_path), PERIODS)
     assert journal.epoch == 2
     journal.close()
+
+
+def test_a_driver_that_stood_still_with_everything_else_keeps_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_driver(tmp_path, "journal.commit('created')")
+    beat = tmp_path / "journal" / "1.beat"
+    text = beat.read_text().replace('"boot": "', '"boot": "another')
+    beat.write_text(text)
+    clock = SimpleNamespace(now=0.0, time=time.time, monotonic=lambda: clock.now)
+
+    def sleep(seconds: float) -> None:
+        if clock.now > 1000.0:  # it goes on after this one
+            beat.write_text(re.sub(r'"count": \d+', '"count": 7', text))
+        clock.now += seconds if clock.now else 1000.5
+
+    clock.sleep = sleep
+    monkeypatch.setattr(workflow.journal, "time", clock)
+    with pytest.raises(LeaseHeld):
+        Journal.take(RunDir(tmp_path), PERIODS)
 
 
 def test_a_torn_last_line_is_noted_by_the_next_driver(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from model.outcome import Cause, Status
+from model.silence import Silence
 from workflow.batch import protocol
 from workflow.batch.attempt import Action, Attempt, Kind, Observation, Phase, Windows
 from workflow.batch.causes import judge
@@ -17,7 +18,7 @@ from workflow.batch.protocol import TABLE, decide
 from workflow.batch.scheduler import JobRow, JobState
 from workflow.receipt import Receipt
 
-W = Windows(unknown_s=120, absence_s=60, ttl_s=30, grace_s=90, backoff_s=300)
+W = Windows(unknown_s=120, absence_s=60, ttl_s=30, grace_s=90, backoff_s=300, poll_s=80)
 NEW = Attempt("ctoken", W)
 SUBMITTED = replace(NEW, phase=Phase.SUBMITTED, job_id="7")
 RUNNING = replace(SUBMITTED, started=True)
@@ -247,6 +248,28 @@ def test_a_running_job_whose_agent_fell_silent_is_ended() -> None:
     assert action.settled is not None and action.settled.cause is Cause.NODE_FAILURE
 
 
+@pytest.mark.parametrize("before", [(0,), (0, 59)], ids=["at once", "amid a silence"])
+def test_time_in_which_nobody_looked_is_no_silence(before: tuple[float, ...]) -> None:
+    """What held up the driver may have held up the agent as well, and the driver may be the first to go on."""
+    story = Story(RUNNING)
+    runs = seen(job(JobState.RUNNING), fenced=True, start_job="7", beat=5)
+    assert story.rows(runs, *before, 7200, 0.1) == ["running"] * (len(before) + 2)
+    assert story.look(replace(runs, beat=6), 60).row == "running", "the agent goes on, a little later"
+    assert story.rows(replace(runs, beat=6), 7200, 59, 7200, 1) == ["running"] * 3 + ["running; silent for long"]
+
+
+def test_a_driver_that_is_slow_at_each_look_ends_a_silent_job_all_the_same() -> None:
+    story = Story(RUNNING)
+    runs = seen(job(JobState.RUNNING), fenced=True, start_job="7", beat=5)
+    assert story.rows(runs, 0, 900, 900, 900) == ["running"] * 3 + ["running; silent for long"]
+
+
+def test_one_look_ends_no_job_where_a_site_allows_few() -> None:
+    story = Story(replace(RUNNING, windows=replace(W, poll_s=600)))
+    runs = seen(job(JobState.RUNNING), fenced=True, start_job="7", beat=5)
+    assert story.rows(runs, 0, 600, 600) == ["running"] * 2 + ["running; silent for long"]
+
+
 @pytest.mark.parametrize("facts", [{"beat": None}, {"start_job": None}], ids=["heartbeat", "start file"])
 def test_what_cannot_be_read_is_no_silence(facts: dict[str, None]) -> None:
     story = Story(RUNNING)
@@ -280,12 +303,11 @@ def test_causes_from_accounting(state: JobState, code: int | None, started: bool
 
 def test_random_sights_hit_every_row_and_keep_the_promises() -> None:
     hits: Counter[str] = Counter()
-    for seed in range(400):
+    for seed in range(1200):
         rng = random.Random(seed)
+        unwanted, still = [replace(each, cancel=True) for each in (RUNNING, SUBMITTED)], Silence(1, 1000.0, 60.0, looks=2)
         story = Story(
-            rng.choice(
-                [NEW, UNKNOWN, SUBMITTED, RUNNING, SETTLED, replace(RUNNING, cancel=True), replace(SUBMITTED, cancel=True)]
-            )
+            rng.choice([NEW, UNKNOWN, SUBMITTED, RUNNING, SETTLED, *unwanted, replace(RUNNING, silence=still)]),
         )
         if rng.random() < 0.2:
             story.attempt = replace(story.attempt, retry_at=1500.0)

@@ -9,10 +9,12 @@ import time
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from model.outcome import Status, write_json
+from workflow.allocation import takeover
 from workflow.allocation.takeover import take_over
 from workflow.batch import fence
 from workflow.process import ProcessId, start_time
@@ -87,3 +89,20 @@ def test_an_allocation_that_ends_waits_no_longer(earlier: AttemptDir) -> None:
     earlier.run.mkdir()
     looks = iter([False, True])
     assert take_over(request(earlier), 0.8, lambda: next(looks))
+
+
+def test_time_in_which_it_did_not_look_is_no_silence(earlier: AttemptDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both stand still, as where their file system hangs, and this one goes on first."""
+    earlier.run.mkdir()
+    clock, looks = SimpleNamespace(now=0.0, monotonic=lambda: clock.now), count()
+
+    def sleep(seconds: float) -> None:
+        number = next(looks)
+        clock.now += 1000.0 if number == 2 else seconds
+        if 2 < number < 40:
+            write_json(earlier.heartbeat, {"count": number})
+
+    clock.sleep = sleep
+    monkeypatch.setattr(takeover, "time", clock)
+    assert take_over(request(earlier), 8.0, never)
+    assert next(looks) > 40, "the other went on"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from model.silence import Silence
 from workflow.batch import fence
 from workflow.process import ProcessId
 from workflow.request import Request
@@ -38,12 +39,10 @@ def take_over(request: Request, ttl_s: float, is_over: Callable[[], bool]) -> bo
 
 
 def _await_silence(attempts: list[AttemptDir], ttl_s: float, is_over: Callable[[], bool]) -> None:
-    counts, since = [_count(each) for each in attempts], time.monotonic()
-    while attempts and time.monotonic() - since < ttl_s and not is_over():
+    silence = Silence().look([_count(each) for each in attempts], time.monotonic(), ttl_s / _LOOKS, ttl_s)
+    while attempts and silence.stood_s < ttl_s and not is_over():
         time.sleep(ttl_s / _LOOKS)
-        now = [_count(each) for each in attempts]
-        if now != counts:
-            counts, since = now, time.monotonic()
+        silence = silence.look([_count(each) for each in attempts], time.monotonic(), ttl_s / _LOOKS, ttl_s)
 
 
 def _is_proven_dead(attempt: AttemptDir) -> bool:

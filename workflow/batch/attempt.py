@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from model.outcome import Cause, Status
+from model.silence import Silence
 from workflow.batch.scheduler import JobRow
 from workflow.receipt import Receipt
 
@@ -54,9 +55,10 @@ class Windows:
     Attributes:
         unknown_s: How long an unknown submission is searched for before it counts as absent.
         absence_s: Time between two absences that together prove one; also the patience for a late receipt.
-        ttl_s: Age of a standing heartbeat after which its writer is taken for dead.
+        ttl_s: Time for which a heartbeat is watched standing still before its writer is taken for dead.
         grace_s: Time from asking an agent to stop to asking the scheduler to end its job.
         backoff_s: Time before a refused submission is tried again.
+        poll_s: Time from one look to the next.
     """
 
     unknown_s: float
@@ -64,6 +66,7 @@ class Windows:
     ttl_s: float
     grace_s: float
     backoff_s: float
+    poll_s: float
 
 
 def windows_of(site: Site) -> Windows:
@@ -75,6 +78,7 @@ def windows_of(site: Site) -> Windows:
         periods.ttl_s,
         periods.stop_margin_s + periods.kill_after_s,
         scheduler.poll_s * 5,
+        scheduler.poll_s,
     )
 
 
@@ -114,8 +118,7 @@ class Attempt:
         cancel: Its end is wanted.
         absent_since: First of the answers without its job that stand in a row.
         ended_since: First look at an ended job without a receipt, or at a receipt while the job is still there.
-        beat: Last heartbeat count seen.
-        beat_since: When that count was first seen.
+        silence: For how long its heartbeat was watched standing still.
         retry_at: Do not submit before.
         asked_at: When the end of a job was last asked for.
         stopping: Its agent was asked to stop in order.
@@ -131,8 +134,7 @@ class Attempt:
     cancel: bool = False
     absent_since: float | None = None
     ended_since: float | None = None
-    beat: int | None = None
-    beat_since: float | None = None
+    silence: Silence = Silence()
     retry_at: float | None = None
     asked_at: float | None = None
     stopping: bool = False

@@ -17,7 +17,7 @@ def decide(attempt: Attempt, observation: Observation, now: float) -> Action:
 
     Truth ranks receipt > accounting > queue > heartbeat. An absence proves nothing before it was seen twice,
     apart in time; a submission without an answer is unknown, not failed; a fence taken by the driver proves
-    that the attempt can never start.
+    that the attempt can never start; a heartbeat is silent only for as long as it was watched (`model.silence`).
     """
     sight = Sight(_remember(attempt, observation, now), observation, now)
     row = next(row for row in TABLE if row.holds(sight))
@@ -103,9 +103,8 @@ class Sight:
         return self.final is not None or self.is_absent or (self.attempt.phase is Phase.INTENT and not self.rows)
 
     def is_silent(self, extra_s: float = 0.0) -> bool:
-        """Say whether the heartbeat stands still for its time to live, and some more."""
-        since = self.attempt.beat_since
-        return since is not None and self.now - since >= self.attempt.windows.ttl_s + extra_s
+        """Say whether the heartbeat was watched standing still for its time to live, and some more."""
+        return self.attempt.silence.stood_s >= self.attempt.windows.ttl_s + extra_s
 
     def has_waited(self, window_s: float) -> bool:
         """Say whether the end was first seen so long ago."""
@@ -138,12 +137,8 @@ def _remember(attempt: Attempt, seen: Observation, now: float) -> Attempt:
     waits = sight.final is not None or seen.receipt is not None or attempt.phase is Phase.SETTLED
     if waits or seen.answered:
         ended = (now if ended is None else ended) if waits else None
-    moved = seen.beat != attempt.beat or attempt.beat_since is None
-    if not moved and (absent, ended) == (attempt.absent_since, attempt.ended_since):
-        return attempt
-    return replace(
-        attempt, absent_since=absent, ended_since=ended, beat=seen.beat, beat_since=now if moved else attempt.beat_since
-    )
+    silence = attempt.silence.look(seen.beat, now, attempt.windows.poll_s, attempt.windows.ttl_s)
+    return replace(attempt, absent_since=absent, ended_since=ended, silence=silence)
 
 
 def _do(kind: Kind) -> Callable[[Sight], Action]:
@@ -207,7 +202,7 @@ def _by_fence(s: Sight) -> Action:
 
 
 def _by_silence(s: Sight) -> Action:
-    evidence = {"by": "absence and silence", "job_id": s.attempt.job_id, "beat": s.attempt.beat}
+    evidence = {"by": "absence and silence", "job_id": s.attempt.job_id, "beat": s.seen.beat}
     if s.attempt.cancel:
         return _settle(s, Settled(Status.FAILED, None, "cancelled", None, evidence, None))
     message = "its job is gone and its heartbeat stands still"
@@ -228,9 +223,13 @@ def _never_ends(s: Sight) -> bool:
 
 
 def _has_fallen_silent(s: Sight) -> bool:
-    """Running, with an agent that was seen and counts no more: a job may outlive its first node, and all its ranks."""
+    """Running, with an agent that was seen and counts no more: a job may outlive its first node, and all its ranks.
+
+    One look is not enough, however seldom this site allows them.
+    """
     runs = any(r.state is JobState.RUNNING for r in s.live[:1])
-    return runs and s.seen.start_job is not None and s.seen.beat is not None and s.is_silent(s.attempt.windows.ttl_s)
+    is_watched = s.seen.start_job is not None and s.seen.beat is not None and s.attempt.silence.looks > 1
+    return runs and is_watched and s.is_silent(s.attempt.windows.ttl_s)
 
 
 _WAIT = _do(Kind.WAIT)
