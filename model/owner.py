@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
-import json
 import os
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+from random import Random
 
+from model.silence import Silence
 from model.specs import Owner
 
 EXIT_ORPHANED = 97
 """Exit code of a rank that ended itself because its owner is gone."""
 DUMP_REQUEST = "dump-stacks"
+DUMP_LOOK_S = 4.0
+"""Within this time a rank sees that its stacks are asked for."""
 
 _PR_SET_PDEATHSIG = 1
+_LOOKS = 8  # at the owner, in one time to live
+_SPREAD = 0.8  # the shortest time between two looks, as a share of the longest
 _orphaned = threading.Event()
 
 
@@ -26,7 +31,9 @@ def watch(owner: Owner | None, folder: Path, rank: int = 0) -> None:
     """End this process when its owner is gone, from a thread of its own.
 
     The kernel kills this rank when its parent (the launcher's daemon on this node) dies; the thread
-    covers an owner on another node: `revoked` appears, or the heartbeat's count stands still.
+    covers an owner on another node: `revoked` appears, or the heartbeat stands still. It looks eight times in a time to
+    live, and only at metadata: all ranks of a machine look into one folder. That a rank without a right has no effect
+    does not rest on it: no attempt is replaced before it is revoked, and `require_commit` looks at that very moment.
 
     Args:
         owner: None for a task run by hand, which nobody watches.
@@ -77,39 +84,63 @@ class StopFlag:
 
 
 class _Heartbeat:
-    """The owner's heartbeat, judged by its count on our own clock: clocks of two nodes are never compared."""
+    """The owner's heartbeat, judged on our own clock by whether its file is another: clocks of two nodes are never compared.
+
+    Each beat is a new file, renamed into place: tens of thousands of ranks need not read the names of all nodes in it.
+    """
 
     def __init__(self, owner: Owner) -> None:
-        self._owner = owner
-        self._count: int | None = None
-        self._moved = time.monotonic()
+        self._owner, self._silence, self._must_open = owner, Silence(), False
 
     def is_silent(self) -> bool:
-        """Return whether the count has stood still (or been unreadable) for the time to live."""
-        count = self._read()
-        if count is not None and count != self._count:
-            self._count, self._moved = count, time.monotonic()
-        return time.monotonic() - self._moved > self._owner.ttl_s
+        """Return whether the file was watched standing still (or out of reach) for the time to live."""
+        ttl_s, last = self._owner.ttl_s, self._silence.count
+        seen = self._opened() if self._must_open else _identity(self._owner.heartbeat)
+        if seen == last and self._silence.stood_s >= ttl_s / 2:
+            told, seen = seen, self._opened()
+            self._must_open |= seen != told
+        self._silence = self._silence.look(seen or last, time.monotonic(), ttl_s / _LOOKS, ttl_s)
+        return self._silence.stood_s >= ttl_s
 
-    def _read(self) -> int | None:
+    def _opened(self) -> tuple[int, ...] | None:
+        """Look past attributes that this node may remember for a while: a file system asks its server on opening."""
         try:
-            return int(json.loads(self._owner.heartbeat.read_bytes())["count"])
-        except (OSError, ValueError, KeyError, TypeError):
+            with open(self._owner.heartbeat, "rb") as file:
+                return _told(os.fstat(file.fileno()))
+        except OSError:
             return None
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Return what differs between any two states of a file, of its metadata alone; None where there is none to see."""
+    try:
+        return _told(path.stat())
+    except OSError:  # one that cannot be looked at is no news
+        return None
+
+
+def _told(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _watch(owner: Owner | None, folder: Path, rank: int) -> None:
     heartbeat = _Heartbeat(owner) if owner else None
-    period_s = min(1.0, owner.ttl_s / 8) if owner else 1.0
-    dumped_at = 0.0
+    period_s = owner.ttl_s / _LOOKS if owner else DUMP_LOOK_S
+    step_s, rng = min(period_s, DUMP_LOOK_S), Random()  # noqa: S311 of its own: a training must not feel it
+    look_at = dump_at = 0.0
+    dumped = None
     while True:
-        if owner is not None and heartbeat is not None:
-            if owner.revoked.exists():
+        now = time.monotonic()
+        if owner is not None and heartbeat is not None and now >= look_at:
+            look_at = now + period_s * _SPREAD
+            if _identity(owner.revoked) is not None:
                 _end("revoked")
             if heartbeat.is_silent():
                 _end(f"the owner's heartbeat stood still for {owner.ttl_s} s")
-        dumped_at = _dump_stacks_on_request(folder, rank, dumped_at)
-        time.sleep(period_s)
+        if now >= dump_at:
+            dump_at = now + DUMP_LOOK_S * _SPREAD
+            dumped = _dump_stacks_on_request(folder, rank, dumped)
+        time.sleep(rng.uniform(_SPREAD, 1.0) * step_s)  # ranks that began together do not look together
 
 
 def _end(reason: str) -> None:
@@ -119,15 +150,14 @@ def _end(reason: str) -> None:
     os._exit(EXIT_ORPHANED)
 
 
-def _dump_stacks_on_request(folder: Path, rank: int, dumped_at: float) -> float:
-    try:
-        asked_at = (folder / DUMP_REQUEST).stat().st_mtime
-    except OSError:
-        return dumped_at
-    if asked_at != dumped_at:
-        with open(folder / f"stacks.{rank}.txt", "w") as file:
-            faulthandler.dump_traceback(file=file, all_threads=True)
-    return asked_at
+def _dump_stacks_on_request(folder: Path, rank: int, dumped: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Show this rank's stacks where that is asked for anew; return the request that was followed last."""
+    asked = _identity(folder / DUMP_REQUEST)
+    if asked is None or asked == dumped:
+        return dumped
+    with open(folder / f"stacks.{rank}.txt", "w") as file:
+        faulthandler.dump_traceback(file=file, all_threads=True)
+    return asked
 
 
 def _die_with_parent() -> None:

@@ -9,18 +9,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from model import faults, parallel
+from model import faults, owner, parallel
 from model.device import MemoryLimit
 from model.faults import Diverged, OutOfDeviceMemory, PeerLost
 from model.outcome import CampaignError, Cause
 from model.owner import StopFlag
 from model.parallel import Ranks
 from model.progress import Progress
+from model.specs import Owner
+from workflow.allocation.heartbeat import replace_json
 
 ROOT = Path(__file__).parents[2]
 WATCHED = """
@@ -122,7 +126,7 @@ def test_a_rank_ends_when_its_heartbeat_stands_still(tmp_path: Path) -> None:
 
 
 def test_a_rank_ends_when_it_is_revoked_and_shows_stacks_when_asked(tmp_path: Path) -> None:
-    process = watched(tmp_path, 60.0)
+    process = watched(tmp_path, 16.0)
     (tmp_path / "dump-stacks").touch()
     deadline = time.monotonic() + 20
     while not (tmp_path / "stacks.0.txt").exists() and time.monotonic() < deadline:
@@ -131,6 +135,68 @@ def test_a_rank_ends_when_it_is_revoked_and_shows_stacks_when_asked(tmp_path: Pa
     (tmp_path / "revoked").touch()
     assert process.wait(20) == 97
     process.stderr.close()
+
+
+class Clock(SimpleNamespace):
+    """One by which half an hour of the watch passes at once; `each` is called when somebody sleeps."""
+
+    def __init__(self, each: Callable[[float], None]) -> None:
+        super().__init__(now=0.0, monotonic=lambda: self.now, each=each)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.each(self.now)
+        if self.now > 1800.0:
+            raise EOFError
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Owner:
+    replace_json(tmp_path / "heartbeat.json", {"count": 0})
+    return Owner(heartbeat=tmp_path / "heartbeat.json", revoked=tmp_path / "revoked", ttl_s=120.0)
+
+
+def test_ranks_look_seldom_and_read_nothing(own: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tens of thousands of them look into one folder: two files in a fifteenth second, and one in four."""
+    calls: list[str] = []
+    stat, opening = os.stat, open
+    clock = Clock(lambda now: replace_json(own.heartbeat, {"count": now}))
+    monkeypatch.setattr(owner, "time", clock)
+    monkeypatch.setattr(owner.os, "stat", lambda path, **_: calls.append(f"stat {path}") or stat(path))
+    monkeypatch.setattr(owner, "open", lambda *a: calls.append("open") or opening(*a), raising=False)
+    with pytest.raises(EOFError):
+        owner._watch(own, tmp_path, 0)
+    assert "open" not in calls
+    assert 1800 * (2 / 15 + 1 / 4) <= len(calls) < 1800 * (2 / 15 + 1 / 4) * 1.25
+
+
+def test_a_rank_that_stood_still_with_its_owner_lives_on(own: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rank goes on first, and its owner within the time to live."""
+    clock = Clock(lambda _: None)
+
+    def each(now: float) -> None:
+        if 600 < now < 700:
+            clock.now = 1200.0
+        elif now < 600 or now > 1280:
+            replace_json(own.heartbeat, {"count": now})
+
+    clock.each = each
+    monkeypatch.setattr(owner, "time", clock)
+    with pytest.raises(EOFError):
+        owner._watch(own, tmp_path, 0)
+
+
+def test_a_file_is_opened_before_its_owner_is_taken_for_dead(own: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attributes that a node remembers may be old; opening asks the server."""
+    stat, opening, opened = os.stat, open, []
+    frozen = stat(own.heartbeat)
+    clock = Clock(lambda now: replace_json(own.heartbeat, {"count": now}))
+    monkeypatch.setattr(owner, "time", clock)
+    monkeypatch.setattr(owner.os, "stat", lambda path, **_: frozen if path == own.heartbeat else stat(path))
+    monkeypatch.setattr(owner, "open", lambda *a: opened.append(a) or opening(*a), raising=False)
+    with pytest.raises(EOFError):
+        owner._watch(own, tmp_path, 0)
+    assert opened
 
 
 def test_a_rank_dies_with_its_parent(tmp_path: Path) -> None:
