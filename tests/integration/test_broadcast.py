@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from model.outcome import Cause, read_json
+from workflow.allocation import staging as staging_module
 from workflow.allocation.broadcast import CHUNK, SENT, SentFile
 from workflow.allocation.deadline import Deadline
 from workflow.allocation.guard import descendants
@@ -106,7 +107,7 @@ def pipe() -> Iterator[Pipe]:
         os.close(end)
 
 
-def test_all_nodes_get_large_files_and_copy_small_ones(world: World) -> None:
+def test_all_nodes_get_large_files_and_copy_small_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     staging = world.staging()
     assert staging.stage(NODES, world.outputs) == world.local / "{node}"
     world.require_right(*NODES)
@@ -118,7 +119,10 @@ def test_all_nodes_get_large_files_and_copy_small_ones(world: World) -> None:
     world.large.unlink()
     staging.stage(NODES, world.outputs)  # what stands there and is right is not even read
     assert [world.copy(node).stat().st_ino for node in NODES] == before
-    assert staging.progress()["skipped_files"] == 6
+    told = staging.progress()
+    assert told["skipped_files"] == 6
+    monkeypatch.setattr(staging_module, "_reading", lambda path: pytest.fail(f"{path} is read after the end"))
+    assert staging.progress() == told
 
 
 def test_the_file_is_read_once_for_all_nodes(world: World) -> None:

@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
+_PATIENCE_S = 1.0  # for the facts of the first count and the last
 
 
 class Heartbeat:
     """Write a growing `count` with live facts, from a thread, until stopped.
+
+    The count waits for nobody: facts are gathered by a thread of its own, since they stand in files of others, which a
+    file system may hold back for ever, and the newest that are there go with each count.
 
     The file appears whole or not at all but is not fsynced: it is worth nothing after a power cut, and it is
     written every few seconds on a parallel file system.
@@ -24,7 +28,7 @@ class Heartbeat:
     Args:
         path: The heartbeat file.
         period_s: Seconds between two counts.
-        facts: Gives what stands beside the count; called from the thread.
+        facts: Gives what stands beside the count; called from that thread, after each count.
         watch: Called at every beat, such as to look for a file that asks to stop.
     """
 
@@ -35,9 +39,16 @@ class Heartbeat:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._newest: dict[str, Any] = {}
+        self._asked = self._served = 0
+        self._is_over = False
+        self._news = threading.Condition()
+        self._gatherer = threading.Thread(target=self._gather, name="heartbeat-facts", daemon=True)
 
     def start(self) -> None:
-        """Write the first count at once, then go on."""
+        """Write the first count at once, with facts if they come in a moment, then go on."""
+        self._gatherer.start()
+        self._ask(_PATIENCE_S)
         self.beat()
         self._thread.start()
 
@@ -45,11 +56,15 @@ class Heartbeat:
         """Write a last count and end."""
         self._ended.set()
         self._thread.join(timeout=10 * self._period_s)
+        self._ask(_PATIENCE_S)
         self.beat()
+        with self._news:
+            self._is_over = True
+            self._news.notify_all()
 
     def beat(self) -> None:
         """Write the next count; a failing file system is logged and tried again at the next beat."""
-        facts = self._safely(self._facts) or {}
+        facts = self._newest
         with self._lock:
             self._count += 1
             self._safely(lambda: replace_json(self._path, {"count": self._count, "t": time.time(), **self._writer, **facts}))
@@ -58,6 +73,27 @@ class Heartbeat:
         while not self._ended.wait(self._period_s):
             self._safely(self._watch)
             self.beat()
+            self._ask()
+
+    def _ask(self, patience_s: float = 0.0) -> None:
+        """Have facts gathered anew, and wait for them so long at most."""
+        with self._news:
+            self._asked += 1
+            asked = self._asked
+            self._news.notify_all()
+            self._news.wait_for(lambda: self._served >= asked, patience_s)
+
+    def _gather(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._is_over or self._served < self._asked)
+                asked = self._asked
+            if self._is_over:
+                return
+            facts = self._safely(self._facts) or {}
+            with self._news:
+                self._newest, self._served = facts, asked
+                self._news.notify_all()
 
     @staticmethod
     def _safely(act: Callable[[], Any]) -> Any:

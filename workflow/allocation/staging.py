@@ -91,6 +91,7 @@ class Staging:
         self._call: Path | None = None
         self._sending: Path | None = None
         self._planned: dict[str, Any] = {}
+        self._staged: dict[str, Any] | None = None
 
     def stage(self, nodes: tuple[str, ...], outputs: Sequence[Output]) -> Path:
         """Bring outputs to all nodes; what is there already and right stays. Returns the folder, `{node}` left in.
@@ -98,12 +99,14 @@ class Staging:
         Raises:
             StageInError: A copy is missing or wrong somewhere, or the allocation stops.
         """
+        self._staged = None
         self._planned = {"files": len(outputs), "bytes": sum(each.size for each in outputs), "nodes": len(nodes)}
         began = time.monotonic()
         self._send(nodes, [SentFile(str(self._campaign / each.path), f"{self.folder}/{each.path}", each) for each in outputs])
         done = self._carry_out(Order(**self._common(), outputs=tuple(outputs)), nodes, self._must_stop)
         if done and self._call is not None:
-            write_json(self._call / STAGED, {**self.progress(), "elapsed_s": round(time.monotonic() - began, 3)})
+            self._staged = self.progress()
+            write_json(self._call / STAGED, {**self._staged, "elapsed_s": round(time.monotonic() - began, 3)})
             return Path(self.folder)
         raise self._error()
 
@@ -167,7 +170,12 @@ class Staging:
         return self._ended or self._deadline.is_due
 
     def progress(self) -> dict[str, Any]:
-        """Return what is planned on each node and how far all nodes together are, for the heartbeat."""
+        """Return what is planned on each node and how far all nodes together are, for the heartbeat.
+
+        While nodes copy it reads a file of each, and afterwards none.
+        """
+        if self._staged is not None:
+            return self._staged
         if self._planned and self._sending is not None:
             sent = _reading(self._sending / SENT)
             done = {f"done_{each}": sent.get(each, 0) * self._planned.get("nodes", 0) for each in ("files", "bytes")}
