@@ -11,7 +11,7 @@ import pytest
 from parsl import bash_app, python_app
 from parsl.dataflow.dflow import DataFlowKernel
 
-from model.outcome import Cause, Status
+from model.outcome import Cause, Status, write_json
 from workflow.batch.attempt import Phase
 from workflow.batch.executor import BatchExecutor, kernel_config
 from workflow.batch.job import Job
@@ -224,6 +224,44 @@ def test_a_token_in_another_campaigns_folder_is_not_ours(world: World, tmp_path:
     world.scheduler.rows["1"] = JobRow("1", "ca", str(tmp_path / "elsewhere"), JobState.RUNNING)
     world.app(world.job("a"))
     world.wait(lambda: len(world.scheduler.rows) == 2)
+
+
+def running(world: World) -> Job:
+    """Return a job whose agent has begun, and was submitted by an earlier driver."""
+    job = world.job("a", Phase.SUBMITTED, "1")
+    world.scheduler.submit(job.spec)
+    world.scheduler.put("1", JobState.RUNNING)
+    job.folder.run.mkdir()
+    write_json(job.folder.start, {"job_id": "1"})
+    write_json(job.folder.heartbeat, {"count": 5})
+    return job
+
+
+def test_a_pass_stays_until_an_agent_was_seen_counting(world: World) -> None:
+    """Passes of a single look, as cron makes them, would never see that one is silent."""
+    job = running(world)
+    world.app(job)
+    world.wait(lambda: world.scheduler.queries > 2)
+    assert not world.batch.is_at_rest([job.spec.token])
+    write_json(job.folder.heartbeat, {"count": 6})
+    world.wait(lambda: world.batch.is_at_rest([job.spec.token]))
+    assert world.scheduler.rows["1"].state is JobState.RUNNING
+
+
+def test_a_pass_stays_until_a_silent_job_is_settled(world: World) -> None:
+    job = running(world)
+    future = world.app(job)
+    world.wait(lambda: world.batch.is_at_rest([job.spec.token]))
+    assert world.scheduler.rows["1"].state is JobState.CANCELLED
+    assert future.result(timeout=1).message == "its agent fell silent, and its job was ended"
+
+
+def test_a_pass_leaves_a_silent_job_that_cannot_be_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.scheduler, "cancel", lambda *_: None)
+    job = running(world)
+    future = world.app(job)
+    world.wait(lambda: world.batch.is_at_rest([job.spec.token]))
+    assert not future.done()
 
 
 def test_ending_the_executor_cancels_nothing(world: World) -> None:

@@ -36,12 +36,23 @@ class Watched:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether no window of the protocol is running for it."""
+        """Whether no window of the protocol is running for it, and its agent was seen to count."""
         if not self.look or not self.is_open:
             return bool(self.look)
         if self.attempt.phase is Phase.INTENT:
             return self.attempt.retry_at is not None or self.look == "no answer"
-        return self.look == "no answer" or (self.attempt.absent_since is None and self.attempt.ended_since is None)
+        is_clear = self.attempt.absent_since is None and self.attempt.ended_since is None
+        return self.look == "no answer" or (is_clear and not self._may_be_silent)
+
+    @property
+    def _may_be_silent(self) -> bool:
+        """Whether its agent has yet to be seen counting by this driver, as long as that can lead to anything.
+
+        Another driver would have to begin that anew, and passes of which each looks once would never see a silence.
+        """
+        silence, windows = self.attempt.silence, self.attempt.windows
+        stands = self.attempt.started and silence.count is not None and not silence.has_moved
+        return stands and silence.stood_s < 2 * windows.ttl_s + windows.grace_s
 
     def news_beside(self, rows: tuple[JobRow, ...]) -> dict[str, float | None]:
         """Return what is new about jobs beside its own: node-hours used, or None for one that may still run.

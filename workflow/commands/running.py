@@ -16,7 +16,9 @@ from workflow.face import Where, examples
 def _drive_options(command: Any) -> Any:
     for option in (
         click.option("--plain", is_flag=True, help="One line for each event, no live view."),
-        click.option("--once", is_flag=True, help="Do one pass: settle what ended, submit what is ready, exit."),
+        click.option(
+            "--once", is_flag=True, help="Do one pass: settle what ended, submit what is ready, see that what runs lives, exit."
+        ),
         SITE,
         FILE,
     ):
@@ -28,7 +30,7 @@ def _drive_options(command: Any) -> Any:
     short_help="Carry FILE through, or go on from wherever it is.",
     epilog=examples(
         "campaign run my.yaml",
-        "campaign run my.yaml --once               from cron, where no process may stay",
+        "campaign run my.yaml --once               from cron, where no process may stay; a minute or two if a job runs",
         "nohup campaign run my.yaml --plain &      on a login node, for days",
         exit_codes=True,
     ),
