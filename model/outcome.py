@@ -161,5 +161,5 @@ def read_json(path: Path) -> Any | None:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CampaignError(f"not valid JSON ({error})", str(path), "Move the file away; it is written anew.") from error

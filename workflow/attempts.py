@@ -13,7 +13,7 @@ from workflow.batch.job import Job
 from workflow.batch.scheduler import JobSpec, directives
 from workflow.batch.script import script_text
 from workflow.campaign import Campaign, Instance
-from workflow.errors import StageError
+from workflow.errors import JournalError, StageError, plain
 from workflow.ledger import AttemptEntry, StageEntry
 from workflow.queues import queue_for
 from workflow.receipt import Receipt, read_receipt, require_files
@@ -49,7 +49,17 @@ def restored(rundir: RunDir, entry: AttemptEntry) -> Job:
     """Rebuild the job of an attempt that an earlier driver wrote down.
 
     One without an id counts as an unknown submission: that driver may have died between submitting and writing.
+
+    Raises:
+        JournalError: Its intent does not say what its job was.
     """
+    after = entry.intent.get("after")
+    lacks = [key for key in ("nodes", "walltime_s", "queue") if entry.intent.get(key) is None]
+    if lacks or not all(isinstance(each, str) for each in ([after] if isinstance(after, str) else after or [])):
+        what = (
+            f"the intent of {plain(entry.token, 20)} in the journal does not say {' and '.join(lacks) or 'what it comes after'}"
+        )
+        raise JournalError(what, "journal", "Use the version of campaign that wrote it.")
     phase = Phase.UNKNOWN if entry.job_id is None else Phase.SUBMITTED
     return _job(rundir, entry.intent, phase, entry.job_id, entry.started)
 
@@ -117,7 +127,7 @@ def _job(rundir: RunDir, intent: dict[str, Any], phase: Phase, job_id: str | Non
         intent["nodes"],
         intent["walltime_s"],
         intent["queue"],
-        _after(intent["after"]),
+        _after(intent.get("after")),
     )
     return Job(f"{key} link {link} attempt {number}", spec, folder, key, link, number, phase, job_id, started)
 

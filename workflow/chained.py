@@ -158,7 +158,7 @@ def _open(path: Path, number: int, line: bytes, before: str) -> tuple[dict[str, 
         raise _damaged(path, number, "its hash does not follow from the line before")
     try:
         fields: dict[str, Any] = json.loads(line[:-_TAIL].decode() + "}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, number, f"no valid JSON ({plain(error)})") from error
     return fields, digest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -204,6 +205,8 @@ def _require_shape(event: dict[str, Any]) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
         if not (is_number if kind is float else isinstance(value, kind) and (kind is str or is_number)):
             raise ValueError(f"its {key.rstrip('?')} makes no sense")
+    if "stage" in _SHAPES.get(event["event"], {}) and not _KEY.fullmatch(event["stage"]):
+        raise ValueError("its stage is no name")
 
 
 def _submitted(entry: AttemptEntry, event: dict[str, Any]) -> None:
@@ -245,18 +248,29 @@ def _cancel_requested(stage: StageEntry, _: dict[str, Any]) -> None:
 
 
 _MOST = 1e15
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _TOKEN: dict[str, type] = {"token": str}
 _SHAPES: dict[str, dict[str, type]] = {
     "created": {"campaign_id": str},
-    "intent": {**_TOKEN, "stage": str, "link": int, "attempt": int, "nodes?": int, "walltime_s?": float, "node_hours": float},
+    "intent": {
+        **_TOKEN,
+        "stage": str,
+        "link": int,
+        "attempt": int,
+        "nodes?": int,
+        "walltime_s?": float,
+        "node_hours": float,
+        "queue?": str,
+    },
     "submitted": {**_TOKEN, "job_id": str},
     "started": _TOKEN,
     "settled": {**_TOKEN, "status": str, "message": str, "node_hours?": float},
+    "accounted": {**_TOKEN, "node_hours": float},
     "found_beside": {**_TOKEN, "job_id": str, "node_hours?": float},
-    "stage": {"stage": str, "state": str},
+    "stage": {"stage": str, "state": str, "message?": str, "cause?": str},
     "resumed": {"stage": str},
     "cancel_requested": {"stage": str},
-    "approved": {"id": str, "node_hours": float},
+    "approved": {"id": str, "stage?": str, "node_hours": float},
 }
 _OF_STAGE = {"stage": _judged, "resumed": _resumed, "cancel_requested": _cancel_requested}
 _OF_ATTEMPT = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from model.outcome import Cause, Status, read_json, write_json
 from workflow.errors import CampaignError, StageError
 
 _BLOCK = 1 << 20
+_MOST, _MOST_S, _MOST_NODES, _DEEPEST = 2**63, 1e12, 10**6, 100
+"""Sizes, seconds, nodes and levels beyond all sense; what a receipt costs by these is still a number for the journal."""
 LOST = "Restore the file from a copy; or give the stage that made it another name in the file: then it is made again."
 """What to do about an output that is gone: a stage that is done is never done again under its own name."""
 
@@ -82,17 +85,50 @@ def read_receipt(path: Path) -> Receipt | None:
     try:
         fields = read_json(path)
         return None if fields is None else receipt_from(fields)
-    except (CampaignError, TypeError, KeyError, ValueError) as error:
+    except (CampaignError, IsADirectoryError, TypeError, KeyError, ValueError) as error:
         what = error.what if isinstance(error, CampaignError) else repr(error)
         remedy = "Restore the file from a copy of the campaign's folder."
         raise StageError(f"the receipt is damaged: {what}", str(path), remedy) from error
 
 
 def receipt_from(fields: dict[str, Any]) -> Receipt:
-    """Make a receipt of its JSON form."""
+    """Make a receipt of its JSON form.
+
+    Raises:
+        TypeError, KeyError, ValueError: It is none; or the journal, which takes of it, could not be read any more.
+    """
     outputs = tuple(Output(**each) for each in fields["outputs"])
     cause = Cause(fields["cause"]) if fields.get("cause") else None
-    return Receipt(**{**fields, "status": Status(fields["status"]), "cause": cause, "outputs": outputs})
+    receipt = Receipt(**{**fields, "status": Status(fields["status"]), "cause": cause, "outputs": outputs})
+    _require_sense(receipt)
+    return receipt
+
+
+def _require_sense(receipt: Receipt) -> None:
+    of_outputs = [(each.role, each.path, each.sha256) for each in receipt.outputs]
+    for text in (receipt.token, receipt.stage, receipt.message, *(text for texts in of_outputs for text in texts)):
+        if not isinstance(text, str) or "\0" in text:
+            raise TypeError(f"{text!r:.40} is no text")
+        text.encode()  # no half of a character, which no terminal prints
+    for number in (receipt.link, receipt.attempt, *(each.size for each in receipt.outputs)):
+        _require_number(number, int, _MOST)
+    _require_number(receipt.nodes, int, _MOST_NODES)
+    for moment in (receipt.started, receipt.ended):
+        _require_number(moment, (int, float), _MOST_S)
+    for facts in (receipt.evidence, receipt.result):
+        if not isinstance(facts, dict) or not _is_shallow(facts, _DEEPEST):
+            raise TypeError(f"{facts!r:.40} are no facts")
+    json.dumps(receipt.evidence, allow_nan=False)
+
+
+def _require_number(value: Any, kind: Any, most: float) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < most:
+        raise ValueError(f"{value!r:.40} is no number that makes sense")
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
 
 
 def vouch(campaign: Path, role: str, path: Path) -> list[Output]:

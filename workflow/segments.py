@@ -74,7 +74,7 @@ def _first_line(folder: Path, epoch: int) -> dict[str, Any] | None:
     try:
         fields: dict[str, Any] = json.loads(line)
         return {"before": int(fields["before"]), "length": int(fields["length"]), "accepted": str(fields["accepted"])}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _missing(folder, epoch, f"has a damaged first line ({plain(repr(error))})") from error
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from toy.world import campaign_of, drive, executions, site_file, states
 
-from workflow.chained import ChainedFile
+from workflow.chained import GENESIS, ChainedFile, read_chain
 from workflow.errors import JournalError
 from workflow.journal import Journal, read_events
 from workflow.report.status import read_status
@@ -27,6 +28,13 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
     ("intent", {**INTENT, "token": {"a": 1}}),
     ("stage", {"stage": None, "state": "done"}),
     ("approved", {"id": "x", "node_hours": "all of them"}),
+    ("approved", {"id": "x", "stage": ["a"], "node_hours": 1.0}),
+    ("accounted", {"token": "cx", "node_hours": "all"}),
+    ("accounted", {"token": ["cx"], "node_hours": 1.0}),
+    ("stage", {"stage": "a", "state": "failed", "message": {}}),
+    ("intent", {**INTENT, "stage": "a\0b"}),
+    ("intent", {**INTENT, "stage": "../../elsewhere"}),
+    ("intent", {**INTENT, "queue": 7}),
     ("cancel_requested", {}),
 ]
 
@@ -64,6 +72,25 @@ def test_an_end_that_is_not_understood_is_no_end(home: Path, event: str, fact: d
     journal.close()
     with pytest.raises(JournalError, match="is not understood"):
         drive(campaign_of(home, {"a": {}}))
+
+
+@pytest.mark.parametrize("fact", [{}, {"queue": "local", "after": [7]}, {"queue": "local", "after": {}, "nodes": None}])
+def test_an_intent_that_does_not_say_what_its_job_was_stops_the_driver(home: Path, fact: dict[str, Any]) -> None:
+    assert drive(campaign_of(home, {"a": {}})) == 0
+    journal = Journal.take(RunDir(home / "run"), Periods(ttl_s=1.0, heartbeat_s=0.1))
+    journal.commit("intent", **{**INTENT, **fact})
+    journal.close()
+    with pytest.raises(JournalError, match="the intent of cx in the journal does not say") as caught:
+        drive(campaign_of(home, {"a": {}}))
+    assert "version of campaign that wrote it" in caught.value.remedy
+
+
+def test_a_line_of_endless_brackets_is_damage(tmp_path: Path) -> None:
+    path, body = tmp_path / "1.jsonl", b'{"seq":0,"a":' + b"[" * 200_000 + b"]" * 200_000
+    digest = hashlib.sha256(GENESIS.encode() + body).hexdigest()
+    path.write_bytes(body + f',"hash":"{digest}"}}\n'.encode())
+    with pytest.raises(JournalError, match="damaged"):
+        read_chain(path)
 
 
 def test_lines_of_a_later_version_are_passed_over(home: Path) -> None:

@@ -126,6 +126,16 @@ def test_whatever_is_missing_the_rest_is_shown(tmp_path: Path, missing: str) -> 
     assert picture(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "instances",
+    [7, "ab", {"a": 1}, ["a"], [{}], [{"key": "a", "nodes": 1e400}], [{"key": "a", "spec": [1]}], [{"key": "a", "needs": 7}]],
+)
+def test_a_resolved_campaign_with_stages_that_make_no_sense_is_remarked(tmp_path: Path, instances: object) -> None:
+    (tmp_path / "campaign.json").write_text(json.dumps({"name": "x", "instances": instances}))
+    status = read_status(tmp_path)
+    assert any("not a resolved campaign" in remark for remark in status.remarks) and status.state == "empty"
+
+
 @pytest.mark.parametrize("damaged", ["campaign.json", "heartbeat.json", "receipt.json", "1.jsonl"])
 @pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe"])
 def test_damaged_files_are_remarked_and_never_raise(tmp_path: Path, damaged: str, content: bytes) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from model.outcome import read_json
-from workflow.errors import CampaignError
+from workflow.errors import CampaignError, plain
 from workflow.rundir import RunDir
 
 
@@ -39,21 +39,30 @@ class Planned:
 
 
 def read_planned(rundir: RunDir, remarks: list[str]) -> Planned:
-    """Read `campaign.json`; what is missing there stays empty and is remarked."""
+    """Read `campaign.json`; what is missing there stays empty and is remarked, as is what makes no sense."""
     fields = read_json_or_remark(rundir.campaign, remarks)
     if fields is None:
         remarks.append(f"{rundir.campaign}: not there; only what the journal tells is shown")
         return Planned()
+    try:
+        return _planned(fields)
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        remarks.append(f"{rundir.campaign}: not a resolved campaign ({plain(repr(error))}); only what the journal tells is shown")
+        return Planned()
+
+
+def _planned(fields: dict[str, Any]) -> Planned:
     header = dict(fields.get("header") or {})
     given = fields.get("site")
     site: dict[str, Any] = given if isinstance(given, dict) else {"name": given or ""}
     budget = fields.get("budget") or header.get("budget")
+    limit = budget.get("node_hours") if isinstance(budget, dict) else budget
     return Planned(
         name=str(fields.get("name") or header.get("name") or ""),
         site=str(site.get("name", "")),
         campaign_id=str(fields.get("campaign_id") or ""),
         file=str(fields.get("file") or fields.get("path") or ""),
-        budget=budget.get("node_hours") if isinstance(budget, dict) else budget,
+        budget=None if limit is None else float(limit),
         stages=_instances(fields),
         header=header,
         digest=str(fields.get("sha256") or ""),
@@ -77,13 +86,13 @@ def read_json_or_remark(path: Path, remarks: list[str]) -> Any | None:
 def _instances(fields: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for each in fields.get("instances") or []:
-        spec = each.get("spec") or {}
+        spec = dict(each.get("spec") or {})
         links = int(each.get("links") or spec.get("links") or 1)
         nodes = int(each.get("nodes") or spec.get("nodes") or 0)
         walltime_s = float(each.get("walltime_s") or 0.0)
         found[str(each["key"])] = {
             "kind": each.get("kind") or spec.get("kind") or "",
-            "needs": tuple(each.get("needs") or ()),
+            "needs": tuple(str(need) for need in each.get("needs") or ()),
             "nodes": nodes,
             "links": links,
             "walltime_s": walltime_s,
