@@ -180,6 +180,70 @@ def test_exported_functions_of_a_shell_hide_no_job(site: Site, answers, indent: 
     assert [(row.job_id, row.workdir, row.nodes) for row in rows] == [("5.s", "/a/b", 2), ("6.s", "/a/b", 2)]
 
 
+def listed(*owners: str, **fields: object) -> str:
+    """Return an answer with a job of each owner, in the server's form."""
+    own = {"Job_Name": "cabcdefghijklm", "job_state": "Q", "Variable_List": {"PBS_O_WORKDIR": "/a/b"}}
+    jobs = {f"{n}.s": {**own, "Job_Owner": f"{owner}@uan", **fields, "project": "p"} for n, owner in enumerate(owners, 1)}
+    return json.dumps({"timestamp": 1, "Jobs": jobs}, indent="\t", separators=(",", ":\t"))
+
+
+BROKEN = ('a "b', "back\\dslash", 'two\n\t\t\t"lines": {\n', '"')
+
+
+@pytest.mark.parametrize("field", ["Submit_arguments", "comment"])
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_text_of_a_stranger_hides_no_job_of_ours(site: Site, answers, field: str, broken: str) -> None:
+    me = getpass.getuser()
+    text = listed(me, "ada", me, "bob", **{field: "HERE"})
+    first, *others = text.split("HERE")
+    answers("qstat", out=f"{first}fine{others[0]}{broken}{others[1]}fine{others[2]}{broken}{others[3]}")
+    snapshot = for_site(site).snapshot()
+    assert snapshot.is_complete and [(row.job_id, row.workdir) for row in snapshot.rows] == [("1.s", "/a/b"), ("3.s", "/a/b")]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_text_of_ours_is_left_out_or_the_answer_is_not_whole(site: Site, answers, tmp_path: Path, broken: str) -> None:
+    me = getpass.getuser()
+    answers("qstat", out=listed(me, me, Submit_arguments="HERE").replace("HERE", broken))
+    assert [row.job_id for row in for_site(site).snapshot().rows] == ["1.s", "2.s"] and for_site(site).snapshot().is_complete
+    answers("qstat", out=listed(me, me, comment="HERE").replace("HERE", broken, 1))
+    snapshot = for_site(site).snapshot()
+    assert [row.job_id for row in snapshot.rows] == ["2.s"] and not snapshot.is_complete
+    calls = answers("qsub", out="9.s\n")
+    for_site(site).submit(job(tmp_path / "a", "1.s", "7.s"))
+    assert "-W depend=afterany:1.s " in calls.read_text(), "it is there, whatever its text"
+    answers("qstat", out=listed(me, comment="HERE").replace("HERE", broken))
+    deleted = answers("qdel")
+    with pytest.raises(SchedulerError, match="no job"):
+        for_site(site).cancel("1.s", "cabcdefghijklm")
+    assert not deleted.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("\n\t}\n}", ""),
+        ("\n\t\t}\n\t}\n}", ""),
+        ('"timestamp":\t1,\n\t"Jobs":', '"timestamp":\t1,\n\t"Work":'),
+        ('"2.s"', '"1.s"'),
+        ('\t\t"1.s":', '\t\t"S1.s":'),
+    ],
+)
+def test_a_broken_answer_of_which_something_is_missing_proves_nothing(site: Site, answers, change: tuple[str, str]) -> None:
+    text = listed("ada", getpass.getuser(), comment="HERE").replace("HERE", '"', 1)
+    assert change[0] in text
+    answers("qstat", out=text.replace(*change))
+    with pytest.raises(SchedulerError, match="no JSON of jobs"):
+        for_site(site).snapshot()
+
+
+@pytest.mark.parametrize("change", [('"2.s"', '"S2.s"'), ("Job_Owner", "Owner")])
+def test_what_is_of_nobody_known_may_be_ours(site: Site, answers, change: tuple[str, str]) -> None:
+    text = listed("ada", getpass.getuser(), comment="HERE").replace("HERE", '"', 1)
+    answers("qstat", out=text.replace(*change))
+    assert not for_site(site).snapshot().is_complete
+
+
 def test_a_job_that_waits_for_another_is_held_by_nobody(samples: Path) -> None:
     (job,) = pbs._parsed((samples / "pbs" / "held.json").read_text()).values()
     assert pbs._row("7.s", {**job, "substate": 22}).state is JobState.QUEUED

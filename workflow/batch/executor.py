@@ -160,7 +160,7 @@ class BatchExecutor(LaunchExecutor):
         except SchedulerError as error:  # no answer is no news of any job
             self._note_silence(error.what)
             return None
-        self._note_silence("" if snapshot.is_complete else "accounting does not answer")
+        self._note_silence("" if snapshot.is_complete else "accounting does not answer, or of a job of ours nothing can be read")
         return snapshot
 
     def _note_silence(self, what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import re
@@ -15,6 +14,7 @@ from pydantic import Field
 
 from model.specs import Strict
 from workflow.batch.command import Answer, ask, patiently
+from workflow.batch.pbs_listing import jobs_of, may_be_of
 from workflow.batch.scheduler import (
     JobInfo,
     JobRow,
@@ -49,12 +49,6 @@ _DELETED, _WAITS_FOR_ANOTHER = 91, 22
 _WAITING = {"Q": JobState.QUEUED, "W": JobState.QUEUED, "T": JobState.QUEUED, "M": JobState.QUEUED, "H": JobState.HELD}
 _UNDER_WAY = {"R": JobState.RUNNING, "B": JobState.RUNNING, "S": JobState.RUNNING, "U": JobState.RUNNING, "E": JobState.ENDING}
 _OVER = ("F", "X")
-# They end at a brace below their own name with the job's next key or its end behind it: exported shell functions have
-# lines of a brace alone.
-_VARIABLES = re.compile(
-    r'^([\t ]+)"Variable_List":\s*\{(.*?)\n\1\}(?=,\n\1"\w+":|\n[\t ]*\}(?:,\n[\t ]*"\d|\s*\}))', re.DOTALL | re.MULTILINE
-)
-_WORKDIR = re.compile(r'"PBS_O_WORKDIR":\s*"((?:[^"\\]|\\.)*)"')
 
 
 class Options(Strict):
@@ -95,9 +89,10 @@ class Kind(Scheduler):
     def snapshot(self) -> Snapshot:
         """Ask for all jobs, ended ones too, without ids: with several, some releases show the first only."""
         owner = _own_name()
-        own = {job_id: job for job_id, job in self._jobs().items() if _owner(job) == owner}
+        own = {job_id: job for job_id, job in self._jobs().items() if _is_of(job, owner)}
         try:
-            return Snapshot(tuple(_row(job_id, job) for job_id, job in own.items()))
+            rows = tuple(_row(job_id, job) for job_id, job in own.items() if not isinstance(job, str))
+            return Snapshot(rows, is_complete=len(rows) == len(own))
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # a job that cannot be read must not count as absent
             raise SchedulerError(f"qstat's answer makes no sense: {plain(repr(error))}", "qstat", "It is asked again.") from error
 
@@ -106,15 +101,16 @@ class Kind(Scheduler):
         told = self._ask(["qstat", "-f", "-F", "json", job_id])
         if told.code in (_ENDED, _UNKNOWN_ID):
             return
-        if told.code != 0 or not (jobs := _parsed(told.out)):
+        jobs = list(_parsed(told.out).values()) if told.code == 0 else []
+        if not jobs or isinstance(jobs[0], str):
             raise SchedulerError(f"qstat ended with {told.code} and no job: {told.words}", job_id, "It is asked again.")
-        if token not in [job.get("Job_Name") for job in jobs.values()]:
+        if jobs[0].get("Job_Name") != token:
             return
         answer = self._ask(["qdel", job_id], changes=True)
         if answer.code not in (0, _ENDED, _UNKNOWN_ID):
             raise SchedulerError(f"qdel: {answer.words}", job_id, "It is asked again.")
 
-    def _jobs(self) -> dict[str, Any]:
+    def _jobs(self) -> dict[str, dict[str, Any] | str]:
         answer = self._ask(["qstat", "-x", "-f", "-F", "json"])
         if answer.code != 0:  # its output may be whole JSON without jobs all the same
             raise SchedulerError(f"qstat ended with {answer.code}: {answer.words}", "qstat", "It is asked again.")
@@ -173,32 +169,24 @@ def this_job(site: Site) -> JobInfo:
 def _end_time(site: Site, job_id: str) -> float | None:
     """Return when a job's walltime is over; None where the server does not say: neither time stands there at first."""
     answer = ask(["qstat", "-f", "-F", "json", job_id], site.scheduler.command_timeout_s)
-    job: dict[str, Any] = next(iter(_parsed(answer.out).values()), {}) if answer.code == 0 else {}
+    job = next(iter(_parsed(answer.out).values()), None) if answer.code == 0 else None
+    if not isinstance(job, dict):
+        return None
     resources = job.get("Resource_List")
     began, walltime = _time(job.get("stime")), _seconds(resources.get("walltime") if isinstance(resources, dict) else None)
     return None if began is None or walltime is None else began + walltime
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    """Return jobs by id out of the server's JSON, which may hold control characters or users' unescaped variables.
+def _parsed(text: str) -> dict[str, dict[str, Any] | str]:
+    """Return jobs by id out of the server's JSON, one that cannot be read as its text.
 
     Raises:
-        SchedulerError: It cannot be read; nothing follows from that about any job.
+        SchedulerError: The whole cannot be read; nothing follows from that about any job.
     """
-    for attempt in (text, _VARIABLES.sub(_folder_alone, text)):
-        try:
-            answer = json.loads(attempt, strict=False)
-        except ValueError:
-            continue
-        jobs = answer.get("Jobs", {}) if isinstance(answer, dict) else None  # absent when there is nothing to list
-        if isinstance(jobs, dict) and all(isinstance(job, dict) for job in jobs.values()):
-            return jobs
-    raise SchedulerError("qstat's answer is no JSON of jobs", "qstat", "It is asked again.")
-
-
-def _folder_alone(found: re.Match[str]) -> str:
-    folder = _WORKDIR.search(found[2])
-    return f'{found[1]}"Variable_List": {{"PBS_O_WORKDIR": "{folder[1] if folder else ""}"}}'
+    jobs = jobs_of(text)
+    if jobs is None:
+        raise SchedulerError("qstat's answer is no JSON of jobs", "qstat", "It is asked again.")
+    return jobs
 
 
 def _row(job_id: str, job: dict[str, Any]) -> JobRow:
@@ -263,8 +251,8 @@ def _own_name() -> str:
         raise SchedulerError(what, "the host's user database", "Run on a login node of the site.") from error
 
 
-def _owner(job: dict[str, Any]) -> str:
-    return str(job.get("Job_Owner", "")).partition("@")[0]
+def _is_of(job: dict[str, Any] | str, owner: str) -> bool:
+    return may_be_of(job, owner) if isinstance(job, str) else str(job.get("Job_Owner", "")).partition("@")[0] == owner
 
 
 def _time(text: Any) -> float | None:

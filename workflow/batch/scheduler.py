@@ -27,6 +27,7 @@ _OURS = (
     "executor",
     "fence",
     "job",
+    "pbs_listing",
     "protocol",
     "scheduler",
     "script",
@@ -138,7 +139,7 @@ class Snapshot:
 
     Attributes:
         rows: The jobs.
-        is_complete: Accounting answered too; else no absence and no end is proven.
+        is_complete: Accounting answered too, and each job could be read; else no absence and no end is proven.
     """
 
     rows: tuple[JobRow, ...]
