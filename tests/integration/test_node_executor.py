@@ -314,3 +314,28 @@ def test_an_ordinary_app_is_refused_before_its_body_runs(bench: Make, tmp_path: 
     with pytest.raises(CampaignError, match="ordinary app"):
         here.executor.submit(ordinary, {}).result(5)
     assert not (tmp_path / "ran").exists()
+
+
+class Blocked:
+    """Calls that run until they are let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def run(self, launch: TaskLaunch, nodes: tuple[str, ...], _: object) -> TaskResult:
+        self.go.wait(60)
+        return TaskResult(launch.name, launch.folder, Status.DONE, None, "", None, nodes, 0.0)
+
+
+def test_no_more_than_a_hundred_calls_run_at_once_by_default(tmp_path: Path) -> None:
+    runner: Any = Blocked()
+    pool = NodePool([f"n{number}" for number in range(300)])
+    executor = NodePoolExecutor(pool, runner)
+    futures: list[Future[Any]] = [Future() for _ in range(300)]
+    for number, future in enumerate(futures):
+        executor.enqueue(TaskLaunch(f"t{number}", tmp_path, ("true",), 1, 1), future)
+    for _ in range(2):
+        executor._start()
+    assert pool.counts.busy == 100
+    runner.go.set()
+    assert all(future.result(60).status is Status.DONE for future in futures[:100])

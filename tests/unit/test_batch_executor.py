@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from parsl import bash_app, python_app
 from parsl.dataflow.dflow import DataFlowKernel
 
 from model.outcome import Cause, Status, write_json
-from workflow.batch.attempt import Phase
+from workflow.batch.attempt import Attempt, Phase, windows_of
 from workflow.batch.executor import BatchExecutor, kernel_config
 from workflow.batch.job import Job
 from workflow.batch.scheduler import JobRow, JobSpec, JobState, Scheduler, Snapshot
+from workflow.batch.watched import Watched
 from workflow.errors import CampaignError, LeaseHeld, SchedulerError
 from workflow.journal import Journal
 from workflow.launch import launches
@@ -285,6 +287,18 @@ def test_a_lost_lease_stops_the_executor_before_it_submits(world: World) -> None
     world.wait(lambda: bool(world.told))
     assert isinstance(world.told[0][1], LeaseHeld)
     assert not world.scheduler.rows and not future.done()
+
+
+def test_a_displaced_driver_cancels_and_bars_nothing(world: World) -> None:
+    job = world.job("a")
+    world.scheduler.submit(job.spec)
+    (world.folder / "journal" / "2.jsonl").touch()
+    with pytest.raises(LeaseHeld):
+        world.batch._cancel(("1",), job.spec.token)
+    assert world.scheduler.rows["1"].state is JobState.QUEUED
+    with pytest.raises(LeaseHeld):
+        world.batch._bar(Watched(job, Attempt(job.spec.token, windows_of(world.scheduler.site)), Future()))
+    assert not job.folder.run.exists()
 
 
 def test_a_batch_system_that_does_not_answer_is_told_once_and_again_when_it_does(world: World) -> None:

@@ -326,3 +326,13 @@ def test_threads_never_share_a_node() -> None:
     for thread in threads:
         thread.join(30)
     assert not clash and nodes.counts.free == 8
+
+
+def test_nodes_given_back_go_to_the_back() -> None:
+    pool = NodePool(["a", "b", "c"])
+    for task in ("first", "second"):
+        pool.ask(task, 1)
+        assert pool.grant(1)[0][0] == task
+        pool.release(task)
+    pool.ask("third", 3)
+    assert pool.grant(1) == [("third", ("c", "a", "b"))]

@@ -159,3 +159,11 @@ def test_the_folder_must_be_ours_alone(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_batch_system_of_one_machine_is_read_from_its_files() -> None:
     local = for_site(load_site("local"))
     assert shared(local) is local
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give folders to another user")
+def test_a_folder_of_another_user_is_not_taken_for_ours(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    assert module._is_ours(tmp_path)
+    os.chown(tmp_path, 65534, 65534)
+    assert not module._is_ours(tmp_path)
