@@ -3,7 +3,7 @@
 A point is what a driver passes (`after intent`), or the moment around a line of a chained record (`within line settled`) or
 around the renaming of a file into its place (`before rename receipt.json`).
 
-`python -m dying CAMPAIGN POINT NTH SIGNAL [run|cancel] [AGENT]` drives until it sends itself the signal.
+`python -m dying CAMPAIGN POINT NTH SIGNAL [run|resume|cancel] [AGENT]` drives until it sends itself the signal.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def main() -> None:
     driver = Driver(campaign, passing=fate.passing)
     with fated(fate):
         if rest[:1] != ["cancel"]:
-            sys.exit(driver.run())
+            sys.exit(driver.run(resume=rest[:1] == ["resume"]))
         keys = [each.key for each in campaign.instances()]
         for key in keys:
             RunDir(campaign.folder).stage_cancel(key).touch()

@@ -115,6 +115,21 @@ def test_a_link_of_a_chain_that_is_cancelled_by_hand_lets_none_overtake_the_one_
     assert executions(home) == {("a", 1): 1, ("a", 3): 1}
 
 
+@pytest.mark.parametrize("point", ["before line resumed", "within line resumed", "after line resumed", "before line intent"])
+def test_killed_amid_a_resume(home: Path, point: str) -> None:
+    """A stage that failed by its own fault is tried again once a resume was written down, and by nothing else."""
+    campaign = campaign_of(home, {"a": {"plan": ["fail bug", "done"]}, "b": {"needs": ["a"]}})
+    assert drive(campaign) == 1
+    assert killed_at(home, point, command="resume")
+    assert executions(home) == {("a", 1): 1}
+    is_written = len(events(home, "resumed"))
+    assert is_written == (point in ("after line resumed", "before line intent"))
+    assert drive(campaign) == (0 if is_written else 1)
+    assert drive(campaign, resume=True) == 0
+    assert len(events(home, "resumed")) == 1
+    check_whole(home, {("a", 1): 2, ("b", 1): 1})
+
+
 def test_killed_again_and_again(home: Path) -> None:
     campaign = campaign_of(home, CHAIN)
     rounds = 0

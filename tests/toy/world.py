@@ -80,17 +80,17 @@ def drive(campaign: Campaign, **options: Any) -> int:
     return Driver(campaign).run(**options)
 
 
-def killed_at(folder: Path, point: str, nth: int = 1) -> bool:
+def killed_at(folder: Path, point: str, nth: int = 1, command: str = "run") -> bool:
     """Drive in a process of its own that kills itself (-9) the nth time it passes `point`; say whether it did."""
-    process = signalled_at(folder, point, nth, "SIGKILL")
+    process = signalled_at(folder, point, nth, "SIGKILL", command)
     _, errors = process.communicate(timeout=120)
     assert process.returncode in (-9, 0, 1), errors
     return process.returncode == -9
 
 
-def signalled_at(folder: Path, point: str, nth: int, name: str) -> subprocess.Popen[str]:
+def signalled_at(folder: Path, point: str, nth: int, name: str, what: str = "run") -> subprocess.Popen[str]:
     """Start a driver that sends itself a signal the nth time it passes `point`."""
-    command = [sys.executable, "-m", "dying", str(folder / "toy.yaml"), point, str(nth), name]
+    command = [sys.executable, "-m", "dying", str(folder / "toy.yaml"), point, str(nth), name, what]
     environment = {
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
         "CAMPAIGN_SITES": str(folder / "sites"),
