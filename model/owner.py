@@ -18,10 +18,9 @@ from model.specs import Owner
 EXIT_ORPHANED = 97
 """Exit code of a rank that ended itself because its owner is gone."""
 DUMP_REQUEST = "dump-stacks"
-DUMP_LOOK_S = 4.0
-"""Within this time a rank sees that its stacks are asked for."""
 
 _PR_SET_PDEATHSIG = 1
+_DUMP_LOOK_S = 4.0  # below the time for which an agent waits for stacks (workflow/allocation/watch.py)
 _LOOKS = 8  # at the owner, in one time to live
 _SPREAD = 0.8  # the shortest time between two looks, as a share of the longest
 _orphaned = threading.Event()
@@ -125,8 +124,8 @@ def _told(found: os.stat_result) -> tuple[int, ...]:
 
 def _watch(owner: Owner | None, folder: Path, rank: int) -> None:
     heartbeat = _Heartbeat(owner) if owner else None
-    period_s = owner.ttl_s / _LOOKS if owner else DUMP_LOOK_S
-    step_s, rng = min(period_s, DUMP_LOOK_S), Random()  # noqa: S311 of its own: a training must not feel it
+    period_s = owner.ttl_s / _LOOKS if owner else _DUMP_LOOK_S
+    step_s, rng = min(period_s, _DUMP_LOOK_S), Random()  # noqa: S311 of its own: a training must not feel it
     look_at = dump_at = 0.0
     dumped = None
     while True:
@@ -138,7 +137,7 @@ def _watch(owner: Owner | None, folder: Path, rank: int) -> None:
             if heartbeat.is_silent():
                 _end(f"the owner's heartbeat stood still for {owner.ttl_s} s")
         if now >= dump_at:
-            dump_at = now + DUMP_LOOK_S * _SPREAD
+            dump_at = now + _DUMP_LOOK_S * _SPREAD
             dumped = _dump_stacks_on_request(folder, rank, dumped)
         time.sleep(rng.uniform(_SPREAD, 1.0) * step_s)  # ranks that began together do not look together
 

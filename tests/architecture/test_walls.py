@@ -22,6 +22,7 @@ TORCH_FREE_GROUND = {
     "model.feasibility",
     "model.draws",
     "model.layout",
+    "model.silence",
 }
 PARSL_FLOOR = {
     "workflow.executor",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from model.outcome import CampaignError, read_json
-from model.owner import DUMP_LOOK_S
 from workflow.allocation.deadline import Deadline
 from workflow.allocation.guard import END, KILL_ALL
 from workflow.allocation.judge import Stopped
@@ -17,7 +16,7 @@ from workflow.site import Periods
 
 PROGRESS_FILE, STOP_FILE, DUMP_FILE = "progress.json", "stop", "dump-stacks"
 _LOOK_S = 0.5
-_DUMP_S = DUMP_LOOK_S + 1.0
+_DUMP_S = 5.0  # ranks look for the request every 4 s (model/owner.py)
 _UNKILLABLE_S = 60.0  # a process that waits for a dead disk outlives even KILL
 
 
