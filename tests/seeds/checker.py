@@ -172,11 +172,11 @@ def _really_used(job: Job) -> float:
 
 
 def _cost_of_twins(world: World) -> float:
-    """Return the node-hours of jobs that were submitted again because nothing was seen of the first."""
+    """Return the node-hours of jobs that were submitted again, or given up, because nothing was seen of the first."""
     seen: set[str] = set()
     cost = 0.0
     for job in world.truth.jobs:
-        if job.ask.name in seen:
+        if job.ask.name in seen or job.ask.name in world.truth.fooled:
             cost += _really_used(job)
         seen.add(job.ask.name)
     return cost

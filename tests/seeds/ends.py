@@ -128,10 +128,17 @@ def cut_down(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
     journal = told(world, events)
     jobs = {job.id: job for job in world.truth.jobs}
     tokens = Counter(job.ask.name for job in jobs.values())
+    first: dict[str, tuple[int, int]] = {}
+    for line in filter(_ends_a_stage, events):
+        first.setdefault(line["stage"], (line["epoch"], line["seq"]))
+    timed = {(epoch, line["seq"]) for _, epoch, line in world.truth.events}
+    untimed = {stage for stage, place in first.items() if place not in timed}  # it stands, and the disk said that it does not
     for job_id, times in world.truth.asked_in_health.items():
         token = jobs[job_id].ask.name
         due = journal.due(token)
-        if tokens[token] == 1 and any(due is None or t < due for t in times):
+        entry = journal.ledger.by_token.get(token)
+        is_untimed = entry is not None and entry.stage in untimed
+        if tokens[token] == 1 and not is_untimed and any(due is None or t < due for t in times):
             yield f"R10 job {job_id} was asked to end, which was at work and wanted"
 
 

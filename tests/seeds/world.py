@@ -281,8 +281,9 @@ class World:
                 self.hold(each.job, self.now + self.rng.uniform(60, 5000))
             elif each.what is What.STARTED:
                 run = self.runs[each.job.id] = Run(self, each.job)
-                run.was_slow = self.weather.strikes("slow start", self.now)
-                self.at(self.now + (self.rng.uniform(0, 600) if run.was_slow else 1.0), run.script)
+                slow_s = self.rng.uniform(0, 600) if self.weather.strikes("slow start", self.now) else 0.0
+                run.was_slow = slow_s > 0 or self.now < self.hangs_until
+                self.at(self.now + (slow_s or 1.0), run.script)
             elif each.job.id in self.runs:
                 run = self.runs[each.job.id]
                 run.asked_to_end() if each.what is What.ASKED_TO_END else run.killed()
