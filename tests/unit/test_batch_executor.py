@@ -289,6 +289,18 @@ def test_a_lost_lease_stops_the_executor_before_it_submits(world: World) -> None
     assert not world.scheduler.rows and not future.done()
 
 
+def test_a_job_lingers_until_what_it_cost_is_written_down(world: World) -> None:
+    """A driver that looked in between would leave, as if more were to come."""
+    job = world.job("old", Phase.SETTLED, "1")
+    lingered: list[bool] = []
+    world.journal.listener = lambda line: lingered.append(world.batch.lingers) if line["event"] == "accounted" else None
+    world.scheduler.submit(job.spec)
+    world.scheduler.put("1", JobState.COMPLETED, 0)
+    world.batch.guard(job, lingers=True)
+    world.wait(lambda: "accounted" in world.names() and not world.batch.lingers)
+    assert lingered == [True]
+
+
 def test_a_displaced_driver_cancels_and_bars_nothing(world: World) -> None:
     job = world.job("a")
     world.scheduler.submit(job.spec)

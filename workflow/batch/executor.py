@@ -179,6 +179,8 @@ class BatchExecutor(LaunchExecutor):
             if snapshot is not None and not snapshot.is_complete:  # what was seen counts, what was not seen does not
                 seen = replace(seen, answered=False)
             action = protocol.decide(watch.attempt, seen, time.monotonic())
+            if action.kind is Kind.ACCOUNT:  # it lingers until that is written: else the driver might leave in between
+                self._account(watch, action)
             watch.attempt = action.attempt
             self._do(watch, action)
             if action.kind not in _AT_ONCE:
@@ -206,10 +208,12 @@ class BatchExecutor(LaunchExecutor):
             fence.ask_to_stop(watch.job.folder)
         elif action.kind is Kind.CANCEL:
             self._cancel(action.jobs, token)
-        elif action.kind is Kind.ACCOUNT:
-            self._journal.commit("accounted", token=token, node_hours=_charged(watch.job, action.node_hours))
         elif action.kind is Kind.SETTLE and action.settled is not None:
             self._settle(watch, action.settled, action.row)
+
+    def _account(self, watch: Watched, action: Action) -> None:
+        used = _charged(watch.job, action.node_hours)
+        self._journal.commit("accounted", token=watch.job.spec.token, node_hours=used)
 
     def _submit(self, watch: Watched) -> None:
         token = watch.job.spec.token
