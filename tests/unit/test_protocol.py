@@ -203,6 +203,12 @@ def test_twins_that_turn_up_one_by_one_do_not_keep_a_job_that_lingers_alive() ->
     assert story.look(seen(own, other), 90).jobs == ("9", "7")
 
 
+def test_of_jobs_that_are_not_wanted_none_is_kept() -> None:
+    story, twins = Story(replace(SUBMITTED, cancel=True)), (job(JobState.QUEUED), job(JobState.QUEUED, "9", submitted=9))
+    assert story.look(seen(*twins)).kind is Kind.FENCE
+    assert story.look(seen(*twins, barred=True)).jobs == ("7", "9")
+
+
 def test_what_is_not_wanted_is_barred_before_it_starts() -> None:
     story = Story(replace(SUBMITTED, cancel=True))
     assert story.look(seen(job(JobState.QUEUED))).kind is Kind.FENCE

@@ -256,7 +256,11 @@ TABLE: tuple[Row, ...] = (
         lambda s: not s.attempt.started and (s.seen.start_job is not None or any(r.state.has_started for r in s.live)),
         _start,
     ),
-    Row("more jobs than one", lambda s: bool(s.twins) and s.may_ask, _ask(Kind.CANCEL, lambda s: s.twins)),
+    Row(
+        "more jobs than one",
+        lambda s: bool(s.twins) and s.may_ask and (s.seen.fenced or not s.attempt.cancel),  # else all are barred at once
+        _ask(Kind.CANCEL, lambda s: s.twins),
+    ),
     Row("receipt: done", lambda s: s.seen.receipt is not None and s.seen.receipt.status is Status.DONE, _by_receipt),
     Row("receipt; its job has ended", lambda s: s.seen.receipt is not None and s.is_gone, _by_receipt),
     Row("receipt; its job never ends", lambda s: s.seen.receipt is not None and _never_ends(s), _by_receipt),
