@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from workflow.batch.scheduler import JobSpec, directives
+from workflow.check import check_campaign
 from workflow.draft import load_campaign
 from workflow.driver import run_campaign
 from workflow.errors import ConfigError, StageError
@@ -57,7 +58,7 @@ def test_site(name: str, folder: Path, queue: str | None = None, *, tell: Any = 
         tell: Called with each event of the journal.
 
     Raises:
-        SiteError: The site file or the overlay lacks something.
+        SiteError: The site file or the overlay lacks something, or its commands are not here.
         StageError: The test did not come to its end.
     """
     site = load_site(name)
@@ -65,6 +66,8 @@ def test_site(name: str, folder: Path, queue: str | None = None, *, tell: Any = 
     taken = queue_for(site, _NODES, walltime_s, queue)
     file = _written(site, folder, walltime_s, queue)
     directives(site, JobSpec("test", folder, file, file, _NODES, walltime_s, taken.name))  # what is missing is told at once
+    for problem in check_campaign(file, models=False).problems:
+        raise problem
     campaign = load_campaign(file)
     run_campaign(campaign, once=False, resume=False, on_event=tell or (lambda _: None))
     receipt = read_receipt(RunDir(campaign.folder).stage_receipt(_STAGE))

@@ -62,6 +62,16 @@ def test_a_missing_account_is_told_before_anything_waits(campaign: Command, tmp_
     assert not (tmp_path / "t" / "run-1").exists()
 
 
+def test_commands_that_are_not_here_are_told_before_anything_is_asked_for(campaign: Command, tmp_path: Path) -> None:
+    overlay = tmp_path / "config" / "campaign" / "sites" / "aurora.yaml"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text("account: gfm\n")
+    campaign.environment["PATH"] = "/usr/bin:/bin"
+    done = campaign("sites", "test", "aurora", "--queue", "debug", "--into", tmp_path / "t", check=False, timeout=60)
+    assert done.returncode == 2 and "'qsub'" in done.stderr, done.stderr
+    assert not (tmp_path / "t" / "run-1").exists()
+
+
 def test_an_unknown_queue_is_told(campaign: Command, tmp_path: Path) -> None:
     done = campaign("sites", "test", "local", "--queue", "fast", "--into", tmp_path / "t", check=False)
     assert done.returncode == 2 and "in 'fast'" in done.stderr

@@ -32,6 +32,15 @@ def test_what_is_held_is_shown_with_the_command_that_approves_it(
     assert "a    done" in text
 
 
+def test_a_driver_that_comes_back_says_what_it_finds(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    campaign = campaign_of(home, {"a": {"plan": ["wait go+done"], "links": 7}})
+    drive_without_a_word(campaign, once=True)
+    (home / "run" / "go").touch()
+    assert drive(campaign, once=False, resume=False, live=False) == 0
+    first = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("going on, as last seen: a "))
+    assert "a link 2 waits as job 2" in first and first.endswith(", and 2 more")
+
+
 def test_a_report_that_cannot_be_written_changes_no_exit_code(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

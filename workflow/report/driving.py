@@ -15,6 +15,7 @@ from workflow.campaign import Campaign
 from workflow.check import check_campaign
 from workflow.driver import DONE, FAILED, UNFINISHED, run_campaign
 from workflow.journal import read_events
+from workflow.ledger import Ledger
 from workflow.report.fault import tell_problem
 from workflow.report.lines import Narrator
 from workflow.report.live import View, rest_s, show
@@ -64,8 +65,11 @@ def _driven_live(campaign: Campaign, once: bool, resume: bool) -> int:
 
 def _driven_plain(campaign: Campaign, once: bool, resume: bool) -> int:
     narrator = Narrator()
-    for earlier in read_events(RunDir(campaign.folder)):
+    events = read_events(RunDir(campaign.folder))
+    for earlier in events:
         narrator.tell(earlier)  # so that it knows the attempts of earlier drivers by name
+    if going_on := narrator.going_on(Ledger(events)):
+        click.echo(going_on)
 
     def tell(event: dict[str, Any]) -> None:
         line = narrator.tell(event)

@@ -7,7 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from workflow.errors import plain
+from workflow.ledger import AttemptEntry, Ledger
 from workflow.stages.base import hours_text, walltime_text
+
+_TOLD = 5
+"""Attempts that are named to a driver that comes back."""
 
 
 class Narrator:
@@ -27,6 +31,20 @@ class Narrator:
         subject = self._names.get(str(event.get("token")), str(event.get("stage", "")))
         when = datetime.fromtimestamp(float(event["t"])) if "t" in event else datetime.now()
         return f"{when:%H:%M:%S} {plain(words(subject, event), None)}"
+
+    def going_on(self, ledger: Ledger) -> str | None:
+        """Return what a driver that comes back finds under way, or None where nothing is."""
+        told = [
+            f"{self._names.get(each.token, key)} {_standing(each)}" for key, stage in ledger.stages.items() for each in stage.open
+        ]
+        more = f", and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+        return plain(f"going on, as last seen: {', '.join(told[:_TOLD])}{more}", None) if told else None
+
+
+def _standing(attempt: AttemptEntry) -> str:
+    if attempt.job_id is None:
+        return "is looked for in the batch system"
+    return f"{'runs' if attempt.started else 'waits'} as job {attempt.job_id}"
 
 
 def _attempt_name(event: dict[str, Any]) -> str:

@@ -48,7 +48,11 @@ class StageSpec(Strict):
     walltime: str = Field(
         "00:30:00", description="Time of one link, HH:MM or HH:MM:SS.", json_schema_extra={"pattern": f"^{_WALLTIME.pattern}$"}
     )
-    links: int = Field(1, ge=1, description="Most batch jobs in the chain.")
+    links: int = Field(
+        1,
+        ge=1,
+        description="Batch jobs in the chain; up to `attempts` − 1 that are lost through no fault of the stage are made up for.",
+    )
     attempts: int = Field(3, ge=1, description="Most attempts at one link when it fails through no fault of its own.")
     queue: str | None = Field(None, description="Queue of the site by name; none: the first that takes the job.")
     variants: dict[str, dict[str, Any]] = Field(
