@@ -52,6 +52,7 @@ STORMS = (
     ("never leaves ending", "hangs at its end"),
     ("agent silent", "agent killed", "empty with exit 0", "row missing"),
     ("driver killed", "vanishes", "id reused", "person cancels"),
+    ("driver killed", "budget too small"),
 )
 """Faults that seldom meet by chance; some further histories have all of one kind."""
 

@@ -44,6 +44,8 @@ WALLTIME_S = 1800.0
 END_S = 40 * 86400.0
 _DAY_S = 86400.0
 _STEPS = 4000
+_FEW = ("after submit", "before approval", "after approval")
+"""Points that a history passes seldom, or that matter most."""
 
 CHAIN: dict[str, Any] = {"plan": ["9"], "links": 3, "nodes": 2}
 CAMPAIGNS: dict[str, dict[str, Any]] = {
@@ -193,7 +195,7 @@ class World:
         """A driver has come to a point where death or a long sleep is interesting."""
         if life.is_frozen or life is not self._lives[-1]:
             return
-        if self.weather.strikes("driver killed", self.now, 1.0 if point == "after submit" else 0.3):
+        if self.weather.strikes("driver killed", self.now, 1.0 if point in _FEW else 0.3):
             self.points[point] += 1
             if point == "after submit" and self.rng.random() < 0.5:
                 self.batch.hide(self.truth.jobs[-1])
@@ -227,7 +229,7 @@ class World:
             key = rng.choice([name for name, spec in self.campaign.stages.items() if spec.kind == "toy"])
             self.at(rng.uniform(60, 7200), lambda: self._ask_for_cancel(key))
         if weather.has("budget too small") and rng.random() < 0.7:
-            self.at(rng.uniform(7200, 20000), self._approve)
+            self.at(rng.uniform(60, 9000), self._approve)
         for _ in range(rng.randint(4, 16)):
             self.at(rng.uniform(0, weather.horizon_s), self._strike)
 
