@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from workflow.batch.scheduler import JobState, Scheduler
 from workflow.journal import read_events
 from workflow.receipt import Receipt, read_receipt, verify
 from workflow.rundir import RunDir
@@ -208,6 +209,22 @@ def wait(condition: Callable[[], bool], seconds: float = 60.0, every: float = 0.
     while not condition():
         assert time.monotonic() < end, "it did not come to pass"
         time.sleep(every)
+
+
+def end_by_name(batch: Scheduler, tokens: Mapping[str, str], others: Mapping[str, str]) -> None:
+    """Ask for the end of jobs, by id: under `others`, which are not their names, to no effect, and then under their own."""
+
+    def states() -> list[JobState]:
+        rows = {row.job_id: row.state for row in batch.snapshot().rows}
+        return [rows[job_id] for job_id in tokens]
+
+    before = states()
+    for job_id, token in others.items():
+        batch.cancel(job_id, token)
+    time.sleep(2.0)
+    assert states() == before, "of other names"
+    for job_id, token in tokens.items():
+        batch.cancel(job_id, token)
 
 
 def molecules(count: int) -> str:

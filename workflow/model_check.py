@@ -27,7 +27,7 @@ def built_models(campaign: Campaign, tell: Callable[[str], None] = lambda _: Non
 
     Args:
         campaign: The campaign.
-        tell: Called with how far it is: each model takes seconds.
+        tell: Called with how far it is: the first model takes seconds.
 
     Returns:
         For each stage with a model: `parameters`, or `what` and `remedy` where it cannot be built. Empty where the

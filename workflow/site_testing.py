@@ -66,8 +66,8 @@ def test_site(name: str, folder: Path, queue: str | None = None, *, tell: Any = 
     taken = queue_for(site, _NODES, walltime_s, queue)
     file = _written(site, folder, walltime_s, queue)
     directives(site, JobSpec("test", folder, file, file, _NODES, walltime_s, taken.name))  # what is missing is told at once
-    for problem in check_campaign(file, models=False).problems:
-        raise problem
+    if problems := check_campaign(file, models=False).problems:
+        raise problems[0]
     campaign = load_campaign(file)
     run_campaign(campaign, once=False, resume=False, on_event=tell or (lambda _: None))
     receipt = read_receipt(RunDir(campaign.folder).stage_receipt(_STAGE))

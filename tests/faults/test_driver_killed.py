@@ -6,9 +6,9 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from login import wait
 from toy.world import batch, campaign_of, drive, events, executions, killed_at, signalled_at, site_file, states
 
 from workflow.batch.local import Spool
@@ -51,7 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def check_whole(home: Path, links: dict[tuple[str, int], int]) -> None:
     """From files alone: each link ran once, every job is known, nothing is left, every output is vouched for."""
     assert executions(home) == links
-    wait_until(lambda: all(row.state.is_final for row in batch(home).snapshot().rows))
+    wait(lambda: all(row.state.is_final for row in batch(home).snapshot().rows))
     rows = batch(home).snapshot().rows
     known = {line["job_id"] for line in events(home, "submitted")}
     tokens = {line["token"] for line in events(home, "intent")}
@@ -81,7 +81,7 @@ def test_a_chain_runs_to_its_end_though_its_driver_died_in_its_first_minute(home
     assert killed_at(home, "after id", 3)
     assert set(executions(home)) <= {("a", 1)}, "the chain had hardly begun"
     (home / "run" / "go").touch()
-    wait_until(lambda: len(rows := batch(home).snapshot().rows) == 3 and all(row.state.is_final for row in rows))
+    wait(lambda: len(rows := batch(home).snapshot().rows) == 3 and all(row.state.is_final for row in rows))
     assert not events(home, "settled")
     check = {("a", 1): 1, ("a", 2): 1, ("a", 3): 1}
     assert executions(home) == check
@@ -95,7 +95,7 @@ def test_links_behind_the_end_of_a_chain_whose_driver_died_end_in_seconds(home: 
     campaign = campaign_of(home, {"a": {"plan": ["wait go+done"], "links": 4}})
     assert killed_at(home, "after id", 4)
     (home / "run" / "go").touch()
-    wait_until(lambda: len(rows := batch(home).snapshot().rows) == 4 and all(row.state.is_final for row in rows))
+    wait(lambda: len(rows := batch(home).snapshot().rows) == 4 and all(row.state.is_final for row in rows))
     assert executions(home) == {("a", 1): 1}
     assert drive(campaign) == 0
     check_whole(home, {("a", 1): 1})
@@ -104,10 +104,10 @@ def test_links_behind_the_end_of_a_chain_whose_driver_died_end_in_seconds(home: 
 def test_a_link_of_a_chain_that_is_cancelled_by_hand_lets_none_overtake_the_one_at_work(home: Path) -> None:
     campaign = campaign_of(home, {"a": {"plan": ["wait go+partial", "done"], "links": 3}})
     assert killed_at(home, "after id", 3)
-    wait_until(lambda: bool(executions(home)))
+    wait(lambda: bool(executions(home)))
     second = sorted(batch(home).snapshot().rows, key=lambda row: int(row.job_id))[1]
     batch(home).cancel(second.job_id, second.token)
-    wait_until(lambda: sum(row.state.is_final for row in batch(home).snapshot().rows) == 1)
+    wait(lambda: sum(row.state.is_final for row in batch(home).snapshot().rows) == 1)
     time.sleep(1.0)  # five looks of a supervisor at what it waits for
     assert executions(home) == {("a", 1): 1}
     (home / "run" / "go").touch()
@@ -143,7 +143,7 @@ def test_killed_again_and_again(home: Path) -> None:
 def test_a_job_that_ends_while_no_driver_lives_is_taken_in(home: Path) -> None:
     campaign = campaign_of(home, {"a": {"plan": ["done"]}, "b": {"plan": ["exit 5"]}})
     assert killed_at(home, "after id", 2)
-    wait_until(lambda: len(executions(home)) == 2 and all(row.state.is_final for row in batch(home).snapshot().rows))
+    wait(lambda: len(executions(home)) == 2 and all(row.state.is_final for row in batch(home).snapshot().rows))
     assert drive(campaign) == 1
     assert states(home) == {"a": "done", "b": "failed"}
     assert executions(home) == {("a", 1): 1, ("b", 1): 1}
@@ -153,7 +153,7 @@ def test_history_that_was_purged_while_no_driver_lived(home: Path) -> None:
     """K9: the job ended and the batch system forgot it; the receipt alone says so, or silence does."""
     campaign = campaign_of(home, {"a": {"plan": ["done"]}, "b": {"plan": ["kill", "done"]}})
     assert killed_at(home, "after id", 2)
-    wait_until(lambda: len(executions(home)) == 2 and all(row.state.is_final for row in batch(home).snapshot().rows))
+    wait(lambda: len(executions(home)) == 2 and all(row.state.is_final for row in batch(home).snapshot().rows))
     for path in (home / "spool").glob("[0-9]*.*"):
         path.unlink()
     assert drive(campaign) == 0
@@ -181,7 +181,7 @@ def test_an_accepted_job_that_vanishes_from_the_queue_is_barred_and_replaced(hom
 def test_a_cancel_goes_on_after_the_canceller_was_killed(home: Path) -> None:
     campaign = campaign_of(home, {"hog": {"plan": ["wait never+done"], "nodes": 2}, "a": {"nodes": 2}})
     assert killed_at(home, "after id", 2)
-    wait_until(lambda: bool(executions(home)))
+    wait(lambda: bool(executions(home)))
     RunDir(home / "run").stage_cancel("a").touch()
     for point in ("before fence", "after fence", "before settle"):
         killed_at(home, point)
@@ -190,13 +190,6 @@ def test_a_cancel_goes_on_after_the_canceller_was_killed(home: Path) -> None:
     assert sum(executions(home).values()) == 1
     assert all(row.state.is_final for row in batch(home).snapshot().rows)
     assert drive(campaign) == 1
-
-
-def wait_until(condition: Any) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def end_supervisor(home: Path, job_id: str) -> None:
@@ -222,7 +215,7 @@ def test_a_frozen_driver_is_replaced_and_thawed_has_no_effect(home: Path, point:
     campaign = campaign_of(home, {"a": {"plan": ["sleep 0.5+done"]}, "b": {"needs": ["a"]}})
     frozen = signalled_at(home, point, 1, "SIGSTOP")
     try:
-        wait_until(lambda: stat(frozen.pid)[0] == "T")
+        wait(lambda: stat(frozen.pid)[0] == "T")
         assert drive(campaign) == 0
         before = events(home)
         os.kill(frozen.pid, signal.SIGCONT)

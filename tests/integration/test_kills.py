@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import random
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import yaml
+from login import wait
 
 from tests.conftest import Command
 from tests.integration.test_real_records import TRAINING, real_campaign
@@ -88,22 +87,15 @@ def uninterrupted(campaign: Command, samples: Path, plain: dict[str, Any]) -> di
     return plain
 
 
-def wait_for(condition: Callable[[], Any], every_s: float = 0.02, timeout_s: float = 300) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(every_s)
-
-
 def come_to(name: str, folder: RunDir, total: int) -> None:
     """Wait until it is time to kill: at a seeded step of the first or of a late epoch, or while a checkpoint is being written."""
     if name == "write":
         being_written = "*/*/run/tasks/*/checkpoints/*/.*"  # for milliseconds
-        wait_for(lambda: any(folder.stage("train").glob(being_written)), every_s=0.002)
+        wait(lambda: any(folder.stage("train").glob(being_written)), 300, every=0.002)
     else:
         start = 0 if name == "first" else total // 2
         step = start + random.Random(name).randint(2, total // EPOCHS - 1)
-        wait_for(lambda: len(steps(folder)) >= step)
+        wait(lambda: len(steps(folder)) >= step, 300, every=0.02)
 
 
 def agent_of(attempt: AttemptDir) -> psutil.Process:
@@ -164,7 +156,7 @@ def test_a_rank_that_ignores_term_writes_nothing_after_the_takeover(
     assert ranks
     ranks[-1].send_signal(signal.SIGSTOP)  # deaf to TERM, as a rank that hangs in a driver call is
     agent.kill()
-    wait_for(folder.attempt("train", 1, 2).start.exists)
+    wait(folder.attempt("train", 1, 2).start.exists, 300, every=0.02)
     before = inventory(old.root)
     for rank in ranks:
         if rank.is_running():

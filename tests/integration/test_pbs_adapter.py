@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from login import home_of, wait
+from login import end_by_name, home_of, wait
 from pbs.cluster import Pbs
-from pbs.settings import NODES
+from pbs.settings import NODES, USER
 from pbs.world import OVERLAY
 from slurm.world import ended, job, row, with_queue, with_scheduler
 
@@ -102,12 +101,7 @@ def test_held_and_cancelled_before_and_after_the_start(batch: Scheduler, site: S
     wait((tmp_path / "a" / "began").exists)
     pbs.run("qhold", waiting)
     wait(lambda: row(batch, waiting).state is JobState.HELD)
-    batch.cancel(waiting, "ca")
-    batch.cancel(running, "cb")
-    time.sleep(1.0)
-    assert [row(batch, each).state for each in (waiting, running)] == [JobState.HELD, JobState.RUNNING], "of other names"
-    batch.cancel(waiting, "cb")
-    batch.cancel(running, "ca")
+    end_by_name(batch, {waiting: "cb", running: "ca"}, {waiting: "ca", running: "cb"})
     before, after = ended(batch, waiting), ended(batch, running)
     assert (before.state, before.started, before.exit) == (JobState.CANCELLED, None, None)
     assert (after.state, after.exit) == (JobState.CANCELLED, 143) and after.started is not None
@@ -243,7 +237,7 @@ def test_without_a_server_nothing_is_known_and_nothing_is_accepted(
     assert not batch.snapshot().of("cb", tmp_path / "b")
 
 
-OWN = f'"Job_Owner": "{getpass.getuser()}@uan"'
+OWN = f'"Job_Owner": "{USER}@uan"'
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from login import home_of, wait
+from login import end_by_name, home_of, wait
 from slurm.cluster import Cluster
 from slurm.world import OVERLAY, ended, job, row, with_queue, with_scheduler
 
@@ -92,12 +91,7 @@ def test_held_and_cancelled_before_and_after_the_start(batch: Scheduler, site: S
     wait(lambda: row(batch, running).state is JobState.RUNNING)
     slurm.run("scontrol", "hold", waiting)
     wait(lambda: row(batch, waiting).state is JobState.HELD)
-    batch.cancel(waiting, "ca")
-    batch.cancel(running, "cb")
-    time.sleep(2.0)
-    assert [row(batch, each).state for each in (waiting, running)] == [JobState.HELD, JobState.RUNNING], "of other names"
-    batch.cancel(waiting, "cb")
-    batch.cancel(running, "ca")
+    end_by_name(batch, {waiting: "cb", running: "ca"}, {waiting: "ca", running: "cb"})
     before, after = ended(batch, waiting), ended(batch, running)
     assert (before.state, before.started) == (JobState.CANCELLED, None)
     assert after.state is JobState.CANCELLED and after.started is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pbs.execution import write_nodes, write_program
-from pbs.settings import NETWORK, NODES, SERVER, VERSION, Files, Settings
+from pbs.settings import NETWORK, NODES, SERVER, USER, VERSION, Files, Settings
 from workflow.process import ProcessId, carriers, start_time, stat
 
 _HERE = Path(__file__).parent
@@ -65,7 +64,7 @@ class Pbs:
             folder.mkdir()
         files.conf.write_text(f"PBS_SERVER={SERVER}\nMPIEXEC={_MPIEXEC}\n")
         files.write_settings(self._settings)
-        write_nodes(files, NODES, NETWORK, Path(f"/tmp/campaign-{getpass.getuser()}"))
+        write_nodes(files, NODES, NETWORK, Path(f"/tmp/campaign-{USER}"))
         login = f"export PATH={files.programs}:/usr/local/bin:/usr/bin:/bin PBS_CONF_FILE={files.conf}\n"
         (files.home / ".bash_profile").write_text(login)  # what a login on the facility sets
         for name in COMMANDS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
 import time
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pbs.execution import Run
-from pbs.settings import LOGIN, NCPUS, NODES, ROUTE, SERVER, VERSION
+from pbs.settings import LOGIN, NCPUS, NODES, ROUTE, SERVER, USER, VERSION
 from workflow.batch.scheduler import JobState
 from workflow.simulation.job import Job
 from workflow.simulation.model import Model
@@ -81,7 +80,7 @@ def describe(job: Job, record: Record, model: Model) -> dict[str, Any]:
     outside = state == "H" or (job.ask.queue == ROUTE and not has_run)
     rows: list[tuple[bool, str, Any]] = [
         (True, "Job_Name", job.ask.name),
-        (True, "Job_Owner", f"{getpass.getuser()}@{SERVER}"),
+        (True, "Job_Owner", f"{USER}@{SERVER}"),
         (known or (has_run and has_ended), "resources_used", _used(job, record, model)),
         (True, "job_state", state),
         (True, "queue", job.ask.queue),
@@ -110,8 +109,8 @@ def describe(job: Job, record: Record, model: Model) -> dict[str, Any]:
         (known or (has_run and has_ended), "jobdir", facts["variables"]["PBS_O_HOME"]),
         (True, "substate", substate),
         (True, "Variable_List", {name: _guessed(value) for name, value in facts["variables"].items()}),
-        (True, "euser", getpass.getuser()),
-        (True, "egroup", getpass.getuser()),
+        (True, "euser", USER),
+        (True, "egroup", USER),
         (has_run, "hashname", job.id),
         (True, "queue_rank", record.rank),
         (True, "queue_type", "R" if job.ask.queue == ROUTE else "E"),
@@ -146,7 +145,7 @@ def _comment(job: Job, record: Record, state: str) -> str:
         reason = job.ask.facts["impossible"]
         return f"Can Never Run: {reason}" if reason else "Not Running: Not enough free nodes available"
     began = time.strftime("%a %b %d at %H:%M", time.localtime(job.started))
-    endings = {JobState.CANCELLED: f" and terminated by {getpass.getuser()}@{SERVER}",
+    endings = {JobState.CANCELLED: f" and terminated by {USER}@{SERVER}",
                JobState.TIMEOUT: " and exceeded resource walltime",
                JobState.COMPLETED: " and finished", JobState.FAILED: " and failed"}  # fmt: skip
     return f"Job run at {began} on {_vnodes(job)}{endings[job.state] if state == 'F' else ''}"
@@ -183,7 +182,7 @@ def table(jobs: list[tuple[Job, str]]) -> str:
     ]
     for job, state in jobs:
         name = job.ask.name if len(job.ask.name) <= 16 else f"{job.ask.name[:15]}*"
-        lines.append(f"{job.id[:16]:<16}  {name:<16} {getpass.getuser():<16}  00:00:00 {state} {job.ask.queue}")
+        lines.append(f"{job.id[:16]:<16}  {name:<16} {USER:<16}  00:00:00 {state} {job.ask.queue}")
     return "\n".join(lines) + "\n"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from pbs import intake, listing
 from pbs.execution import Run
 from pbs.intake import Rejected
 from pbs.listing import Record
-from pbs.settings import LIMITS, NODES, ROUTE, SERVER, Files
+from pbs.settings import LIMITS, NODES, ROUTE, SERVER, USER, Files
 from workflow.batch.scheduler import JobState
 from workflow.simulation.job import Job, Refused, Rules, What
 from workflow.simulation.model import Model
@@ -131,7 +130,7 @@ class Server:
     def _start(self, job: Job) -> Run:
         facts, files = job.ask.facts, self._files
         output, error = Path(facts["output"]), Path(facts["error"])
-        home = {"HOME": str(files.home), "USER": getpass.getuser(), "LOGNAME": getpass.getuser(), "SHELL": "/bin/bash"}
+        home = {"HOME": str(files.home), "USER": USER, "LOGNAME": USER, "SHELL": "/bin/bash"}
         path = f"{files.programs}:/usr/local/bin:/usr/bin:/bin"
         own = {"PBS_JOBID": job.id, "PBS_JOBNAME": job.ask.name, "PBS_QUEUE": job.ask.queue, "PBS_ENVIRONMENT": "PBS_BATCH"}
         own |= {"PBS_CONF_FILE": str(files.conf), "PBS_NODENUM": "0", "PBS_TASKNUM": "1", "NCPUS": str(listing.NCPUS)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import pwd
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ SERVER, LOGIN, VERSION = "aurora-pbs", "aurora-uan", "23.06.06"
 NODES = tuple(f"x4415c{chassis}s{slot}b0n0" for chassis in (0, 1) for slot in range(4))
 NETWORK = ".hsn.cm.aurora.alcf.anl.gov"
 NCPUS = 208
+USER = pwd.getpwuid(os.getuid()).pw_name
+"""Whose jobs all are: the user of the process, whatever `LOGNAME` says."""
 
 
 @dataclass(frozen=True)

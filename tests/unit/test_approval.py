@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from login import wait
 from toy.world import campaign_of, drive, events, executions, killed_at, site_file, states
 
 from workflow.approval import leave, read_approval, waiting
@@ -37,13 +36,6 @@ def approve_all(home: Path) -> None:
         books.approve(each)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_what_is_over_budget_is_held_and_everything_else_goes_on(home: Path) -> None:
     stages = {"big": {**HOUR, "nodes": 2}, "rest": {"needs": ["big"]}, "free": HOUR, "last": {"needs": ["free"]}}
     campaign = campaign_of(home, stages, budget=BUDGET)
@@ -65,7 +57,7 @@ def test_a_driver_that_lives_takes_an_approval_in_and_goes_on(home: Path) -> Non
     campaign = campaign_of(home, stages, budget=BUDGET)
     driver = threading.Thread(target=lambda: codes.append(drive(campaign)))
     driver.start()
-    wait_until(lambda: states(home).get("big") == "held")
+    wait(lambda: states(home).get("big") == "held")
     books = Books(home / "run")
     assert [(each.key, each.jobs, each.node_hours) for each in books.held] == [("big", 1, 2.0)]
     books.approve(books.held[0])

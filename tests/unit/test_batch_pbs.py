@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import shlex
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pbs.settings import USER
 
 from model.outcome import Cause
 from workflow.batch import command, pbs
@@ -140,7 +140,7 @@ def test_json_that_is_no_list_of_jobs_is_no_answer(site: Site, answers, tmp_path
     ],
 )
 def test_a_job_of_ours_that_cannot_be_read_is_not_absent(site: Site, answers, odd: dict) -> None:
-    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{getpass.getuser()}@uan", "job_state": "Q"}
+    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{USER}@uan", "job_state": "Q"}
     answers("qstat", out=json.dumps({"Jobs": {"5.s": {**own, **odd}}}))
     with pytest.raises(SchedulerError, match="no sense"):
         for_site(site).snapshot()
@@ -149,20 +149,20 @@ def test_a_job_of_ours_that_cannot_be_read_is_not_absent(site: Site, answers, od
 
 
 def test_a_job_without_a_state_is_not_absent(site: Site, answers) -> None:
-    answers("qstat", out=json.dumps({"Jobs": {"5.s": {"Job_Owner": f"{getpass.getuser()}@uan"}}}))
+    answers("qstat", out=json.dumps({"Jobs": {"5.s": {"Job_Owner": f"{USER}@uan"}}}))
     with pytest.raises(SchedulerError, match="job_state"):
         for_site(site).snapshot()
 
 
 def test_a_state_of_a_later_release_counts_as_alive(site: Site, answers) -> None:
-    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{getpass.getuser()}@uan", "job_state": "Z"}
+    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{USER}@uan", "job_state": "Z"}
     answers("qstat", out=json.dumps({"Jobs": {"5.s": own}}))
     (row,) = for_site(site).snapshot().rows
     assert row.state is JobState.RUNNING and row.ended is None
 
 
 def test_unescaped_variables_of_users_hide_no_job(site: Site, answers) -> None:
-    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{getpass.getuser()}@uan", "job_state": "Q"}
+    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{USER}@uan", "job_state": "Q"}
     text = json.dumps({"Jobs": {"5.s": {**own, "Variable_List": {"PBS_O_WORKDIR": "/a/b", "X": "HERE"}}}}, indent="\t")
     answers("qstat", out=text.replace("HERE", 'a "quoted" \\d\tword'))
     (row,) = for_site(site).snapshot().rows
@@ -171,8 +171,8 @@ def test_unescaped_variables_of_users_hide_no_job(site: Site, answers) -> None:
 
 @pytest.mark.parametrize("indent", ["\t", 4])
 def test_exported_functions_of_a_shell_hide_no_job(site: Site, answers, indent: str | int) -> None:
-    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{getpass.getuser()}@uan", "job_state": "Q"}
-    behind = {"euser": getpass.getuser(), "Resource_List": {"nodect": 2}}
+    own = {"Job_Name": "cabcdefghijklm", "Job_Owner": f"{USER}@uan", "job_state": "Q"}
+    behind = {"euser": USER, "Resource_List": {"nodect": 2}}
     jobs = {f"{n}.s": {**own, "Variable_List": {"F": "HERE", "PBS_O_WORKDIR": "/a/b"}, **behind} for n in (5, 6)}
     text = json.dumps({"Jobs": jobs}, indent=indent)
     answers("qstat", out=text.replace("HERE", '() { {\n\t\techo "$@"\n\t\t\t};\n            }\n}'))
@@ -193,7 +193,7 @@ BROKEN = ('a "b', "back\\dslash", 'two\n\t\t\t"lines": {\n', '"')
 @pytest.mark.parametrize("field", ["Submit_arguments", "comment"])
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_text_of_a_stranger_hides_no_job_of_ours(site: Site, answers, field: str, broken: str) -> None:
-    me = getpass.getuser()
+    me = USER
     text = listed(me, "ada", me, "bob", **{field: "HERE"})
     first, *others = text.split("HERE")
     answers("qstat", out=f"{first}fine{others[0]}{broken}{others[1]}fine{others[2]}{broken}{others[3]}")
@@ -203,7 +203,7 @@ def test_a_broken_text_of_a_stranger_hides_no_job_of_ours(site: Site, answers, f
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_text_of_ours_is_left_out_or_the_answer_is_not_whole(site: Site, answers, tmp_path: Path, broken: str) -> None:
-    me = getpass.getuser()
+    me = USER
     answers("qstat", out=listed(me, me, Submit_arguments="HERE").replace("HERE", broken))
     assert [row.job_id for row in for_site(site).snapshot().rows] == ["1.s", "2.s"] and for_site(site).snapshot().is_complete
     answers("qstat", out=listed(me, me, comment="HERE").replace("HERE", broken, 1))
@@ -230,7 +230,7 @@ def test_a_broken_text_of_ours_is_left_out_or_the_answer_is_not_whole(site: Site
     ],
 )
 def test_a_broken_answer_of_which_something_is_missing_proves_nothing(site: Site, answers, change: tuple[str, str]) -> None:
-    text = listed("ada", getpass.getuser(), comment="HERE").replace("HERE", '"', 1)
+    text = listed("ada", USER, comment="HERE").replace("HERE", '"', 1)
     assert change[0] in text
     answers("qstat", out=text.replace(*change))
     with pytest.raises(SchedulerError, match="no JSON of jobs"):
@@ -239,7 +239,7 @@ def test_a_broken_answer_of_which_something_is_missing_proves_nothing(site: Site
 
 @pytest.mark.parametrize("change", [('"2.s"', '"S2.s"'), ("Job_Owner", "Owner")])
 def test_what_is_of_nobody_known_may_be_ours(site: Site, answers, change: tuple[str, str]) -> None:
-    text = listed("ada", getpass.getuser(), comment="HERE").replace("HERE", '"', 1)
+    text = listed("ada", USER, comment="HERE").replace("HERE", '"', 1)
     answers("qstat", out=text.replace(*change))
     assert not for_site(site).snapshot().is_complete
 
@@ -256,7 +256,7 @@ def test_jobs_of_others_are_not_ours(site: Site, answers) -> None:
 
 
 def test_jobs_are_known_by_the_user_of_the_process(site: Site, answers, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = {f"{n}.s": {"Job_Owner": f"{name}@uan", "job_state": "R"} for n, name in enumerate((getpass.getuser(), "ada"))}
+    jobs = {f"{n}.s": {"Job_Owner": f"{name}@uan", "job_state": "R"} for n, name in enumerate((USER, "ada"))}
     answers("qstat", out=json.dumps({"Jobs": jobs}))
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(name, "ada")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from login import wait
 from toy.world import campaign_of, drive, executions, killed_at, site_file, states
 
 from workflow.batch import fence
@@ -56,14 +55,7 @@ def test_an_attempt_that_is_gone_before_its_job_began_is_made_again(home: Path, 
 def test_a_job_whose_folder_is_gone_can_be_cancelled(home: Path) -> None:
     campaign_of(home, {"a": {"plan": ["wait never+done"]}})
     assert killed_at(home, "after id")
-    wait_until(lambda: bool(executions(home)))
+    wait(lambda: bool(executions(home)))
     purge(home, "link-1/attempt-1")
     cancel(home / "run")
     assert states(home) == {"a": "cancelled"}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model.outcome import CampaignError, read_json
+from model.silence import Silence
 from workflow.allocation.deadline import Deadline
 from workflow.allocation.guard import END, KILL_ALL
 from workflow.allocation.judge import Stopped
@@ -38,7 +39,7 @@ class Watch:
         self.stopped: Stopped | None = None
         self._folder, self._ranks, self._deadline = folder, ranks, deadline
         self._revoked, self._ended = revoked, ended
-        self._silence = Silence(folder / PROGRESS_FILE, periods.stalled_s)
+        self._silence, self._stalled_s = Silence(), periods.stalled_s
         self._grace_s = deadline.grace_s
         self._hopeless_at = float("inf")
 
@@ -61,11 +62,17 @@ class Watch:
             return
         elif self._deadline.must_kill:
             self._end(process, Stopped.DEADLINE)
-        elif self._silence.is_too_long():
+        elif self._is_stalled():
             self._save_stacks()
             self._end(process, Stopped.STALLED)
         elif self._deadline.is_due:
             (self._folder / STOP_FILE).touch()
+
+    def _is_stalled(self) -> bool:
+        """Say whether the task's count was watched standing still for too long; one that is not there stands still too."""
+        count = read_progress(self._folder / PROGRESS_FILE).get("count")
+        self._silence = self._silence.look(count, time.monotonic(), _LOOK_S, self._stalled_s)
+        return self._silence.stood_s > self._stalled_s
 
     def _end(self, process: subprocess.Popen[bytes], why: Stopped, *, at_once: bool = False) -> None:
         self.stopped = self.stopped or why
@@ -77,23 +84,6 @@ class Watch:
         give_up = time.monotonic() + _DUMP_S
         while time.monotonic() < give_up and len(list(self._folder.glob("stacks.*.txt"))) < self._ranks:
             time.sleep(0.1)
-
-
-class Silence:
-    """How long a task's count has stood still, on our own clock; a count that is not there stands still too."""
-
-    def __init__(self, path: Path, limit_s: float) -> None:
-        self._path, self._limit_s = path, limit_s
-        self._count: Any = None
-        self._moved = time.monotonic()
-
-    def is_too_long(self) -> bool:
-        """Say whether the count stands still for longer than the limit."""
-        now = time.monotonic()
-        count = read_progress(self._path).get("count")
-        if count != self._count:
-            self._count, self._moved = count, now
-        return now - self._moved > self._limit_s
 
 
 def read_progress(path: Path) -> dict[str, Any]:
