@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,11 @@ class Face(click.Group):
         """Run the subcommand; an error ends with code 2, its traceback in a file."""
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):  # the reader of a pipe may leave
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except Exception as error:  # the last one to know what to say
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:  # the reader of a pipe may leave
+                raise
             from workflow.report.fault import tell
 
             tell(error, ctx.obj.folder, debug=ctx.obj.debug)

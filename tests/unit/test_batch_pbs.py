@@ -288,6 +288,14 @@ def test_the_servers_own_codes_are_no_defect_of_ours(samples: Path, code: int, s
         assert message.endswith(f"code is {code}")
 
 
+def test_an_end_that_the_server_does_not_explain_is_no_defect_of_ours(samples: Path) -> None:
+    """As where it lost sight of a job; one that was deleted while it waited has no code either, but its substate tells."""
+    ((job_id, job),) = pbs._parsed((samples / "pbs" / "failed_exit3.json").read_text()).items()
+    row = pbs._row(job_id, {name: value for name, value in job.items() if name != "Exit_status"})
+    assert (row.state, row.exit) == (JobState.FAILED, None)
+    assert judge(row, started=True) == (Cause.SCHEDULER, "it ended, and the batch system does not say how")
+
+
 @pytest.mark.parametrize(
     ("record", "state", "code"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -287,6 +288,17 @@ def test_a_reader_that_leaves_is_no_fault(home: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("workflow.report.live.show", leave)
     assert run("status", "runs/gfm", code=1).stderr == ""
+
+
+def test_a_file_system_that_evicts_is_no_reader_that_leaves(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python calls both a broken pipe."""
+    half(home / "runs" / "gfm")
+
+    def evicted(_: object) -> None:
+        raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN), "/lustre/file")
+
+    monkeypatch.setattr("workflow.report.live.show", evicted)
+    assert "error: /lustre/file: Cannot send after transport endpoint shutdown" in run("status", "runs/gfm", code=2).stderr
 
 
 def test_the_module_runs_as_the_command() -> None:

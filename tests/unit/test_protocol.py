@@ -300,7 +300,7 @@ def test_what_cannot_be_read_is_no_silence(facts: dict[str, None]) -> None:
         (JobState.FAILED, 3, True, Cause.NODE_FAILURE),
         (JobState.FAILED, -2, False, Cause.SCHEDULER),
         (JobState.FAILED, 1, True, Cause.BUG),
-        (JobState.FAILED, None, False, Cause.BUG),
+        (JobState.FAILED, None, False, Cause.SCHEDULER),
     ],
 )
 def test_causes_from_accounting(state: JobState, code: int | None, started: bool, cause: Cause) -> None:

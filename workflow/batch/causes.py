@@ -43,6 +43,8 @@ def judge(row: JobRow, *, started: bool) -> tuple[Cause, str]:
         return cause, f"{message}{own}"
     if own:
         return Cause.SCHEDULER, f"the batch system gave it up{own}"
+    if row.exit is None:
+        return Cause.SCHEDULER, "it ended, and the batch system does not say how"
     if row.exit == 0 and not started:
         return Cause.SCHEDULER, "it ended without having started its agent"
     if row.exit is not None and row.exit in _OF_EXIT:
