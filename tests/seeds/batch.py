@@ -46,6 +46,8 @@ class Batch(Scheduler):
         world, where = self._world, str(spec.workdir)
         if self._is_out():
             raise SchedulerError("no controller", where)
+        if not spec.script.exists():
+            raise SchedulerError("no such script", where)
         fault = world.weather.one_of(SUBMIT, world.now)
         if fault == "refused for now":
             raise SchedulerError("too many jobs", where)

@@ -83,6 +83,12 @@ class Life:
         journal = self._journal
         return journal is not None and segment_path(journal._file.path.parent, journal.epoch + 1).exists()
 
+    @property
+    def newest(self) -> dict[str, Any]:
+        """The newest line of its journal."""
+        assert self._journal is not None
+        return self._journal.events[-1]
+
     def _lively(self, act: Callable[[], None]) -> bool:
         self.go_on()
         self.has_slept = False

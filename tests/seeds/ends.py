@@ -35,7 +35,6 @@ _BY_EXIT: dict[int | None, tuple[Cause, ...]] = {
 _BY_OTHER: dict[str, tuple[Cause, ...]] = {
     "fence": (Cause.SCHEDULER,),
     "absence and silence": (Cause.NODE_FAILURE,),
-    "submission": (Cause.BAD_CONFIG,),
 }
 
 
@@ -164,10 +163,12 @@ def mistold(world: World, events: list[dict[str, Any]]) -> Iterator[str]:
 def _lawful(world: World, entry: AttemptEntry, line: dict[str, Any], job: Job | None) -> tuple[Cause | None, ...]:
     """Return the causes that an end may have had."""
     by = line["evidence"]["by"]
+    folder = str(RunDir(world.folder).attempt(entry.stage, entry.link, entry.number).root)
     if by == "receipt":
-        folder = RunDir(world.folder).attempt(entry.stage, entry.link, entry.number).root
-        status, cause = world.truth.ends[str(folder)]
+        status, cause = world.truth.ends[folder]
         return (cause,) if status is entry.status else ()
+    if by == "submission":
+        return (Cause.STORAGE if folder in world.truth.purged else Cause.BAD_CONFIG,)
     if by != "accounting":
         return _BY_OTHER.get(by, ())
     if job is None or job.runs > 1:

@@ -52,6 +52,7 @@ class Truth:
         done: When each stage first had a receipt that says done.
         events: Lines of journals as they were committed: time, driver's epoch, line.
         fooled: Tokens whose living job was hidden for longer than the site's windows.
+        purged: Attempts' folders that were deleted before a job was submitted.
         endless: Ids of jobs that did not leave their last state for hours.
         broken: Promises that were seen broken on the way.
         displaced: Drivers that found their lease taken.
@@ -73,6 +74,7 @@ class Truth:
     done: dict[str, float] = field(default_factory=dict)
     events: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
     fooled: set[str] = field(default_factory=set)
+    purged: set[str] = field(default_factory=set)
     endless: set[str] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
     displaced: int = 0

@@ -38,7 +38,7 @@ DRIVER = (
     *("driver killed", "driver killed in a commit", "disk full in a commit", "fsync fails"),
     *("frozen and thawed", "two drivers", "clock skew", "long absence"),
 )
-WORLD = ("outage of a day", "everything hangs", "person cancels", "budget too small")
+WORLD = ("outage of a day", "everything hangs", "folder purged", "person cancels", "budget too small")
 FAULTS = (*SUBMIT, *QUERY, *RUN, *CANCEL, *DRIVER, *WORLD)
 FINAL = ("refused for good", "own fault", "out of memory", "person cancels", "budget too small")
 """Those that a campaign may rightly end by, without being done."""

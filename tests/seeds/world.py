@@ -195,6 +195,8 @@ class World:
         """A driver has come to a point where death or a long sleep is interesting."""
         if life.is_frozen or life is not self._lives[-1]:
             return
+        if point == "after intent" and self.weather.strikes("folder purged", self.now):
+            self._purge(life)
         if self.weather.strikes("driver killed", self.now, 1.0 if point in _FEW else 0.3):
             self.points[point] += 1
             if point == "after submit" and self.rng.random() < 0.5:
@@ -202,6 +204,13 @@ class World:
             raise Died(point)
         if self.weather.strikes("frozen and thawed", self.now, 0.2):
             self._freeze(life)
+
+    def _purge(self, life: Life) -> None:
+        """Delete the folder of the attempt that a driver has just decided on."""
+        line = life.newest
+        folder = RunDir(self.folder).attempt(line["stage"], line["link"], line["attempt"]).root
+        shutil.rmtree(folder)
+        self.truth.purged.add(str(folder))
 
     def _made(self, base: Path) -> Campaign:
         plain = template(self.shape, base)

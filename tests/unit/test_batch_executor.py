@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -84,6 +85,7 @@ class World:
     def job(self, name: str, phase: Phase = Phase.INTENT, job_id: str | None = None) -> Job:
         folder = AttemptDir(self.folder / name)
         folder.root.mkdir(exist_ok=True)
+        folder.script.touch()
         spec = JobSpec(f"c{name}", folder.root, folder.script, folder.log, 1, 60.0)
         return Job(name, spec, folder, name, 1, 1, phase, job_id)
 
@@ -204,6 +206,15 @@ def test_a_refusal_for_good_settles_and_bars_the_attempt(world: World) -> None:
     assert (settled.status, settled.cause) == (Status.FAILED, Cause.BAD_CONFIG)
     assert "no such account" in settled.message
     assert job.folder.revoked.exists()
+
+
+def test_an_attempt_whose_folder_is_gone_ends_instead_of_being_refused_for_ever(world: World) -> None:
+    job = world.job("a")
+    world.scheduler.faults = [SchedulerError("too many jobs")]
+    shutil.rmtree(job.folder.root)
+    settled = world.app(job).result(timeout=10)
+    assert (settled.status, settled.cause) == (Status.FAILED, Cause.STORAGE)
+    assert job.folder.revoked.exists() and not world.scheduler.rows and world.scheduler.faults, "nothing was submitted"
 
 
 def test_what_stands_is_adopted(world: World) -> None:

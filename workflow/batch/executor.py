@@ -212,12 +212,15 @@ class BatchExecutor(LaunchExecutor):
             self._settle(watch, action.settled, action.row)
 
     def _account(self, watch: Watched, action: Action) -> None:
-        used = _charged(watch.job, action.node_hours)
+        used = watch.job.charged(action.node_hours)
         self._journal.commit("accounted", token=watch.job.spec.token, node_hours=used)
 
     def _submit(self, watch: Watched) -> None:
         token = watch.job.spec.token
         self._journal.check()
+        if not watch.job.spec.script.exists():
+            self._give_up(watch, protocol.gone(), "new; its folder is gone")
+            return
         self._passing("before submit")
         try:
             job_id = self._scheduler.submit(watch.job.spec)
@@ -239,9 +242,11 @@ class BatchExecutor(LaunchExecutor):
         self._journal.commit("submit_rejected", token=token, message=str(error), transient=error.transient)
         watch.attempt = protocol.refused(watch.attempt, time.monotonic())
         if not error.transient:
-            settled = protocol.rejected(str(error))
-            watch.attempt = replace(watch.attempt, phase=Phase.SETTLED, settled=settled)
-            self._settle(watch, settled, "new; refused for good")
+            self._give_up(watch, protocol.rejected(str(error)), "new; refused for good")
+
+    def _give_up(self, watch: Watched, settled: Settled, row: str) -> None:
+        watch.attempt = replace(watch.attempt, phase=Phase.SETTLED, settled=settled)
+        self._settle(watch, settled, row)
 
     def _bar(self, watch: Watched) -> None:
         self._journal.check()
@@ -274,16 +279,11 @@ class BatchExecutor(LaunchExecutor):
             cause=settled.cause.value if settled.cause else None,
             message=settled.message,
             evidence={**settled.evidence, "row": row},
-            node_hours=_charged(job, settled.node_hours),
+            node_hours=job.charged(settled.node_hours),
             job_ended=settled.job_ended,
         )
         self._passing("after settle")
         watch.future.set_result(settled)
-
-
-def _charged(job: Job, node_hours: float | None) -> float:
-    """Return what a job is charged: all that it asked for, where nothing proves less."""
-    return job.spec.node_hours if node_hours is None else node_hours
 
 
 def kernel_config(batch: BatchExecutor, run_dir: Path) -> Config:

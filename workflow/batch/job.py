@@ -33,3 +33,7 @@ class Job(Launch):
     phase: Phase = Phase.INTENT
     job_id: str | None = None
     started: bool = False
+
+    def charged(self, node_hours: float | None) -> float:
+        """Return what it is charged: all that it asked for, where nothing proves less."""
+        return self.spec.node_hours if node_hours is None else node_hours

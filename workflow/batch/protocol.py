@@ -44,6 +44,12 @@ def rejected(message: str) -> Settled:
     return Settled(Status.FAILED, Cause.BAD_CONFIG, f"the scheduler refuses it: {message}", None, {"by": "submission"})
 
 
+def gone() -> Settled:
+    """Return the end of an attempt whose folder was deleted, or purged by its file system, before its job was accepted."""
+    message = "its folder was gone before its job was accepted"
+    return Settled(Status.FAILED, Cause.STORAGE, message, None, {"by": "submission"})
+
+
 @dataclass(frozen=True)
 class Sight:
     """Memory, observation and time together, in the words that the table is written in."""
