@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -17,17 +18,33 @@ from workflow.receipt import read_receipt
 from workflow.rundir import AttemptDir
 
 IDLE_S = 300.0
+_BOOKS_S = 60.0
 _BY_FILE = ("receipt",)
 
 
 def broken(play: Play) -> list[str]:
     """Return the promises that a case broke, each with what shows it."""
-    events, accounts = play.login.events(), play.login.accounts()
+    events = play.login.events()
     ledger = Ledger(events)
+    accounts = _accounts(play, ledger)
     found = [*_r1(play, ledger), *_r2(play, ledger, accounts), *_r3(play, ledger, accounts), *_r4(play, ledger, accounts)]
     found += [*outputs_stand(play.run, events), *_r6(events), *decisions_follow(play.campaign, events), *_r8(play, ledger)]
     found += [*is_approved(play.campaign, events), *_r9(accounts), *ends_are_told(events), *_r10(play, events, accounts)]
     return [*found, *_ends(play, ledger)]
+
+
+def _accounts(play: Play, ledger: Ledger) -> list[Account]:
+    """Return the books as soon as the end of every job that the journal knows is in them, or after a minute as they stand.
+
+    A controller writes them some time after it has shown the end in its queue.
+    """
+    known = {entry.job_id for entry in ledger.by_token.values() if entry.job_id is not None} - play.forgotten
+    end = time.monotonic() + _BOOKS_S
+    while True:
+        accounts = play.login.accounts()
+        if known <= {job.job_id for job in accounts if job.state != "open"} or time.monotonic() > end:
+            return accounts
+        time.sleep(0.5)
 
 
 def _folder(play: Play, entry: AttemptEntry) -> AttemptDir:
