@@ -17,6 +17,7 @@ from model import owner, parallel
 from model.allocator import keep_freed_memory
 from model.config import Task, load
 from model.faults import PeerLost, cause_of, message_of
+from model.lean import without_collection
 from model.outcome import OUTCOME_FILE, CampaignError, Cause, Outcome, Status, read_outcome, write_json, write_outcome
 from model.parallel import Ranks
 
@@ -66,7 +67,9 @@ def main() -> int:
         return int(importlib.import_module("model.bench").run(sys.argv[2:]))
     arguments = _parse()
     if arguments.command == "check":
-        return int(importlib.import_module("model.check").run(arguments.configs))
+        with without_collection():
+            check = importlib.import_module("model.check")
+        return int(check.run(arguments.configs))
     path: Path = arguments.configs[0]
     start = time.monotonic()
     folder, ranks = Path.cwd(), Ranks()
@@ -75,8 +78,10 @@ def main() -> int:
         ranks = parallel.discover()
         _drop_old_outcome(folder, ranks)
         config = load(arguments.command, path)
-        ranks = _begin(arguments.command, config, folder, ranks)
-        outcome = importlib.import_module(MODULES[arguments.command]).run(config, folder, ranks)
+        with without_collection():
+            ranks = _begin(arguments.command, config, folder, ranks)
+            command = importlib.import_module(MODULES[arguments.command])
+        outcome = command.run(config, folder, ranks)
     except BaseException as error:
         return _fail(error, folder, ranks, config)
     return _finish(outcome, folder, ranks, config, time.monotonic() - start)
